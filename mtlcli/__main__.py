@@ -1,0 +1,5 @@
+"""`python -m mtlcli ...` does what `mtl ...` does."""
+
+from mtlcli.cli import main
+
+main()

@@ -1,0 +1,17 @@
+"""The two errors a user can meet; the command line prints their one line and exits with their code."""
+
+
+class MtlError(Exception):
+    """A failure with a message made for the user: it names the offending thing and the remedy."""
+
+    exit_code = 1
+
+
+class InputError(MtlError):
+    """What the user gave cannot be used (missing path, unknown name, corrupt file): exit code 2."""
+
+    exit_code = 2
+
+
+class RunError(MtlError):
+    """The work itself failed while running (full disk, diverged training): exit code 1."""
