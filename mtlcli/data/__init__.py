@@ -1,0 +1,1 @@
+"""From bytes to batches: archives, downloads, the dataset file and its reader."""

@@ -1,0 +1,83 @@
+"""The record of a dataset: what its labels mean, where its files come from, and how an archive becomes samples.
+
+A sample is a dict in *stored form*, numpy arrays by task name plus `image` (H, W, 3) uint8 RGB; a task
+without a label for that sample is absent. `image` may also be the bytes of a JPEG or PNG kept as it is.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol
+
+RGB = tuple[int, int, int]
+Sample = dict[str, Any]
+IGNORE = 255  # class index, saliency or part that carries no label
+
+
+class Files(Protocol):
+    """The members of an archive or folder, by the path they have inside it."""
+
+    label: str  # the archive as a user would name it
+
+    def names(self) -> tuple[str, ...]:
+        """Every regular file, sorted."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one member."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """One member as a seekable file."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """One file to download, and how to know that it arrived whole."""
+
+    file: str  # name it gets on this side
+    urls: tuple[str, ...]  # mirrors in order; "gdrive:ID" is a file on Google Drive
+    size: int | None = None  # bytes, where known
+    sha256: str | None = None
+    md5: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One way to obtain a dataset: all its files are needed."""
+
+    title: str
+    files: tuple[Remote, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How one archive becomes one dataset file: all that is known before a pixel is read."""
+
+    source: str  # key of Dataset.sources, or "generated", "folder"
+    layout: str  # as recognised from the archive's content
+    geometry: str  # size and crop of the stored samples, in words
+    ids: Mapping[str, tuple[str, ...]]  # split -> sample names in order
+    tasks: tuple[str, ...]
+    shape: tuple[int, int] | None  # height and width of every sample; None where they differ
+    read: Callable[[str, int], Sample]  # (split, index) -> sample; picklable
+    vector_normals: bool = False  # normals as float32 unit vectors instead of uint8 codes
+    provenance: Mapping[str, str] = field(
+        default_factory=dict
+    )  # task -> where its labels come from
+    derived: tuple[str, ...] = ()  # tasks whose labels were computed here, not published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What there is to learn; the name of the dataset is the name of the file that defines it."""
+
+    title: str
+    size: tuple[int, int]  # height, width of a training crop in pixels
+    splits: Mapping[str, int]  # samples of the complete dataset: {"train": 795, "val": 654}
+    tasks: tuple[str, ...]
+    classes: Mapping[str, tuple[str, ...]]  # task -> names, in order of class index
+    palettes: Mapping[str, tuple[RGB, ...]]  # task -> colour of each class
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # task -> settings
+    sources: Mapping[str, Source] = field(default_factory=dict)  # in order of preference
+    terms: str = ""  # what the publishers ask of users
