@@ -1,7 +1,12 @@
 """Where the program reads and writes, and the record of a run."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
+
+from mtlcli.errors import InputError
 
 
 def home() -> Path:
@@ -17,3 +22,48 @@ def datasets_dir() -> Path:
 def weights_dir() -> Path:
     """Where backbone weights and runs lie."""
     return home() / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that decides what a run computes; the defaults are the paper's recipe (section 4)."""
+
+    dataset: str = "nyud"
+    tasks: tuple[str, ...] = ()  # () at the command line: all of the dataset
+    system: str = "demt_itsa"
+    settings: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of the system, its own defaults else
+    backbone: str = "hrnet18"
+    init: str = "random"  # where the backbone's weights come from
+    size: tuple[int, int] | None = None  # working resolution; None: the dataset's
+    iterations: int = 40_000
+    batch_size: int = 8
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    power: float = 0.9  # of the polynomial decay of the learning rate
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size", "lr"):
+            value = getattr(self, name)
+            if not value > 0 or value == float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} must be positive, not {value}.")
+        for name in ("weight_decay", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"--{name.replace('_', '-')} must not be negative.")
+        if self.size is not None and min(self.size) < 32:
+            raise InputError(
+                f"--size {self.size[0]} {self.size[1]}: both must be at least 32 pixels."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only."""
+        return asdict(self) | {"settings": dict(self.settings)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "RunConfig":
+        """The inverse of `to_json`."""
+        size = record["size"] and (record["size"][0], record["size"][1])
+        return cls(**{**record, "tasks": tuple(record["tasks"]), "size": size})

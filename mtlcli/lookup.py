@@ -1,4 +1,6 @@
-"""Finds tasks, datasets, backbones and systems by the name of their file; a new file is all a new one needs."""
+"""Finds tasks, datasets, backbones and systems by the name of their file; a new file is all a new
+one needs.
+"""
 
 from difflib import get_close_matches
 from importlib import import_module
@@ -11,7 +13,9 @@ PACKAGE = Path(__file__).parent
 
 
 def names(folder: str) -> tuple[str, ...]:
-    """The names defined in a folder of the package, sorted; files starting with an underscore are not names."""
+    """The names defined in a folder of the package, sorted; files starting with an underscore are
+    not names.
+    """
     return tuple(sorted(p.stem for p in (PACKAGE / folder).glob("[!_]*.py")))
 
 

@@ -1,0 +1,143 @@
+"""A run on disk: all that is needed to rebuild its network and the preprocessing it was trained
+with.
+
+Layout of a run folder: run.json (settings and provenance), log.jsonl (one line per logged
+iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`).
+"""
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlcli import lookup
+from mtlcli.config import RunConfig, weights_dir
+from mtlcli.errors import InputError, RunError
+
+FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained network with what belongs to it."""
+
+    path: Path
+    network: nn.Module
+    config: RunConfig
+    dataset: Mapping[
+        str, Any
+    ]  # title, size, classes, palettes, options of the dataset it was trained on
+    iteration: int
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """Names and Task records of what it predicts."""
+        return {name: lookup.load("tasks", name).TASK for name in self.config.tasks}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures it was trained on."""
+        return self.config.size or tuple(self.dataset["size"])
+
+
+def build_network(config: RunConfig, dataset: Mapping[str, Any]) -> nn.Module:
+    """The network of a run, freshly initialised from torch's generator.
+
+    Args:
+        config: with all tasks named.
+        dataset: needs "classes": {task: names}.
+    """
+    tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
+    channels = {n: t.outputs(dataset["classes"].get(n, ())) for n, t in tasks.items()}
+    system = lookup.load("systems", config.system)
+    backbone = lookup.load("backbones", config.backbone).build()
+    return system.build(channels, backbone, **config.settings)
+
+
+def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
+    """Save beside the target, then move into place: the old file is whole until the new one is."""
+    beside = path.with_name(path.name + ".part")
+    try:
+        with open(beside, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except (OSError, RuntimeError) as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(
+            f"Cannot write {path}: {error}. The previous checkpoint is untouched; free some disk."
+        ) from error
+
+
+def save(path: Path, **content: Any) -> None:
+    """Write a checkpoint; `content` holds plain types and tensors only (see `read`)."""
+    write_atomically(path, {"format": FORMAT, **content})
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, tensors on the CPU.
+
+    Raises:
+        InputError: no such file, not a checkpoint of this program, or of another format.
+    """
+    if path.is_dir():
+        path = path / "last.pt"
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} cannot be read as a checkpoint ({reason}).") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise InputError(f"{path} is not a checkpoint written by mtl.")
+    if content["format"] != FORMAT:
+        raise InputError(
+            f"{path} has checkpoint format {content['format']}, this program reads {FORMAT}; "
+            "use the version of mtl that wrote it, or train again."
+        )
+    return content
+
+
+def load(path: Path, device: torch.device) -> Trained:
+    """Rebuild the network of a checkpoint in evaluation mode.
+
+    Raises:
+        InputError: see `read`; also when its weights do not fit the network of this version.
+    """
+    content = read(path)
+    try:
+        config = RunConfig.from_json(content["config"])
+        network = build_network(config, content["dataset"])
+        network.load_state_dict(content["network"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
+    return Trained(
+        path=path,
+        network=network.to(device).eval(),
+        config=config,
+        dataset=content["dataset"],
+        iteration=content["iteration"],
+    )
+
+
+def newest() -> Path:
+    """The checkpoint written last under weights/.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = list(weights_dir().glob("*/last.pt"))
+    if not found:
+        raise InputError(
+            f"There is no trained network in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "
+            "or name one with --checkpoint."
+        )
+    return max(found, key=lambda p: p.stat().st_mtime)

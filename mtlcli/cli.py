@@ -1,0 +1,197 @@
+"""The command line: options in, one call, print. Heavy modules are imported by the command that
+needs them.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtlcli.errors import MtlError
+
+app = typer.Typer(
+    name="mtl",
+    help="Multi-task dense prediction with deformable inter-task attention.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Multi-task dense prediction with deformable inter-task attention."""
+    if version:
+        import mtlcli
+
+        print(mtlcli.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    iterations: Annotated[int | None, typer.Option(help="Shorter or longer than usual.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make rooms, train DeMT-ITSA on it, score it, draw a grid: the whole path in minutes."""
+    from mtlcli.demo import demo
+
+    made = demo(iterations=iterations, device=device, quiet=quiet)
+    if as_json:
+        print_json(made.record)
+        return
+    print(made.table)
+    print(f"\nPicture: {made.picture}\nRun:     {made.run}")
+    print(f"Next:    mtl visualize YOUR.jpg --checkpoint {made.run}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    dataset: Annotated[str, typer.Option(help="Name of a prepared dataset.")] = "nyud",
+    system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
+    backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
+    init: Annotated[str, typer.Option(help="Backbone weights: random.")] = "random",
+    task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
+    iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Working height and width; default the dataset's.", metavar="H W"),
+    ] = None,
+    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that prepare batches.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a network; writes weights/RUN/{run.json, log.jsonl, last.pt}.
+
+    The settings of the system are options too, for example `--steps 1 --query pixel`:
+    `mtl systems demt_itsa` lists them.
+    """
+    from mtlcli import settings
+    from mtlcli.config import RunConfig
+    from mtlcli.train import train
+
+    config = RunConfig(
+        dataset=dataset,
+        system=system,
+        backbone=backbone,
+        init=init,
+        tasks=tuple(task or ()),
+        iterations=iterations,
+        batch_size=batch_size,
+        size=size,
+        lr=lr,
+        weight_decay=weight_decay,
+        seed=seed,
+        settings=settings.parse(context.args),
+    )
+    folder = train(config, out=out, device=device, workers=workers, quiet=quiet)
+    print(f"Trained: {folder}/last.pt")
+    print(f"Next:    mtl eval {folder}/last.pt")
+
+
+@app.command()
+def systems(
+    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None,
+) -> None:
+    """List the systems, or the settings of one."""
+    from mtlcli import lookup, settings
+
+    for system in [name] if name else lookup.names("systems"):
+        about = (lookup.load("systems", system).__doc__ or "").strip().splitlines()[0]
+        print(f"{system}: {about}")
+        for setting, default in settings.defaults(system).items() if name else ():
+            allowed = " | ".join(map(str, settings.choices(system, setting)))
+            print(f"  {settings.flag(setting)} {default}" + (f"   ({allowed})" if allowed else ""))
+
+
+@app.command("eval")
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="weights/RUN/last.pt, or the run folder.")],
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 1,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a network on its dataset; prints a table, writes results.json beside the checkpoint."""
+    from mtlcli.eval import evaluate, results_table
+
+    results = evaluate(
+        checkpoint, split=split, limit=limit, device=device, workers=workers, quiet=quiet
+    )
+    if as_json:
+        print_json(results.record)
+    else:
+        print(results_table({str(checkpoint): results.main}, results.tasks))
+
+
+@app.command()
+def visualize(
+    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Default: the newest run.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the grids.")] = Path("visualized"),
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Draw a picture and all predictions of it as one grid."""
+    from mtlcli.visualize import visualize
+
+    drawn = visualize(source, path=checkpoint, out=out, device=device, quiet=quiet)
+    print(f"Network: {drawn.checkpoint}")
+    for path in drawn.written:
+        print(path)
+    for reason in drawn.failed.values():
+        complain(reason)
+    if drawn.failed:
+        raise typer.Exit(1)
+
+
+def print_json(record: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(record, indent=2))
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print(f"mtl: {message}", file=sys.stderr)
+
+
+def spread_sizes(arguments: list[str]) -> list[str]:
+    """`--size 212x280` may be written for `--size 212 280`."""
+    spread: list[str] = []
+    for previous, argument in zip(["", *arguments], arguments):
+        sides = argument.split("x")
+        is_size = previous == "--size" and len(sides) == 2 and all(s.isdigit() for s in sides)
+        spread += sides if is_size else [argument]
+    return spread
+
+
+def main() -> None:
+    """Run the command line; an error made for the user becomes one line and its exit code."""
+    try:
+        app(args=spread_sizes(sys.argv[1:]), prog_name="mtl", standalone_mode=True)
+    except MtlError as error:
+        complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        complain("interrupted.")
+        sys.exit(130)

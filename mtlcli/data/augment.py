@@ -1,0 +1,203 @@
+"""The paper's augmentation (ATRC's recipe) on one sample.
+
+Random scale, crop, padding and mirroring are one affine map of the picture; it is applied once to
+each array (bilinear for the image, nearest for labels), so that nothing is computed outside the
+crop.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
+IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
+NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD)[:, None]
+
+SCALES = (0.5, 2.0)
+CROP_ATTEMPTS = 10
+LARGEST_CLASS = 0.75  # of the labelled pixels of a crop (cat_max_ratio)
+IGNORE = 255
+NOTHING = slice(0, 0)
+
+Sample = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """An axis-aligned affine window on a picture: output pixel (x, y) shows source (x*sx + ox, y*sy
+    + oy).
+    """
+
+    size: tuple[int, int]  # output height, width
+    step: tuple[float, float]  # source pixels per output pixel, along y and x
+    origin: tuple[float, float]  # source y, x of the centre of output pixel (0, 0)
+    mirrored: bool = False
+    zoom: float = 1.0  # how much larger things appear than at the working resolution
+
+    def take(self, array: np.ndarray, interpolation: int) -> np.ndarray:
+        """The window's content; outside the source the nearest pixel is repeated."""
+        (sy, sx), (oy, ox) = self.step, self.origin
+        height, width = self.size
+        if self.mirrored:
+            sx, ox = -sx, ox + sx * (width - 1)
+        matrix = np.array([[sx, 0, ox], [0, sy, oy]], np.float64)
+        flags = interpolation | cv2.WARP_INVERSE_MAP
+        border = cv2.BORDER_REPLICATE
+        return cv2.warpAffine(array, matrix, (width, height), flags=flags, borderMode=border)
+
+    def inside(self, height: int, width: int) -> tuple[slice, slice]:
+        """The rows and columns of the window that show the source of this size."""
+        spans = []
+        for extent, step, origin, length in zip(self.size, self.step, self.origin, (height, width)):
+            first = int(np.ceil((-0.5 - origin) / step))
+            last = int(np.ceil((length - 0.5 - origin) / step))
+            spans.append((np.clip(first, 0, extent), np.clip(last, 0, extent)))
+        (top, bottom), (left, right) = spans
+        if self.mirrored:
+            left, right = self.size[1] - right, self.size[1] - left
+        return slice(top, bottom), slice(left, right)
+
+
+def whole(source: tuple[int, int], size: tuple[int, int]) -> View:
+    """The view that shows a whole picture of `source` (H, W) pixels in `size` (H, W) pixels."""
+    step = (source[0] / size[0], source[1] / size[1])
+    return View(size=size, step=step, origin=(step[0] / 2 - 0.5, step[1] / 2 - 0.5))
+
+
+def random_view(
+    source: tuple[int, int],
+    size: tuple[int, int],
+    resolution: tuple[float, float],
+    rng: np.random.Generator,
+    balance: np.ndarray | None = None,
+) -> View:
+    """A random scale (0.5 to 2), crop and mirror image.
+
+    Args:
+        source: height and width of the picture.
+        size: height and width of the crop.
+        resolution: working pixels per source pixel, along y and x, at scale 1.
+        balance: class map of the picture; a crop in which one class holds 75% or more of the
+        labelled
+            pixels is drawn again, up to 10 times (mmsegmentation's cat_max_ratio, used by ATRC).
+    """
+    zoom = rng.uniform(*SCALES)
+    step = (1 / (resolution[0] * zoom), 1 / (resolution[1] * zoom))
+    mirrored = bool(rng.random() < 0.5)
+    view = View(size=size, step=step, origin=(0.0, 0.0))
+    for _ in range(CROP_ATTEMPTS):
+        corner = [
+            int(rng.integers(0, max(round(length / s) - extent, 0) + 1))
+            for length, s, extent in zip(source, step, size)
+        ]
+        origin = (step[0] * (corner[0] + 0.5) - 0.5, step[1] * (corner[1] + 0.5) - 0.5)
+        view = View(size=size, step=step, origin=origin, mirrored=mirrored, zoom=zoom)
+        if balance is None or is_balanced(balance, view):
+            break
+    return view
+
+
+def is_balanced(classes: np.ndarray, view: View) -> bool:
+    """Whether two classes or more are in view, none with 75% or more of the labelled pixels."""
+    content = view.take(classes, cv2.INTER_NEAREST)[view.inside(*classes.shape)]
+    counts = np.bincount(content.ravel(), minlength=256)[:IGNORE]
+    return bool(np.count_nonzero(counts) > 1 and counts.max() < LARGEST_CLASS * counts.sum())
+
+
+def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Photometric distortion of SSD / mmsegmentation: brightness +-32, contrast and saturation x0.5
+    to 1.5, hue +-18 degrees of 180, each with probability 1/2, contrast before or after the others.
+
+    All are look-up tables on 8-bit values. image (H, W, 3) uint8 RGB -> the same.
+    """
+    brightness = rng.uniform(-32, 32) if rng.random() < 0.5 else 0.0
+    contrast_first = rng.random() < 0.5
+    contrast = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
+    saturation = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
+    hue = int(rng.integers(-18, 18)) if rng.random() < 0.5 else 0
+    levels = np.arange(256, dtype=np.float32)
+    table = to_byte(levels + brightness)
+    if contrast_first:
+        table = to_byte(table * contrast)
+    image = cv2.LUT(image, table)
+    if saturation != 1 or hue:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        tables = np.stack([(levels + hue) % 180, levels * saturation, levels], axis=-1)
+        image = cv2.cvtColor(cv2.LUT(hsv, to_byte(tables)[None]), cv2.COLOR_HSV2RGB)
+    if not contrast_first and contrast != 1:
+        image = cv2.LUT(image, to_byte(levels * contrast))
+    return image
+
+
+def to_byte(values: np.ndarray) -> np.ndarray:
+    """Clipped to 0..255 and truncated."""
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def normalise(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32, ImageNet mean 0 and deviation 1."""
+    return np.ascontiguousarray(cv2.LUT(image, NORMALISED).transpose(2, 0, 1))
+
+
+def show(
+    sample: Sample, view: View, tasks: Mapping[str, Any], image: np.ndarray | None = None
+) -> Sample:
+    """The sample in a view: normalised image (0 outside the picture), targets of `tasks` (ignored
+    outside).
+
+    A task without a label in this sample is ignored everywhere. `tasks` maps names to Task records;
+    `image` is the image in view if the caller has it already (for colour distortion).
+    """
+    rows, columns = view.inside(*sample["image"].shape[:2])
+    if image is None:
+        image = view.take(sample["image"], cv2.INTER_LINEAR)
+    shown = {"image": outside(normalise(image), rows, columns, 0)}
+    for name, task in tasks.items():
+        stored = sample.get(name)
+        absent = stored is None
+        if stored is None:
+            stored = (
+                np.zeros_like(sample["image"]) if task.channels == 3 else sample["image"][..., 0]
+            )
+        target = task.target(view.take(stored, cv2.INTER_NEAREST))
+        if view.mirrored and task.mirror:
+            target = task.mirror(target)
+        if task.zoom:
+            target = task.zoom(target, view.zoom)
+        shown[name] = outside(target, rows if not absent else NOTHING, columns, task.ignore)
+    return shown
+
+
+def outside(array: np.ndarray, rows: slice, columns: slice, value: float) -> np.ndarray:
+    """`array` (..., H, W) with everything outside the rectangle set to `value`."""
+    height, width = array.shape[-2:]
+    if (rows.start, rows.stop, columns.start, columns.stop) == (0, height, 0, width):
+        return array
+    kept = np.full_like(array, value)
+    kept[..., rows, columns] = array[..., rows, columns]
+    return kept
+
+
+def augment(
+    sample: Sample,
+    tasks: Mapping[str, Any],
+    size: tuple[int, int],
+    resolution: tuple[float, float],
+    rng: np.random.Generator,
+) -> Sample:
+    """One training sample: image (3, H, W) float32 and a target for every task.
+
+    Args:
+        sample: in the stored form (see `mtlcli.data.reader`).
+        tasks: names and Task records.
+        size: height and width of the crop.
+        resolution: working pixels per stored pixel along y and x.
+        rng: the only source of chance.
+    """
+    balance = next((sample.get(n) for n, t in tasks.items() if t.balances_crops), None)
+    view = random_view(sample["image"].shape[:2], size, resolution, rng, balance)
+    image = distort_colours(view.take(sample["image"], cv2.INTER_LINEAR), rng)
+    return show(sample, view, tasks, image)

@@ -1,0 +1,138 @@
+"""`mtl eval`: score a trained network on a split of its dataset."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from mtlcli import checkpoint
+from mtlcli.checkpoint import Trained
+from mtlcli.config import datasets_dir
+from mtlcli.data.batches import WholePictures, whole_pictures
+from mtlcli.data.reader import Reader
+from mtlcli.device import pick_device
+from mtlcli.report.table import metrics_table
+from mtlcli.train import resolution
+
+Predict = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The scores of one network on one split."""
+
+    scores: Mapping[str, Mapping[str, float]]  # task -> name of the score -> value
+    record: Mapping[str, Any]  # everything, as written to results.json
+    tasks: Mapping[str, Any]  # names and Task records
+
+    @property
+    def main(self) -> dict[str, float]:
+        """Task -> its main score."""
+        return {name: self.scores[name][task.metric] for name, task in self.tasks.items()}
+
+
+def evaluate(
+    path: Path,
+    *,
+    split: str = "val",
+    limit: int | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    quiet: bool = False,
+) -> Results:
+    """Score the network of a checkpoint on its dataset and write results.json beside it.
+
+    Args:
+        path: checkpoint file or run folder.
+        split: of the dataset file.
+        limit: only the first so many pictures.
+        device: auto, cpu, cuda or mps.
+        workers: processes that read pictures.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: the checkpoint or the dataset cannot be used.
+    """
+    target = pick_device(device)
+    trained = checkpoint.load(path, target)
+    tasks = trained.tasks
+    reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
+    scale = resolution(trained.config, trained.dataset)
+    pictures = WholePictures(reader, tasks, scale, limit)
+    with torch.inference_mode():
+        scores = score(
+            lambda image: trained.network(image.to(target)),
+            pictures,
+            tasks,
+            trained.dataset["options"],
+            workers,
+            quiet,
+        )
+    record = make_record(trained, len(pictures), split, scores)
+    (trained.path.parent if trained.path.is_file() else trained.path).joinpath(
+        "results.json"
+    ).write_text(json.dumps(record, indent=2) + "\n")
+    return Results(scores=scores, record=record, tasks=tasks)
+
+
+def score(
+    predict: Predict,
+    pictures: WholePictures,
+    tasks: Mapping[str, Any],
+    options: Mapping[str, Mapping[str, Any]],
+    workers: int,
+    quiet: bool,
+) -> dict[str, dict[str, float]]:
+    """Scores of any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
+
+    Logits are resized bilinearly to the size of the labels and scored there (ATRC's protocol). A
+    picture without a label for a task does not count for it.
+    """
+    statistics: dict[str, list[Any]] = {name: [] for name in tasks}
+    batches = whole_pictures(pictures, workers)
+    for batch in tqdm(batches, desc="eval", disable=True if quiet else None):
+        logits = predict(batch["image"])
+        for name, task in tasks.items():
+            if name in batch:
+                label = batch[name][0].to(logits[name].device)
+                full = at_size(logits[name].float(), tuple(label.shape[-2:]))
+                statistics[name].append(task.measure(full[0], label, options.get(name, {})))
+    return {name: task.score(statistics[name]) for name, task in tasks.items()}
+
+
+def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear to (H, W) unless already so."""
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def make_record(
+    trained: Trained, images: int, split: str, scores: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """results.json: the scores, and what they are scores of."""
+    return {
+        "checkpoint": trained.path.name,
+        "iteration": trained.iteration,
+        "config": trained.config.to_json(),
+        "split": split,
+        "images": images,
+        "provenance": trained.dataset.get("provenance"),
+        "scores": {name: dict(values) for name, values in scores.items()},
+        "main": {n: scores[n][t.metric] for n, t in trained.tasks.items()},
+    }
+
+
+def results_table(results: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Any]) -> str:
+    """One row per system, one column per task: `title metric (direction)`."""
+    columns = {
+        name: (f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}", task.unit)
+        for name, task in tasks.items()
+    }
+    return metrics_table(columns, results)

@@ -1,0 +1,43 @@
+"""Plain-text tables that can be pasted into Markdown."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = (
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths))
+        )
+        return "| " + " | ".join([first, *rest]) + " |"
+
+    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(head), rule, *map(line, rows)])
+
+
+def number(value: float, unit: str = "") -> str:
+    """Four decimals for fractions and metres, two for degrees; a dash where there is no value."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if unit == "°" else f"{value:.4f}"
+
+
+def metrics_table(
+    columns: Mapping[str, tuple[str, str]], rows: Mapping[str, Mapping[str, float]]
+) -> str:
+    """One row per system, one column per task.
+
+    Args:
+        columns: task -> (heading, unit).
+        rows: name of the system -> {task: main score}.
+    """
+    head = ["", *(heading for heading, _ in columns.values())]
+    body = [
+        [name, *(number(scores.get(task, math.nan), unit) for task, (_, unit) in columns.items())]
+        for name, scores in rows.items()
+    ]
+    return markdown(head, body)

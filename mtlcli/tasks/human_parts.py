@@ -1,0 +1,26 @@
+"""Human part segmentation: background, head, torso, upper and lower arms, upper and lower legs.
+
+Images without a person are ignored as a whole (PASCAL-Context protocol).
+"""
+
+from functools import partial
+
+from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli.tasks._task import Task, as_stored
+
+TASK = Task(
+    title="Human parts",
+    channels=None,
+    weight=2.0,
+    ignore=255,
+    metric="mIoU",
+    unit="",
+    higher_is_better=True,
+    target=as_stored,
+    loss=losses.cross_entropy,
+    decode=decode.most_likely_class,
+    measure=metrics.confusion,
+    score=partial(metrics.intersection_over_union, name="mIoU"),
+    constant=constant.class_log_frequency,
+    draw=colors.draw_classes,
+)

@@ -1,0 +1,24 @@
+"""Semantic segmentation: the class of every pixel."""
+
+from functools import partial
+
+from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli.tasks._task import Task, as_stored
+
+TASK = Task(
+    title="Semantic segmentation",
+    channels=None,
+    weight=1.0,
+    ignore=255,
+    metric="mIoU",
+    unit="",
+    higher_is_better=True,
+    target=as_stored,
+    loss=losses.cross_entropy,
+    decode=decode.most_likely_class,
+    measure=metrics.confusion,
+    score=partial(metrics.intersection_over_union, name="mIoU"),
+    constant=constant.class_log_frequency,
+    draw=colors.draw_classes,
+    balances_crops=True,
+)
