@@ -1,7 +1,7 @@
-"""The record of a dataset: what its labels mean, where its files come from, and how an archive becomes samples.
+"""The record of a dataset: what its labels mean, where they come from, how they become samples.
 
-A sample is a dict in *stored form*, numpy arrays by task name plus `image` (H, W, 3) uint8 RGB; a task
-without a label for that sample is absent. `image` may also be the bytes of a JPEG or PNG kept as it is.
+A sample is a dict in *stored form*, numpy arrays by task name plus `image` (H, W, 3) uint8 RGB; a
+task without a label for that sample is absent. `image` may also be the bytes of a JPEG or PNG.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,9 +62,7 @@ class Plan:
     shape: tuple[int, int] | None  # height and width of every sample; None where they differ
     read: Callable[[str, int], Sample]  # (split, index) -> sample; picklable
     vector_normals: bool = False  # normals as float32 unit vectors instead of uint8 codes
-    provenance: Mapping[str, str] = field(
-        default_factory=dict
-    )  # task -> where its labels come from
+    provenance: Mapping[str, str] = field(default_factory=dict)  # task -> origin of its labels
     derived: tuple[str, ...] = ()  # tasks whose labels were computed here, not published
 
 

@@ -1,0 +1,101 @@
+"""Reads samples of a dataset file; each process, forked or spawned, opens the file itself."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from mtlcli.data.hdf5 import Info, info_of, open_dataset
+from mtlcli.data.stored import decode
+from mtlcli.errors import InputError
+
+Sample = dict[str, np.ndarray]
+
+
+class Reader:
+    """The samples of one split in stored form: `reader[i]` is a dict of numpy arrays.
+
+    image uint8 (H, W, 3) RGB; semseg, human_parts uint8 (H, W) class index, 255 ignored;
+    sal uint8 (H, W) 0/1, 255 ignored; edge uint8 (H, W), 255 on a boundary, 0 off it;
+    depth float32 (H, W) metres, 0 invalid; normals uint8 (H, W, 3) codes n = 2x/255 - 1 with
+    (0, 0, 0) invalid, or float32 (H, W, 3) unit vectors with the zero vector invalid. A task
+    without a label for the sample is absent.
+
+    Raises:
+        InputError: no such file, split or task, or not a complete dataset file.
+    """
+
+    def __init__(self, path: Path | str, split: str, tasks: Sequence[str] | None = None):
+        self.path, self.split = Path(path), split
+        with open_dataset(self.path) as file:
+            self.info: Info = info_of(file)
+            self.keys = ("image", *self._known(tasks))
+            if split not in file:
+                there = ", ".join(s for s in self.info.expected if s in file)
+                raise InputError(f"{self.path} has no split '{split}'; it has {there}.")
+            self.ids = tuple(i.decode() for i in file[split]["ids"][:])
+            self._present = {k: file[split]["present"][k][:].astype(bool) for k in self.keys}
+            self._offsets = self._read_offsets(file[split])
+        self._file: h5py.File | None = None
+        self._pid = -1
+
+    def _known(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
+        wanted = self.info.tasks if tasks is None else tuple(tasks)
+        for task in wanted:
+            if task not in self.info.tasks:
+                there = ", ".join(self.info.tasks)
+                raise InputError(f"{self.path} has no labels for task '{task}'; it has {there}.")
+        return wanted
+
+    def _read_offsets(self, group: h5py.Group) -> dict[str, np.ndarray]:
+        if self.info.shape is not None:
+            return {}
+        return {key: group[key]["offsets"][:] for key in self.keys}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index %= len(self)
+        return {k: self.read(k, index) for k in self.keys if self._present[k][index]}
+
+    def read(self, key: str, index: int) -> np.ndarray:
+        """One array of one sample: `image` or a task."""
+        if self.info.shape is not None:
+            return self._group()[key][index]
+        return decode(self.stored(key, index))
+
+    def stored(self, key: str, index: int) -> bytes:
+        """The bytes whose checksum the file holds."""
+        if self.info.shape is not None:
+            return self._group()[key][index].tobytes()
+        start, end = self._offsets[key][index : index + 2]
+        return self._group()[key]["bytes"][start:end].tobytes()
+
+    def has(self, key: str) -> np.ndarray:
+        """(N,) bool: which samples have `key`."""
+        return self._present[key]
+
+    def checksum(self, key: str, index: int) -> int:
+        """CRC-32 the stored bytes had when they were written."""
+        return int(self._group()["crc32"][key][index])
+
+    def _group(self) -> h5py.Group:
+        if self._file is None or self._pid != os.getpid():
+            self.close()  # a handle inherited over fork shares the parent's file position
+            self._file, self._pid = open_dataset(self.path), os.getpid()
+        return self._file[self.split]
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None, "_pid": -1}

@@ -1,0 +1,115 @@
+"""The stored form of a sample: what each array must look like, and its way to bytes and back."""
+
+import io
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mtlcli.data.hdf5 import CHANNELS, Info
+from mtlcli.errors import InputError
+
+FARTHEST = 1000.0  # metres; beyond it a depth map is in other units
+UNIT_TOLERANCE = 0.02  # of a normal vector's length
+IGNORE = 255
+JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+
+
+def decode(blob: bytes) -> np.ndarray:
+    """An array from its blob: JPEG or PNG (colour as RGB, grey as (H, W)) or a zlib-packed .npy."""
+    if blob.startswith((JPEG, PNG)):
+        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels: Any = cv2.imdecode(np.frombuffer(blob, np.uint8), flags)
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if pixels.ndim == 3 else pixels
+    return np.load(io.BytesIO(zlib.decompress(blob)), allow_pickle=False)
+
+
+def encode(array: np.ndarray) -> bytes:
+    """The blob of an array, without loss: PNG for uint8, zlib-packed .npy for the rest."""
+    file = io.BytesIO()
+    if array.dtype == np.uint8:
+        Image.fromarray(array).save(file, "PNG", compress_level=6)
+        return file.getvalue()
+    np.save(file, array, allow_pickle=False)
+    return zlib.compress(file.getvalue(), 6)
+
+
+def image_pixels(image: np.ndarray | bytes) -> np.ndarray:
+    """RGB (H, W, 3) uint8 of an image given as pixels or as a whole JPEG or PNG file."""
+    if isinstance(image, np.ndarray):
+        return image
+    with Image.open(io.BytesIO(image)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def image_blob(image: np.ndarray | bytes) -> bytes:
+    """The blob of an image: a plain colour JPEG or PNG as it is, anything else as PNG."""
+    if isinstance(image, bytes) and image.startswith((JPEG, PNG)):
+        with Image.open(io.BytesIO(image)) as picture:
+            if picture.mode == "RGB" and picture.format in ("JPEG", "PNG"):
+                return image
+    return encode(image_pixels(image))
+
+
+def require_stored_form(sample: Mapping[str, Any], info: Info, where: str) -> None:
+    """Check every array of a sample; `where` names it in messages.
+
+    Raises:
+        InputError: an array has another type, size or range than the stored form allows.
+    """
+    try:
+        shape = image_pixels(sample["image"]).shape
+    except Exception as error:
+        raise InputError(f"{where}: image cannot be decoded ({error}).") from error
+    if info.shape is not None and shape[:2] != info.shape:
+        raise InputError(
+            f"{where}: image is {_size(shape)}, this dataset's are {_size(info.shape)}."
+        )
+    for task, label in sample.items():
+        if task != "image":
+            _require_label(task, label, shape, info, where)
+
+
+def _require_label(
+    task: str, label: np.ndarray, shape: tuple[int, ...], info: Info, where: str
+) -> None:
+    expected = (*shape[:2], CHANNELS[task]) if task in CHANNELS else shape[:2]
+    if label.shape[:2] != shape[:2]:
+        raise InputError(f"{where}: {task} is {_size(label.shape)}, its image is {_size(shape)}.")
+    if label.shape != expected or label.dtype != info.dtype(task):
+        found = f"{label.dtype}{label.shape}"
+        raise InputError(f"{where}: {task} is {found}, expected {info.dtype(task)}{expected}.")
+    problem = _range_problem(task, label, info)
+    if problem:
+        raise InputError(f"{where}: {task} {problem}.")
+
+
+def _range_problem(task: str, label: np.ndarray, info: Info) -> str:
+    if label.dtype == np.float32 and not np.isfinite(label).all():
+        return "has values that are not finite"
+    if task == "depth":
+        low, high = label.min(initial=0), label.max(initial=0)
+        wrong = low if low < 0 else high
+        return (
+            f"has value {wrong:g}, outside 0 .. {FARTHEST:g} metres"
+            if (low < 0 or high > FARTHEST)
+            else ""
+        )
+    if task == "normals" and info.vector_normals:
+        length = np.sqrt(np.einsum("hwc,hwc->hw", label, label))
+        off = length[(length > 0) & (np.abs(length - 1) > UNIT_TOLERANCE)]
+        return f"has a vector of length {off[0]:.3f}, expected 1 or 0" if len(off) else ""
+    count = 2 if task == "sal" else len(info.classes.get(task, ()))
+    if not count:
+        return ""
+    wrong = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[count:IGNORE])
+    if len(wrong):
+        return f"has value {wrong[0] + count}, outside 0 .. {count - 1} (and {IGNORE} = ignored)"
+    return ""
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"

@@ -1,0 +1,70 @@
+"""Bytes of an archive member -> checked numpy arrays; every error names the member."""
+
+import io
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from mtlcli.datasets._dataset import Files
+from mtlcli.errors import InputError
+
+T = TypeVar("T")
+
+
+def member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
+    """Read and decode one member.
+
+    Raises:
+        InputError: the member is missing, cut short or corrupt, or has values it cannot have.
+    """
+    data = files.read(name)
+    try:
+        return decode(data)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        remedy = "the archive is damaged, get it again"
+        raise InputError(f"{files.label}: {name}: {reason}; {remedy}.") from error
+
+
+def colour(data: bytes) -> np.ndarray:
+    """A picture file as RGB (H, W, 3) uint8."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def indices(data: bytes) -> np.ndarray:
+    """A single-channel PNG, palette indices untouched, as (H, W) of its own type."""
+    with Image.open(io.BytesIO(data)) as image:
+        pixels = np.asarray(image)
+    if pixels.ndim != 2:
+        raise ValueError(f"has {pixels.shape[-1]} channels, a label map has one")
+    return pixels
+
+
+def numbers(data: bytes) -> np.ndarray:
+    """A .npy file as float32, without axes of length 1."""
+    return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32).squeeze()
+
+
+def matlab(key: str) -> Callable[[bytes], np.ndarray]:
+    """Decoder of one variable of a MATLAB file (version 5 to 7)."""
+
+    def decode(data: bytes) -> np.ndarray:
+        from scipy.io import loadmat
+
+        return loadmat(io.BytesIO(data), variable_names=(key,))[key]
+
+    return decode
+
+
+def require_range(values: np.ndarray, low: float, high: float, what: str) -> np.ndarray:
+    """The values, if all are finite and within [low, high]; else ValueError."""
+    smallest, largest = values.min(initial=high), values.max(initial=low)
+    if not (low <= smallest and largest <= high):  # false for NaN too
+        wrong = largest if not largest <= high else smallest
+        raise ValueError(f"{what} {wrong:g} is outside {low:g} .. {high:g}")
+    return values
