@@ -2,6 +2,7 @@
 needs them.
 """
 
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -21,6 +22,9 @@ app = typer.Typer(
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+SizeOption = Annotated[
+    tuple[int, int] | None, typer.Option(help="Height and width in pixels.", metavar="H W")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -57,6 +61,43 @@ def demo(
     print(f"Next:    mtl visualize YOUR.jpg --checkpoint {made.run}")
 
 
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="nyud, pascal, rooms.")],
+    archive: Annotated[
+        Path | None, typer.Option(help="What you have: tar, tar.gz, zip, folder or .mat.")
+    ] = None,
+    geometry: Annotated[str | None, typer.Option(help="nyud: 425x560 or 480x640.")] = None,
+    limit: Annotated[int | None, typer.Option(help="First so many samples of each split.")] = None,
+    size: SizeOption = None,
+    train: Annotated[int | None, typer.Option(help="rooms: training samples.")] = None,
+    val: Annotated[int | None, typer.Option(help="rooms: validation samples.")] = None,
+    seed: Annotated[int | None, typer.Option(help="rooms: another seed, other rooms.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Instead of datasets/NAME.h5.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file made otherwise.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make the dataset file datasets/NAME.h5."""
+    from mtlcli.prepare import prepare
+
+    path = prepare(
+        name,
+        archive=archive,
+        geometry=geometry,
+        limit=limit,
+        size=size,
+        train=train,
+        val=val,
+        seed=seed,
+        out=out,
+        force=force,
+        workers=workers,
+        quiet=quiet,
+    )
+    print(f"Prepared: {path}")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(
     context: typer.Context,
@@ -67,10 +108,7 @@ def train(
     task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
     iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
-    size: Annotated[
-        tuple[int, int] | None,
-        typer.Option(help="Working height and width; default the dataset's.", metavar="H W"),
-    ] = None,
+    size: SizeOption = None,
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
@@ -115,11 +153,12 @@ def systems(
     from mtlcli import lookup, settings
 
     for system in [name] if name else lookup.names("systems"):
-        about = (lookup.load("systems", system).__doc__ or "").strip().splitlines()[0]
-        print(f"{system}: {about}")
-        for setting, default in settings.defaults(system).items() if name else ():
-            allowed = " | ".join(map(str, settings.choices(system, setting)))
-            print(f"  {settings.flag(setting)} {default}" + (f"   ({allowed})" if allowed else ""))
+        module = lookup.load("systems", system)
+        print(f"{system}: {(module.__doc__ or '').strip().splitlines()[0]}")
+    if name:
+        print(f"\n{inspect.getdoc(module.build)}\n\nDefaults:")
+        for setting, default in settings.defaults(name).items():
+            print(f"  {settings.flag(setting)} {default}")
 
 
 @app.command("eval")

@@ -103,7 +103,9 @@ def score(
                 label = batch[name][0].to(logits[name].device)
                 full = at_size(logits[name].float(), tuple(label.shape[-2:]))
                 statistics[name].append(task.measure(full[0], label, options.get(name, {})))
-    return {name: task.score(statistics[name]) for name, task in tasks.items()}
+    return {
+        name: task.score(statistics[name], options.get(name, {})) for name, task in tasks.items()
+    }
 
 
 def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:

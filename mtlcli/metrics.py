@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from mtlcli import decode
+from mtlcli import boundary, decode
 
 Statistics = dict[str, np.ndarray]
 Options = Mapping[str, Any]
@@ -78,10 +78,27 @@ def angular_error(logits: Tensor, target: Tensor, options: Options) -> Statistic
     return {"sum": torch.rad2deg(angle).sum().cpu().numpy(), "count": valid.sum().cpu().numpy()}
 
 
+def boundary_counts(logits: Tensor, target: Tensor, options: Options) -> Statistics:
+    """Matched boundary pixels per threshold: `cntR`, `sumR`, `cntP`, `sumP` (K,) int64.
+
+    The prediction is quantised to 8 bits as the protocol says, so that the counts are those of
+    saved files. options: "protocol" (default seism), "gt_as" (default boundary), "max_dist"
+    (default the protocol's); see `mtlcli.boundary`.
+    """
+    counts = boundary.image_counts(
+        boundary.quantise(decode.probability(logits)[0].cpu().numpy()),
+        (target[0] * 255).to(torch.uint8).cpu().numpy(),
+        boundary.PROTOCOLS[options.get("protocol", "seism")],
+        gt_as=options.get("gt_as", "boundary"),
+        max_dist=options.get("max_dist"),
+    )
+    return {key: getattr(counts, key) for key in ("cntR", "sumR", "cntP", "sumP")}
+
+
 # ---- scores from all images' statistics ----
 
 
-def intersection_over_union(statistics: Sequence[Statistics], name: str) -> dict[str, float]:
+def intersection_over_union(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
     """Mean over the classes that occur (in a label or a prediction) of TP / (TP + FP + FN), and
     each class's.
 
@@ -92,10 +109,10 @@ def intersection_over_union(statistics: Sequence[Statistics], name: str) -> dict
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits
     per_class = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
     mean = float(np.nanmean(per_class)) if (union > 0).any() else math.nan
-    return {name: mean} | {f"IoU/{i}": float(v) for i, v in enumerate(per_class)}
+    return {"mIoU": mean} | {f"IoU/{i}": float(v) for i, v in enumerate(per_class)}
 
 
-def maximal_f(statistics: Sequence[Statistics]) -> dict[str, float]:
+def maximal_f(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
     """F = 1.3 P R / (0.3 P + R) of the pooled counts, the highest over the thresholds (ATRC's
     maxF).
     """
@@ -120,11 +137,20 @@ def mean_of(statistics: Sequence[Statistics]) -> float:
     return math.fsum(float(s["sum"]) for s in statistics) / count if count else math.nan
 
 
-def root_mean_square(statistics: Sequence[Statistics]) -> dict[str, float]:
+def root_mean_square(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
     """Root of the mean squared depth error over all pixels, metres."""
     return {"RMSE": math.sqrt(mean_of(statistics))}
 
 
-def mean_angle(statistics: Sequence[Statistics]) -> dict[str, float]:
+def mean_angle(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
     """Mean angle over all pixels, degrees."""
     return {"mErr": mean_of(statistics)}
+
+
+def boundary_scores(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
+    """odsF and its threshold, oisF and AP of the protocol options["protocol"] (default seism)."""
+    counts = [boundary.Counts(id=str(i), **s) for i, s in enumerate(statistics)]
+    if not counts:
+        return {"odsF": math.nan}
+    result = boundary.scores(counts, boundary.PROTOCOLS[options.get("protocol", "seism")])
+    return {key: getattr(result, key) for key in ("odsF", "threshold", "oisF", "AP")}

@@ -7,7 +7,7 @@ new system brings its own options along, and no other file has to know them.
 import inspect
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
@@ -17,12 +17,6 @@ def defaults(system: str) -> dict[str, Any]:
     """Names and default values of the settings of a system."""
     parameters = inspect.signature(lookup.load("systems", system).build).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-
-
-def choices(system: str, name: str) -> tuple[Any, ...]:
-    """The values a setting is restricted to, () where it is not."""
-    hint = get_type_hints(lookup.load("systems", system).build).get(name)
-    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +31,7 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise InputError(unknown(name, system, known))
-    return known | {n: convert(system, n, value, known[n]) for n, value in given.items()}
+    return known | {n: convert(n, value, known[n]) for n, value in given.items()}
 
 
 def unknown(name: str, system: str, known: Mapping[str, Any]) -> str:
@@ -48,11 +42,8 @@ def unknown(name: str, system: str, known: Mapping[str, Any]) -> str:
     return f"There is no option {flag(name)} for system {system}.{hint} Its settings: {listed}."
 
 
-def convert(system: str, name: str, value: Any, default: Any) -> Any:
+def convert(name: str, value: Any, default: Any) -> Any:
     """A value, perhaps still a word of the command line, as the type of the setting's default."""
-    allowed = choices(system, name)
-    if allowed and value not in allowed:
-        raise InputError(f"{flag(name)} {value}: known are {', '.join(map(str, allowed))}.")
     if not isinstance(value, str) or isinstance(default, str):
         return value
     try:

@@ -20,7 +20,6 @@ SCALES = (0.5, 2.0)
 CROP_ATTEMPTS = 10
 LARGEST_CLASS = 0.75  # of the labelled pixels of a crop (cat_max_ratio)
 IGNORE = 255
-NOTHING = slice(0, 0)
 
 Sample = dict[str, np.ndarray]
 
@@ -156,19 +155,21 @@ def show(
         image = view.take(sample["image"], cv2.INTER_LINEAR)
     shown = {"image": outside(normalise(image), rows, columns, 0)}
     for name, task in tasks.items():
-        stored = sample.get(name)
-        absent = stored is None
-        if stored is None:
-            stored = (
-                np.zeros_like(sample["image"]) if task.channels == 3 else sample["image"][..., 0]
+        if name in sample:
+            shown[name] = outside(
+                label_in_view(sample[name], view, task), rows, columns, task.ignore
             )
-        target = task.target(view.take(stored, cv2.INTER_NEAREST))
-        if view.mirrored and task.mirror:
-            target = task.mirror(target)
-        if task.zoom:
-            target = task.zoom(target, view.zoom)
-        shown[name] = outside(target, rows if not absent else NOTHING, columns, task.ignore)
+        else:
+            shown[name] = task.unlabelled(*view.size)
     return shown
+
+
+def label_in_view(stored: np.ndarray, view: View, task: Any) -> np.ndarray:
+    """The target of a stored label as it is seen in a view."""
+    target = task.target(view.take(stored, cv2.INTER_NEAREST))
+    if view.mirrored and task.mirror:
+        target = task.mirror(target)
+    return task.zoom(target, view.zoom) if task.zoom else target
 
 
 def outside(array: np.ndarray, rows: slice, columns: slice, value: float) -> np.ndarray:

@@ -39,7 +39,7 @@ class Task:
     ]  # logits BCHW, target batch, options -> scalar
     decode: Callable[[Tensor], Tensor]  # logits BCHW -> predictions
     measure: Callable[[Tensor, Tensor, Options], Statistics]  # logits CHW, target -> one image's
-    score: Callable[[Sequence[Statistics]], dict[str, float]]  # all images' -> named scores
+    score: Callable[[Sequence[Statistics], Options], dict[str, float]]  # all images' -> named
     constant: Callable[[Sequence[np.ndarray], int], np.ndarray]  # targets, channels -> logits (C,)
     draw: Callable[[np.ndarray, Options], np.ndarray]  # prediction or target -> RGB (H, W, 3) uint8
     mirror: Callable[[np.ndarray], np.ndarray] | None = None  # of a flipped target
@@ -51,3 +51,8 @@ class Task:
     def outputs(self, classes: Sequence[str]) -> int:
         """Channels the network needs for this task on a dataset with these classes."""
         return self.channels if self.channels is not None else len(classes)
+
+    def unlabelled(self, height: int, width: int) -> np.ndarray:
+        """The target of a picture without any label for this task."""
+        stored = np.zeros((height, width, 3) if self.channels == 3 else (height, width), np.uint8)
+        return np.full_like(self.target(stored), self.ignore)

@@ -3,8 +3,6 @@
 Images without a person are ignored as a whole (PASCAL-Context protocol).
 """
 
-from functools import partial
-
 from mtlcli import colors, constant, decode, losses, metrics
 from mtlcli.tasks._task import Task, as_stored
 
@@ -20,7 +18,7 @@ TASK = Task(
     loss=losses.cross_entropy,
     decode=decode.most_likely_class,
     measure=metrics.confusion,
-    score=partial(metrics.intersection_over_union, name="mIoU"),
+    score=metrics.intersection_over_union,
     constant=constant.class_log_frequency,
     draw=colors.draw_classes,
 )

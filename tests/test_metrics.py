@@ -1,0 +1,139 @@
+"""Scores equal an independent numpy computation, however the pixels arrive."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mtlcli import lookup
+from mtlcli.metrics import intersection_over_union
+
+CLASSES = 6
+IMAGES = 5
+H, W = 13, 17
+MEASURED = ("semseg", "human_parts", "sal", "depth", "normals")
+
+
+def task(name: str):
+    return lookup.load("tasks", name).TASK
+
+
+def example(name: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits (N, C, H, W) float32, targets (N, ...), labelled (N, H, W)."""
+    rng = np.random.default_rng(seed)
+    channels = task(name).outputs(["x"] * CLASSES)
+    logits = rng.normal(size=(IMAGES, channels, H, W)).astype(np.float32)
+    labelled = rng.random((IMAGES, H, W)) < 0.8
+    if name == "depth":
+        target = rng.uniform(0.5, 9, (IMAGES, 1, H, W)).astype(np.float32)
+        target[~labelled[:, None]] = 0
+    elif name == "normals":
+        target = rng.normal(size=(IMAGES, 3, H, W)).astype(np.float32)
+        target /= np.linalg.norm(target, axis=1, keepdims=True)
+        target *= labelled[:, None]
+    else:
+        target = rng.integers(0, channels, (IMAGES, H, W)).astype(np.uint8)
+        target[~labelled] = 255
+    return logits, target, labelled
+
+
+def statistics(name: str, logits: np.ndarray, target: np.ndarray) -> list:
+    measure = task(name).measure
+    return [measure(torch.from_numpy(x), torch.from_numpy(y), {}) for x, y in zip(logits, target)]
+
+
+def score(name: str, logits: np.ndarray, target: np.ndarray) -> float:
+    return task(name).score(statistics(name, logits, target), {})[task(name).metric]
+
+
+def all_at_once(name: str, logits: np.ndarray, target: np.ndarray, labelled: np.ndarray) -> float:
+    logits = logits.astype(np.float64)
+    if name in ("semseg", "human_parts"):
+        prediction = logits.argmax(axis=1)[labelled]
+        truth = target[labelled]
+        ious = [
+            ((prediction == c) & (truth == c)).sum() / ((prediction == c) | (truth == c)).sum()
+            for c in range(CLASSES)
+        ]
+        return float(np.mean(ious))
+    if name == "sal":
+        chance = (1 / (1 + np.exp(logits[:, 0] - logits[:, 1])))[labelled]
+        truth = target[labelled] == 1
+        best = 0.0
+        for threshold in np.arange(0.05, 0.96, 0.05):
+            claimed = chance >= threshold
+            hits = (claimed & truth).sum()
+            precision, recall = hits / max(claimed.sum(), 1), hits / truth.sum()
+            if precision + recall:
+                best = max(best, 1.3 * precision * recall / (0.3 * precision + recall))
+        return best
+    if name == "depth":
+        error = np.maximum(logits, 0)[:, 0][labelled] - target[:, 0][labelled]
+        return math.sqrt((error**2).mean())
+    unit = logits / np.linalg.norm(logits, axis=1, keepdims=True)
+    cosine = (unit * target).sum(axis=1)[labelled]
+    return float(np.degrees(np.arccos(cosine.clip(-1, 1))).mean())
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_score_equals_numpy_over_all_pixels(name: str) -> None:
+    logits, target, labelled = example(name)
+    assert score(name, logits, target) == pytest.approx(
+        all_at_once(name, logits, target, labelled), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_unlabelled_pixels_change_nothing(name: str) -> None:
+    logits, target, labelled = example(name)
+    noise = np.random.default_rng(9).normal(size=logits.shape).astype(np.float32)
+    other = np.where(labelled[:, None], logits, noise)
+    assert score(name, other, target) == score(name, logits, target)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_order_and_pieces_change_nothing(name: str) -> None:
+    logits, target, _ = example(name)
+    whole = statistics(name, logits, target)
+    cut = 6
+    pieces = statistics(name, logits[..., :cut], target[..., :cut])
+    pieces += statistics(name, logits[..., cut:], target[..., cut:])
+    metric = task(name).metric
+    assert task(name).score(whole[::-1], {})[metric] == task(name).score(whole, {})[metric]
+    assert task(name).score(pieces, {})[metric] == pytest.approx(
+        task(name).score(whole, {})[metric], rel=1e-12
+    )
+
+
+def test_perfect_predictions_score_best() -> None:
+    _, classes, _ = example("semseg")
+    onehot = (classes[:, None] == np.arange(CLASSES)[None, :, None, None]).astype(np.float32)
+    assert score("semseg", onehot, classes) == 1
+    _, depth, _ = example("depth")
+    assert score("depth", depth, depth) == 0
+    _, normals, _ = example("normals")
+    assert score("normals", 7 * normals, normals) == pytest.approx(0, abs=1e-4)
+
+
+def test_classes_that_never_occur_do_not_enter_the_mean() -> None:
+    matrix = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
+    scores = intersection_over_union([{"matrix": matrix}], {})
+    assert scores["mIoU"] == pytest.approx((3 / 4 + 4 / 5) / 2)
+    assert math.isnan(scores["IoU/2"])
+
+
+def test_nothing_labelled_has_no_score() -> None:
+    for name in MEASURED:
+        logits, target, _ = example(name)
+        nothing = np.full_like(target, task(name).ignore)
+        assert math.isnan(score(name, logits, nothing)), name
+
+
+def test_angles_near_0_and_180_degrees_are_exact() -> None:
+    target = torch.zeros(3, 1, 2)
+    target[2] = 1.0
+    small = math.radians(1e-3)
+    logits = torch.tensor([[[small, 0.0]], [[0.0, 0.0]], [[1.0, -1.0]]])
+    result = task("normals").measure(logits, target, {})
+    assert float(result["sum"]) == pytest.approx(180 + 1e-3, abs=1e-6)
