@@ -29,8 +29,8 @@ class Side(NamedTuple):
     prices, no price is negative, and a free vertex has price 0: this is what proves optimality.
     """
 
-    start: Index  # (n + 1,) partners of i: index[start[i]:start[i + 1]]
-    index: Vertices  # (pairs,)
+    start: Index  # (n + 1,) partners of i: partner[start[i] : start[i + 1]]
+    partner: Vertices  # (pairs,)
     cost: Vertices  # (pairs,) distance in 1/100 px
     mate: Vertices  # (n,) the vertex it is matched to, -1 if free
     on: NDArray[np.bool_]  # (n,) whether it belongs to the present map
@@ -125,7 +125,7 @@ def _settle(root: int, near: Side, far: Side, worth: int) -> None:
     while True:
         i = tree[-1]
         for e in range(near.start[i], near.start[i + 1]):
-            j = near.index[e]
+            j = near.partner[e]
             if not far.on[j]:
                 continue
             via = distance + near.price[i] + far.price[j] - (worth - near.cost[e])
@@ -169,8 +169,8 @@ def _lowest_price(root: int, near: Side, far: Side, worth: int) -> int:
     """The lowest price of the root at which none of its pairs is worth more than its prices."""
     price = np.int64(0)
     for e in range(near.start[root], near.start[root + 1]):
-        if far.on[near.index[e]]:
-            price = max(price, worth - near.cost[e] - far.price[near.index[e]])
+        if far.on[near.partner[e]]:
+            price = max(price, worth - near.cost[e] - far.price[near.partner[e]])
     return price
 
 

@@ -1,14 +1,12 @@
-"""How the boundary package compiles its kernels: numba's machine code, kept on disk when possible."""
+"""How the kernels are compiled: by numba, the machine code kept on disk where possible."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from numba import njit
 
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
-
-def kernel(function: Kernel) -> Kernel:
+def kernel(function: Callable[..., Any]) -> Any:
     """Compile `function` at its first call, and keep the result for the next process.
 
     The first call ever costs seconds, later processes load the result from numba's cache. Where

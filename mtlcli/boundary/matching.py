@@ -21,8 +21,8 @@ Vertices = NDArray[np.int32]
 class Side(NamedTuple):
     """One side of the graph and what the search keeps for each of its n vertices."""
 
-    start: Index  # (n + 1,) partners of i: index[start[i]:start[i + 1]]
-    index: Vertices  # (pairs,)
+    start: Index  # (n + 1,) partners of i: partner[start[i] : start[i + 1]]
+    partner: Vertices  # (pairs,)
     mate: Vertices  # (n,) the vertex it is matched to, -1 if free
     on: NDArray[np.bool_]  # (n,) whether it belongs to the present map
     seen: Vertices  # (n,) the last pass whose search came by
@@ -51,7 +51,7 @@ def _side(partners: Partners, on: bool) -> Side:
     n = len(partners.start) - 1
     return Side(
         start=partners.start,
-        index=partners.index,
+        partner=partners.partner,
         mate=np.full(n, -1, np.int32),
         on=np.full(n, on),
         seen=np.zeros(n, np.int32),
@@ -106,7 +106,7 @@ def _take_nearest(change: Vertices, pixels: Side, truth: Side) -> int:
     gained = 0
     for pixel in change:
         if pixels.on[pixel]:
-            for g in pixels.index[pixels.start[pixel] : pixels.start[pixel + 1]]:
+            for g in pixels.partner[pixels.start[pixel] : pixels.start[pixel + 1]]:
                 if truth.mate[g] < 0:
                     truth.mate[g], pixels.mate[pixel] = pixel, g
                     gained += 1
@@ -143,7 +143,7 @@ def _augment(root: int, near: Side, far: Side, stamp: int, path: Vertices, edge:
             return True
         deeper = False
         while edge[depth] < near.start[i + 1] and not deeper:
-            j = near.index[edge[depth]]
+            j = near.partner[edge[depth]]
             edge[depth] += 1
             deeper = far.on[j] and far.seen[j] != stamp
         if deeper:
@@ -159,7 +159,7 @@ def _augment(root: int, near: Side, far: Side, stamp: int, path: Vertices, edge:
 def _free_partner(i: int, near: Side, far: Side) -> int:
     """A free partner of near vertex i, or -1; what was passed over once is never free again."""
     while near.glance[i] < near.start[i + 1]:
-        j = near.index[near.glance[i]]
+        j = near.partner[near.glance[i]]
         near.glance[i] += 1
         if far.on[j] and far.mate[j] < 0:
             return j

@@ -100,9 +100,7 @@ def _keep_ridges(edge: Map, across: Map, strength: np.float32) -> Map:
             step_x = np.float32(math.cos(across[y, x]))
             step_y = np.float32(math.sin(across[y, x]))
             for side in (np.float32(-1), np.float32(1)):
-                near = _bilinear(
-                    edge, np.float32(x) + side * step_x, np.float32(y) + side * step_y
-                )
+                near = _bilinear(edge, np.float32(x) + side * step_x, np.float32(y) + side * step_y)
                 if lifted < near:
                     kept[y, x] = 0
     return kept

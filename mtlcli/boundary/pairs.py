@@ -1,4 +1,4 @@
-"""Which prediction pixels may be matched to which ground-truth pixels: those within the tolerance."""
+"""Which prediction pixels may be matched to which ground-truth pixels: those close enough."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ UNIT = 100  # costs are hundredths of a pixel, as in the BSDS benchmark
 
 
 class Partners(NamedTuple):
-    """The allowed partners of every pixel of one side: those of i are index[start[i]:start[i+1]]."""
+    """The allowed partners of one side: pixel i has partner[start[i] : start[i + 1]]."""
 
     start: Index  # (n + 1,)
-    index: NDArray[np.int32]  # (pairs,) number of the partner, nearest first
+    partner: NDArray[np.int32]  # (pairs,) number of the partner, nearest first
     cost: NDArray[np.int32]  # (pairs,) distance in 1/100 px, rounded
 
 
@@ -67,14 +67,14 @@ def _pair(
     start, truth_start = np.cumsum(start), np.cumsum(truth_start)
 
     fill, truth_fill = start.copy(), truth_start.copy()
-    index, cost = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
-    truth_index, truth_cost = np.empty_like(index), np.empty_like(cost)
+    partner, cost = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
+    truth_partner, truth_cost = np.empty_like(partner), np.empty_like(cost)
     for i in range(len(offsets)):  # offsets outermost, so that every row comes out nearest first
         for g in range(len(truth)):
             pixel = numbers[truth[g] + offsets[i]]
             if pixel >= 0:
-                index[fill[pixel]], cost[fill[pixel]] = g, costs[i]
+                partner[fill[pixel]], cost[fill[pixel]] = g, costs[i]
                 fill[pixel] += 1
-                truth_index[truth_fill[g]], truth_cost[truth_fill[g]] = pixel, costs[i]
+                truth_partner[truth_fill[g]], truth_cost[truth_fill[g]] = pixel, costs[i]
                 truth_fill[g] += 1
-    return Partners(start, index, cost), Partners(truth_start, truth_index, truth_cost)
+    return Partners(start, partner, cost), Partners(truth_start, truth_partner, truth_cost)

@@ -1,0 +1,174 @@
+"""The work of `mtl boundary PRED GT`: score a folder of boundary maps against a ground truth."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from mtlcli.boundary.counts import Counts, GtAs
+from mtlcli.boundary.folder import folder_counts, pair_files
+from mtlcli.boundary.protocols import BSDS, PROTOCOLS, Protocol, bsds_thresholds
+from mtlcli.boundary.scores import Scores, score
+from mtlcli.errors import InputError, RunError
+
+PLOT_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The scores of a folder and the choices they were made under."""
+
+    protocol: Protocol
+    gt_as: GtAs
+    max_dist: float  # tolerance as a fraction of the image diagonal
+    images: int
+    scores: Scores
+
+    def text(self) -> str:
+        """What `mtl boundary` prints: four lines, scores in [0, 1]."""
+        s = self.scores
+        return (
+            f"{self.images} images, protocol {self.protocol.name}, "
+            f"ground truth as {self.gt_as}, tolerance {self.max_dist:g}\n"
+            f"odsF {s.odsF:.4f}  at threshold {s.threshold:.4g} "
+            f"(recall {s.recall:.4f}, precision {s.precision:.4f})\n"
+            f"oisF {s.oisF:.4f}\n"
+            f"AP   {s.AP:.4f}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values for `--json`."""
+        names = ("odsF", "threshold", "recall", "precision", "oisF", "AP")
+        return {
+            "protocol": self.protocol.name,
+            "gt_as": self.gt_as,
+            "max_dist": self.max_dist,
+            "images": self.images,
+            **{name: getattr(self.scores, name) for name in names},
+        }
+
+
+def run_boundary(
+    pred: Path,
+    gt: Path,
+    *,
+    protocol: str = "seism",
+    gt_as: str = "boundary",
+    max_dist: float | None = None,
+    thresholds: int | None = None,
+    ids: Path | None = None,
+    workers: int | None = None,
+    counts: Path | None = None,
+    plot: Path | None = None,
+) -> Result:
+    """Score the maps in folder `pred` against the ground truths in folder `gt`.
+
+    Args:
+        pred: folder of 8-bit greyscale .png, or of .npy probabilities.
+        gt: folder of .png boundary or label maps, or of .mat (PASCAL-Context, BSDS).
+        protocol: "seism", "mti" or "bsds".
+        gt_as: "boundary" or "partition", see `image_counts`.
+        max_dist: tolerance, fraction of the image diagonal; None: the protocol's.
+        thresholds: number of thresholds, for bsds only; None: 99.
+        ids: text file naming the images to score; None: all.
+        workers: processes; None: one per available core.
+        counts: .csv to write, one row id,threshold,cntR,sumR,cntP,sumP per image and threshold.
+        plot: .png, .pdf or .svg to draw the precision-recall curve into.
+
+    Raises:
+        InputError: an option or a file cannot be used.
+        RunError: a worker process died, or a result cannot be written.
+    """
+    chosen = _protocol(protocol, thresholds)
+    kind = _one_of("--gt-as", gt_as, get_args(GtAs))
+    tolerance = chosen.max_dist if max_dist is None else max_dist
+    if not 0 < tolerance < 1:
+        raise InputError(f"--max-dist {tolerance:g}: a fraction of the diagonal, above 0, below 1")
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: at least 1 is needed")
+    _check_output(counts, (".csv",))
+    _check_output(plot, PLOT_SUFFIXES)
+
+    pairs = pair_files(pred, gt, ids)
+    per_image = folder_counts(pairs, chosen, gt_as=kind, max_dist=tolerance, workers=workers)
+    result = Result(
+        protocol=chosen,
+        gt_as=kind,
+        max_dist=tolerance,
+        images=len(pairs),
+        scores=score(per_image, chosen),
+    )
+    try:
+        if counts:
+            write_counts(counts, per_image, chosen)
+        if plot:
+            draw_curve(plot, result)
+    except OSError as error:
+        raise RunError(f"{error.filename or counts or plot}: cannot be written ({error})") from None
+    return result
+
+
+def _protocol(name: str, thresholds: int | None) -> Protocol:
+    protocol = PROTOCOLS[_one_of("--protocol", name, tuple(PROTOCOLS))]
+    if thresholds is None:
+        return protocol
+    if protocol is not BSDS:
+        raise InputError(f"--thresholds {thresholds}: protocol {name} fixes its own; use bsds")
+    if thresholds < 1:
+        raise InputError(f"--thresholds {thresholds}: at least 1 is needed")
+    return replace(protocol, thresholds=bsds_thresholds(thresholds))
+
+
+def _one_of(option: str, value: str, known: tuple[Any, ...]) -> Any:
+    if value not in known:
+        raise InputError(f"{option} {value}: unknown, use {', '.join(known)}")
+    return value
+
+
+def _check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:
+    """Refuse a result file that cannot be written before the long work, not after."""
+    if path is None:
+        return
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: the file name must end in {' or '.join(suffixes)}")
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path}: cannot be written, no such folder or a folder itself")
+
+
+def write_counts(path: Path, counts: Sequence[Counts], protocol: Protocol) -> None:
+    """Write `id,threshold,cntR,sumR,cntP,sumP`, images in the order given, thresholds ascending."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "threshold", "cntR", "sumR", "cntP", "sumP"])
+        for c in counts:
+            columns = (c.cntR.tolist(), c.sumR.tolist(), c.cntP.tolist(), c.sumP.tolist())
+            for row in zip(protocol.thresholds, *columns):
+                writer.writerow([c.id, *row])
+
+
+def draw_curve(path: Path, result: Result) -> None:
+    """Draw precision over recall with lines of equal F, the best threshold marked."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.add_subplot(
+        xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="recall", ylabel="precision"
+    )
+    recall, precision = np.meshgrid(np.linspace(0.005, 1, 200), np.linspace(0.005, 1, 200))
+    equal_f = 2 * precision * recall / (precision + recall)
+    lines = axes.contour(
+        recall, precision, equal_f, levels=np.arange(1, 10) / 10, colors="0.85", linewidths=0.8
+    )
+    axes.clabel(lines, fmt="F %.1f", fontsize=7)
+    s = result.scores
+    axes.plot(*s.curve.T, linewidth=2)
+    axes.plot(s.recall, s.precision, "o", color="C0")
+    axes.set_title(
+        f"{result.protocol.name}, {result.images} images: "
+        f"odsF {s.odsF:.4f}, oisF {s.oisF:.4f}, AP {s.AP:.4f}",
+        fontsize=9,
+    )
+    figure.savefig(path, dpi=150)

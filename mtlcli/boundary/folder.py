@@ -1,0 +1,188 @@
+"""Counts of a folder of predictions against a folder of ground truths, on several processes."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, pairwise
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mtlcli.boundary.counts import Counts, GtAs, image_counts
+from mtlcli.boundary.files import (
+    PREDICTION_SUFFIXES,
+    TRUTH_SUFFIXES,
+    read_prediction,
+    read_truth,
+)
+from mtlcli.boundary.protocols import Protocol
+from mtlcli.errors import InputError, RunError
+
+LISTED = 20  # names written out in an error line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The files of one image."""
+
+    id: str  # the file name without its suffix
+    prediction: Path
+    truth: Path
+
+
+def pair_files(predictions: Path, truths: Path, ids: Path | None = None) -> list[Pair]:
+    """Pair the files of two folders by name, sorted by id.
+
+    Args:
+        predictions: folder of .png or .npy maps.
+        truths: folder of .png or .mat ground truths.
+        ids: text file with one id per line; None: both folders must hold the same ids.
+
+    Raises:
+        InputError: no such folder, nothing in it, a partner or an id missing (they are listed),
+            two files of one name.
+    """
+    predicted = _files_by_id(predictions, PREDICTION_SUFFIXES)
+    true = _files_by_id(truths, TRUTH_SUFFIXES)
+    wanted = read_ids(ids) if ids else sorted(predicted.keys() | true.keys())
+    remedy = f"as {ids} asks" if ids else "name the ids to score with --ids FILE, or add the files"
+    for found, folder, kind in ((predicted, predictions, "prediction"), (true, truths, "truth")):
+        missing = [id for id in wanted if id not in found]
+        if missing:
+            raise InputError(f"{folder}: no {kind} for {_listed(missing)}; {remedy}")
+    return [Pair(id=id, prediction=predicted[id], truth=true[id]) for id in wanted]
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids of a text file, one per line, sorted; raises InputError if unusable or repeated."""
+    try:
+        ids = sorted(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of ids ({error})") from None
+    repeated = sorted({a for a, b in pairwise(ids) if a == b})
+    if repeated:
+        raise InputError(f"{path}: names {_listed(repeated)} more than once")
+    if not ids:
+        raise InputError(f"{path}: holds no id; one id per line is expected")
+    return ids
+
+
+def _files_by_id(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            if path.stem in files:
+                raise InputError(f"{path} and {files[path.stem].name}: two files for one image")
+            files[path.stem] = path
+    if not files:
+        raise InputError(f"{folder}: holds no {' or '.join(suffixes)} file")
+    return files
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def folder_counts(
+    pairs: Sequence[Pair],
+    protocol: Protocol,
+    *,
+    gt_as: GtAs = "boundary",
+    max_dist: float | None = None,
+    workers: int | None = None,
+) -> list[Counts]:
+    """Counts of every pair, in the order given, whatever the number of workers.
+
+    Args:
+        pairs: see `pair_files`.
+        protocol, gt_as, max_dist: see `image_counts`.
+        workers: processes; None: one per available core, 1: none but this one.
+
+    Raises:
+        InputError: a file cannot be used; the line names it.
+        RunError: a worker process died.
+    """
+    count = partial(pair_counts, protocol=protocol, gt_as=gt_as, max_dist=max_dist)
+    workers = max(1, min(available_cores() if workers is None else workers, len(pairs)))
+    counts = []
+    bar = tqdm(total=len(pairs), desc="boundary", unit="image", disable=None)
+    try:
+        with bar, ExitStack() as stack:
+            run = map if workers == 1 else stack.enter_context(worker_pool(workers)).map
+            first = list(map(count, pairs[:1]))  # here, so that kernels are compiled only once
+            for each in chain(first, run(count, pairs[1:])):
+                counts.append(each)
+                bar.update()
+    except BrokenProcessPool:
+        raise RunError(
+            "a worker process died, perhaps for want of memory; try fewer --workers"
+        ) from None
+    return counts
+
+
+def pair_counts(pair: Pair, *, protocol: Protocol, gt_as: GtAs, max_dist: float | None) -> Counts:
+    """Read the two files of an image and count; errors name the prediction's file."""
+    prediction = read_prediction(pair.prediction)
+    truth = read_truth(pair.truth, gt_as)
+    try:
+        return image_counts(prediction, truth, protocol, gt_as=gt_as, max_dist=max_dist, id=pair.id)
+    except InputError as error:
+        raise InputError(f"{pair.prediction}: {error}") from None
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Freshly started processes that ignore Ctrl-C: this process gets it, and ends them.
+
+    Work not yet begun is dropped when the block is left, by an error, Ctrl-C or in good order.
+    """
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_with_parent)
+    try:
+        with _interrupt_ignored():
+            for _ in range(workers):
+                pool.submit(os.getpid)
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_with_parent() -> None:
+    """End this worker when the process that started it is gone, however that one ended."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _interrupt_ignored() -> Iterator[None]:
+    """Processes started inside inherit that SIGINT is ignored (only a main thread can set it)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
