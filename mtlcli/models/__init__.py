@@ -1,0 +1,1 @@
+"""The boxes of the papers' figures; no task and no dataset is named here."""

@@ -1,0 +1,19 @@
+"""The prediction head of every system: a 3x3 convolution and a linear map to the logits."""
+
+from torch import Tensor, nn
+
+
+class ConvHead(nn.Module):
+    """(B, inputs, H, W) -> logits (B, outputs, H, W); logits start near zero."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.bottleneck = nn.Sequential(
+            nn.Conv2d(inputs, hidden, 3, padding=1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
+        )
+        self.logits = nn.Conv2d(hidden, outputs, 1)
+        nn.init.normal_(self.logits.weight, std=0.01)
+        nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.logits(self.bottleneck(x))

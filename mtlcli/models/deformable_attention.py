@@ -1,0 +1,125 @@
+"""The deformable attention module (Zhu et al., arXiv 2010.04159) with a gradient scale.
+
+Unusual: offsets and logits come from one linear map, and chosen parameter gradients are multiplied
+by a factor (arXiv 2508.04422: lambda), while the gradient that flows on to the input is not.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtlcli.errors import InputError
+from mtlcli.ops import deformable_attention
+
+SCOPES = ("offsets", "offsets_and_weights", "module")
+
+
+class DeformableAttention(nn.Module):
+    """Queries read `points` places around their reference point in each of `maps` maps.
+
+    Args:
+        width: C, channels of queries, rows and output.
+        maps: how many maps are read.
+        heads: heads that share the channels.
+        points: places per head and map.
+        border: `clamp` or `zeros`, what lies outside a map.
+        gradient_scale: factor on parameter gradients (lambda).
+        gradient_scope: which ones: the `offsets` projection's, `offsets_and_weights` (the logits'
+            too), or those of the whole `module`.
+
+    Raises:
+        InputError: an unknown scope, or a width that the heads do not divide.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        maps: int,
+        heads: int = 4,
+        points: int = 16,
+        border: str = "clamp",
+        gradient_scale: float = 1.0,
+        gradient_scope: str = "offsets",
+    ) -> None:
+        super().__init__()
+        if gradient_scope not in SCOPES:
+            raise InputError(f"Gradient scopes are {', '.join(SCOPES)}, not '{gradient_scope}'.")
+        if width % heads:
+            raise InputError(f"{heads} heads do not divide a width of {width} channels.")
+        self.layout = (heads, maps, points)
+        self.border, self.gradient_scale = border, gradient_scale
+        samples = heads * maps * points
+        self.scaled_rows = 2 * samples if gradient_scope == "offsets" else 3 * samples
+        self.projection_scale = gradient_scale if gradient_scope == "module" else 1.0
+        self.sampling = nn.Linear(width, 3 * samples)  # offsets (x, y), then logits
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Deformable-DETR's start: uniform weights; head m looks along its own direction."""
+        nn.init.zeros_(self.sampling.weight)
+        nn.init.zeros_(self.sampling.bias)
+        with torch.no_grad():
+            self.sampling.bias[: 2 * math.prod(self.layout)] = _rays(*self.layout).flatten()
+        for layer in (self.value, self.output):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, queries: Tensor, reference: Tensor, rows: Tensor, shapes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """Queries (B, N, C) at `reference` (N, 2) read the rows (B, S, C) of all maps -> (B, N, C).
+
+        `shapes` are the maps' (H, W), `reference` is (x, y) in [0, 1].
+        """
+        heads, scale = self.layout[0], self.projection_scale
+        value = _linear(self.value, rows, scale).unflatten(-1, (heads, -1))  # B, S, M, C / M
+        offsets, logits = self.sample(queries)
+        out = deformable_attention(value, shapes, reference, offsets, logits, self.border)
+        return _linear(self.output, out, scale)
+
+    def sample(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets (B, N, M, L, P, 2) in pixels and logits (B, N, M, L, P), float32 or wider."""
+        samples = math.prod(self.layout)
+        with torch.autocast(queries.device.type, enabled=False):  # positions need float32
+            wide = queries.to(torch.promote_types(queries.dtype, torch.float32))
+            both = _linear(self.sampling, wide, self.gradient_scale, self.scaled_rows)
+        offsets, logits = both.split((2 * samples, samples), -1)
+        return offsets.unflatten(-1, (*self.layout, 2)), logits.unflatten(-1, self.layout)
+
+
+def _rays(heads: int, maps: int, points: int) -> Tensor:
+    """(M, L, P, 2): head m's point k lies k + 1 pixels along direction m, largest coordinate 1."""
+    angle = torch.arange(heads) * (2 * math.pi / heads)
+    direction = torch.stack((angle.cos(), angle.sin()), -1)
+    direction = direction / direction.abs().amax(-1, keepdim=True)
+    steps = direction[:, None, None] * torch.arange(1, points + 1)[:, None]
+    return steps.expand(heads, maps, points, 2)
+
+
+def _linear(layer: nn.Linear, x: Tensor, scale: float, rows: int | None = None) -> Tensor:
+    """The layer, with the gradients of its parameters' first `rows` rows (or all) scaled."""
+    if scale == 1.0:
+        return layer(x)
+    weight, bias = (_ScaledGradient.apply(p, scale, rows) for p in (layer.weight, layer.bias))
+    return F.linear(x, weight, bias)
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a factor in the first rows."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, factor: float, rows: int | None) -> Tensor:
+        ctx.factor, ctx.rows = factor, rows
+        return parameter.view_as(parameter)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        scaled = grad.clone()
+        scaled[: ctx.rows] *= ctx.factor
+        return scaled, None, None

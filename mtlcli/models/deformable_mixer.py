@@ -1,0 +1,75 @@
+"""DeMT's deformable mixer (Xu et al., AAAI 2023, arXiv 2301.03461): channels first, then space.
+
+Kept as released: the offsets come from absolute pixel coordinates plus a learned correction that
+starts at zero; one half of the sampling convolution sees only rows, the other only columns, and
+each channel reads its (dy, dx) from two neighbouring outputs. Many points lie outside: they are 0.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TAPS = 9
+"""Points of the 3x3 neighbourhood whose coordinates the offsets are made of."""
+
+
+class DeformableMixer(nn.Module):
+    """(B, width, H, W) -> the same shape: pointwise mixing, then a residual of sampled channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.channel = nn.Sequential(nn.Conv2d(width, width, 1), nn.GELU(), nn.BatchNorm2d(width))
+        self.spatial = nn.Sequential(ChannelSampling(width), nn.GELU(), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.channel(x)
+        return x + self.spatial(x)
+
+
+class ChannelSampling(nn.Module):
+    """Every channel of every pixel is read at its own offset, then channels are mixed linearly.
+
+    Equals a deformable convolution with a 1x1 kernel and one offset group per input channel.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.correction = nn.Conv2d(width, 2 * TAPS, 3, padding=1)
+        nn.init.zeros_(self.correction.weight)
+        self.offsets = nn.Conv2d(2 * TAPS, 2 * width, 3, padding=1, groups=2)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # positions need float32
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            offsets = self.offsets(coordinates(wide) + self.correction(wide))
+            sampled = sample_channels(wide, offsets)
+        return self.mix(sampled.to(x.dtype))
+
+
+def coordinates(x: Tensor) -> Tensor:
+    """(1, 18, H, W): rows, then columns, counted from 1, of each pixel's 3x3 neighbours."""
+    height, width = x.shape[-2:]
+    step = torch.arange(-1, 2, dtype=x.dtype, device=x.device)
+    row = torch.arange(1, height + 1, dtype=x.dtype, device=x.device)
+    column = torch.arange(1, width + 1, dtype=x.dtype, device=x.device)
+    rows = step.repeat_interleave(3)[:, None, None] + row[:, None]
+    columns = step.repeat(3)[:, None, None] + column
+    shape = (TAPS, height, width)
+    return torch.cat((rows.expand(shape), columns.expand(shape)))[None]
+
+
+def sample_channels(x: Tensor, offsets: Tensor) -> Tensor:
+    """Channel c of pixel (i, j) read bilinearly at (i + offsets[2c], j + offsets[2c + 1]).
+
+    Args:
+        x: (B, C, H, W).
+        offsets: (B, 2C, H, W) in pixels. Points outside the map read zero.
+    """
+    batch, channels, height, width = x.shape
+    dy, dx = offsets.reshape(batch * channels, 2, height, width).unbind(1)
+    y = torch.arange(height, dtype=x.dtype, device=x.device)[:, None] + dy
+    x_at = torch.arange(width, dtype=x.dtype, device=x.device) + dx
+    grid = torch.stack(((2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1), -1)
+    planes = x.reshape(batch * channels, 1, height, width)
+    return F.grid_sample(planes, grid, align_corners=False).view(x.shape)

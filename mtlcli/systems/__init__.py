@@ -1,0 +1,1 @@
+"""How the boxes are wired; the file name is the name."""

@@ -1,0 +1,92 @@
+"""DeMT-ITSA (Bohn et al., arXiv 2508.04422): DeMT with deformable inter-task self-attention."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from mtlcli.errors import InputError
+from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.models.deformable_query import DeformableQueries, DeformableQuery
+from mtlcli.models.inter_task_attention import InterTaskAttention, RefinementStep
+from mtlcli.models.task_pyramid import TaskPyramid
+from mtlcli.systems._network import Network, by_name, check_positive, interaction_network
+from mtlcli.systems.demt import task_queries
+
+
+def build(
+    channels: Mapping[str, int],
+    backbone: nn.Module,
+    *,
+    width: int = 256,
+    position_channels: int = 24,
+    position_grid: str = "tasks",
+    steps: int = 3,
+    levels: int = 3,
+    downsampling: str = "conv3x3",
+    heads: int = 4,
+    points: int = 16,
+    border: str = "clamp",
+    gradient_scale: float = 100.0,
+    gradient_scope: str = "offsets",
+    shared_convolutions: bool = True,
+    tied_steps: bool = False,
+    feedforward: int = 1024,
+    query: str = "global",
+) -> Network:
+    """The paper's network; every default is the paper's, or the likeliest where it is silent.
+
+    Args:
+        channels: {task: output channels}.
+        backbone: image -> maps, with `channels`.
+        width: channels of each task's map in the decoder.
+        position_channels: of the position code appended to them; 0 for none.
+        position_grid: `tasks`, one grid over all tasks' maps, or `repeated`, the same for each.
+        steps: refinement steps.
+        levels: resolutions of the pyramid that is read.
+        downsampling: `conv3x3` of stride 2, or `conv1x1_maxpool`.
+        heads: attention heads, in the interaction and in the queries.
+        points: places read per head, task and level.
+        border: outside a map is its edge (`clamp`) or zero (`zeros`).
+        gradient_scale: lambda, the factor on the gradients of `gradient_scope`.
+        gradient_scope: `offsets`, `offsets_and_weights` or `module`.
+        shared_convolutions: the tasks share the pyramid's convolutions.
+        tied_steps: the steps share their weights.
+        feedforward: hidden channels of the feed-forward block.
+        query: `global` (paper), `pixel`, or `deformable`, which makes the cost linear in pixels.
+
+    Raises:
+        InputError: a setting that does not exist or does not fit the others.
+    """
+    channels = by_name(channels)
+    check_positive(width=width, heads=heads, points=points, feedforward=feedforward)
+    tasks, full = len(channels), width + position_channels
+    if full % heads or width % heads:
+        raise InputError(
+            f"{heads} heads must divide width {width} and width + position channels "
+            f"({width} + {position_channels} = {full})."
+        )
+
+    def pyramid(channels: int) -> TaskPyramid:
+        return TaskPyramid(channels, tasks, levels, downsampling, shared_convolutions)
+
+    def attention(channels: int) -> DeformableAttention:
+        return DeformableAttention(
+            channels, tasks * levels, heads, points, border, gradient_scale, gradient_scope
+        )
+
+    interaction = InterTaskAttention(
+        width,
+        position_channels,
+        position_grid,
+        steps,
+        tied_steps,
+        lambda: RefinementStep(full, pyramid(full), attention(full), feedforward),
+    )
+    queries: nn.Module
+    if query == "deformable":
+        queries = DeformableQueries(
+            pyramid(width), [DeformableQuery(width, attention(width)) for _ in channels]
+        )
+    else:
+        queries = task_queries(tasks, width, heads, query)
+    return interaction_network(channels, backbone, width, interaction, queries)
