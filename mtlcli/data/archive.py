@@ -6,7 +6,6 @@ Nothing is unpacked into files; a .tar.gz, which cannot be entered at will, is i
 
 import gzip
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -15,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
@@ -81,15 +80,14 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
-        with self.open(name) as file:
-            return file.read()
-
-    def open(self, name: str) -> BinaryIO:
-        """One file, opened."""
         try:
-            return open(self.root / name, "rb")
+            return (self.root / name).read_bytes()
         except FileNotFoundError as error:
             raise missing(self.label, name) from error
+
+    def located(self, name: str) -> Path | None:
+        """Where the file lies."""
+        return self.root / name
 
 
 @dataclass
@@ -133,9 +131,9 @@ class Tar:
             raise InputError(f"{self.label}: {name} is cut short; get the archive again.")
         return data
 
-    def open(self, name: str) -> BinaryIO:
-        """One member in memory."""
-        return io.BytesIO(self.read(name))
+    def located(self, name: str) -> Path | None:
+        """Members are no files of their own."""
+        return None
 
 
 def _regular(member: tarfile.TarInfo, label: str) -> bool:
@@ -184,9 +182,9 @@ class Zip:
                 f"{self.label}: {name} is damaged ({error}); get the archive again."
             ) from error
 
-    def open(self, name: str) -> BinaryIO:
-        """One member in memory."""
-        return io.BytesIO(self.read(name))
+    def located(self, name: str) -> Path | None:
+        """Members are no files of their own."""
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_pid": -1}
@@ -210,9 +208,9 @@ class Merged:
         """The bytes of one member."""
         return self._part(name).read(name)
 
-    def open(self, name: str) -> BinaryIO:
-        """One member as a seekable file."""
-        return self._part(name).open(name)
+    def located(self, name: str) -> Path | None:
+        """Where the member lies, if it is a file of its own."""
+        return self._part(name).located(name)
 
     def _part(self, name: str) -> Files:
         if name not in self._owner:

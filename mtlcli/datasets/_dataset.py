@@ -6,7 +6,8 @@ task without a label for that sample is absent. `image` may also be the bytes of
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 RGB = tuple[int, int, int]
 Sample = dict[str, Any]
@@ -26,8 +27,8 @@ class Files(Protocol):
         """The bytes of one member."""
         ...
 
-    def open(self, name: str) -> BinaryIO:
-        """One member as a seekable file."""
+    def located(self, name: str) -> Path | None:
+        """Where a member lies as a file of its own; None inside a packed archive."""
         ...
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtlcli.colors import voc_palette
-from mtlcli.datasets import _decode
+from mtlcli.datasets import _decode, _nyud_official
 from mtlcli.datasets._dataset import IGNORE, Dataset, Files, Plan, Remote, Sample, Source
 from mtlcli.errors import InputError
 
@@ -122,6 +122,9 @@ def plan(files: Files, *, geometry: str | None = None, limit: int | None = None)
     if lists:
         root = lists[0].removesuffix("gt_sets/train.txt")
         return _plan_bundle(files, root, _layout(files, root), geometry, limit)
+    labelled = _nyud_official.find(files)
+    if labelled:
+        return _plan_official(files, labelled, geometry, limit)
     if any("segmentation/" in n for n in names):
         raise InputError(f"{files.label} lacks the split lists gt_sets/train.txt and val.txt.")
     raise InputError(
@@ -168,6 +171,30 @@ def _plan_bundle(
         read=bundle.read,
         vector_normals=layout == "mti",
         provenance={t: f"{layout} bundle, {FOLDERS[t]}/" for t in tasks},
+    )
+
+
+def _plan_official(files: Files, name: str, geometry: str | None, limit: int | None) -> Plan:
+    with _nyud_official.open_labelled(files, name) as labelled:
+        count, _, width, height = labelled["images"].shape
+    rows = {s: r[:limit] for s, r in _nyud_official.read_splits(files, count).items()}
+    shape, crop = _geometry(files.label, (height, width), geometry or "425x560")
+    return Plan(
+        source="official",
+        layout="official",
+        geometry=_describe(shape, crop is not None),
+        ids={s: tuple(f"{i + 1:04d}" for i in r) for s, r in rows.items()},
+        tasks=DATASET.tasks,
+        shape=shape,
+        read=_nyud_official.Official(files, name, rows, crop).read,
+        provenance={
+            "semseg": "published labels, 894 names mapped to 40 classes",
+            "depth": "published, holes filled",
+            "normals": "least squares on the filled depth in 7x7 pixels, none where the raw "
+            "depth is missing",
+            "edge": "where label or instance changes (2x2 blocks)",
+        },
+        derived=("normals", "edge"),
     )
 
 
