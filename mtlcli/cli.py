@@ -112,7 +112,7 @@ def train(
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that prepare batches.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,

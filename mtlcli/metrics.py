@@ -152,5 +152,5 @@ def boundary_scores(statistics: Sequence[Statistics], options: Options) -> dict[
     counts = [boundary.Counts(id=str(i), **s) for i, s in enumerate(statistics)]
     if not counts:
         return {"odsF": math.nan}
-    result = boundary.scores(counts, boundary.PROTOCOLS[options.get("protocol", "seism")])
+    result = boundary.score(counts, boundary.PROTOCOLS[options.get("protocol", "seism")])
     return {key: getattr(result, key) for key in ("odsF", "threshold", "oisF", "AP")}

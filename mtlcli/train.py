@@ -212,12 +212,13 @@ def run(
             optimizer.step()
             progress.iteration += 1
             # ---- to here ----
-            if progress.iteration % every == 0 or progress.iteration == config.iterations:
+            saves = progress.iteration % CHECKPOINT_EVERY == 0 or stop()
+            if saves or progress.iteration % every == 0 or progress.iteration == config.iterations:
                 line = read_losses(losses, total, stream, progress)
                 log.write(json.dumps(line | {"lr": optimizer.param_groups[0]["lr"]}) + "\n")
                 log.flush()
                 bar.set_postfix(loss=f"{line['total']:.3f}", refresh=False)
-            if progress.iteration % CHECKPOINT_EVERY == 0 or stop():
+            if saves:
                 progress.save()
             if stop():
                 raise KeyboardInterrupt
@@ -238,7 +239,7 @@ def read_losses(
     Raises:
         RunError: one of them is not finite; names the task and the images of the batch.
     """
-    values = {name: float(loss) for name, loss in losses.items()}
+    values = {name: loss.item() for name, loss in losses.items()}
     for name, value in values.items():
         if not math.isfinite(value):
             size, end = progress.config.batch_size, progress.iteration
@@ -248,7 +249,7 @@ def read_losses(
                 f"The loss of {name} is {value} at iteration {end} (images {ids}). "
                 f"Lower --lr (now {progress.config.lr:g}); the last good checkpoint is kept."
             )
-    return {"iteration": progress.iteration, "total": float(total), "loss": values}
+    return {"iteration": progress.iteration, "total": total.item(), "loss": values}
 
 
 @contextmanager

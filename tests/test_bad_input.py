@@ -1,0 +1,114 @@
+"""Whatever the user gets wrong: one line that names it and the remedy, exit code 2, no traceback."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mtlcli import checkpoint, train
+from mtlcli.config import RunConfig
+from mtlcli.errors import InputError, RunError
+
+TRAIN = ("train", "--dataset", "rooms", "--device", "cpu", "--iterations", 1, "--workers", 0)
+
+WRONG = {
+    "unknown system": ((*TRAIN, "--system", "demt_isa"), "demt_itsa"),
+    "unknown backbone": ((*TRAIN, "--backbone", "hrnet"), "hrnet18"),
+    "unknown task": ((*TRAIN, "--task", "dept"), "depth"),
+    "dataset that is not prepared": (("train", "--dataset", "nyud"), "mtl prepare nyud"),
+    "unknown dataset": (("prepare", "nyu"), "nyud"),
+    "unknown option": ((*TRAIN, "--gradient-scal", 3), "--gradient-scale"),
+    "word without option": ((*TRAIN, "lambda=3"), "lambda=3"),
+    "setting of another type": ((*TRAIN, "--steps", "many"), "--steps many"),
+    "setting without sense": ((*TRAIN, "--query", "everything"), "everything"),
+    "heads that do not divide": ((*TRAIN, "--heads", 7), "7"),
+    "no iterations": ((*TRAIN, "--iterations", 0), "--iterations"),
+    "empty batch": ((*TRAIN, "--batch-size", 0), "--batch-size"),
+    "negative learning rate": ((*TRAIN, "--lr", -1), "--lr"),
+    "infinite learning rate": ((*TRAIN, "--lr", "inf"), "--lr"),
+    "not a learning rate": ((*TRAIN, "--lr", "nan"), "--lr"),
+    "negative workers": ((*TRAIN, "--workers", -1), "--workers"),
+    "tiny size": ((*TRAIN, "--size", 3, 4), "32"),
+    "unknown device": ((*TRAIN, "--device", "tpu"), "tpu"),
+    "missing checkpoint": (("eval", "weights/none/last.pt"), "weights/none/last.pt"),
+    "nothing trained": (("visualize", "picture.png"), "mtl train"),
+    "missing picture": (("visualize", "nothing.png"), "nothing.png"),
+    "missing archive": (("prepare", "nyud", "--archive", "gone.tar.gz"), "gone.tar.gz"),
+    "unknown init": ((*TRAIN, "--init", "imagnet"), "imagnet"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_one_clear_line(case: str, home: Path, mtl) -> None:
+    Image.new("RGB", (40, 30)).save(home / "picture.png")
+    arguments, named = WRONG[case]
+    answer = mtl(*arguments)
+    assert answer.code == 2
+    assert named in answer.err
+    assert "Traceback" not in answer.err
+    assert not list(home.glob("weights/*/*"))
+
+
+def test_a_missing_device_is_said_before_work_begins(home: Path, mtl) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert "--device auto" in mtl(*TRAIN, "--device", "cuda").err
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04truncated"])
+def test_a_file_that_is_no_checkpoint(home: Path, mtl, content: bytes) -> None:
+    (home / "x.pt").write_bytes(content)
+    answer = mtl("eval", "x.pt")
+    assert answer.code == 2
+    assert "x.pt" in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_checkpoint_of_another_version(home: Path, mtl) -> None:
+    torch.save({"format": 99}, home / "new.pt")
+    answer = mtl("eval", "new.pt")
+    assert answer.code == 2
+    assert "99" in answer.err
+    torch.save({"weights": torch.zeros(3)}, home / "foreign.pt")
+    assert mtl("eval", "foreign.pt").code == 2
+
+
+def test_a_run_folder_is_never_written_over(home: Path) -> None:
+    taken = home / "weights" / "taken"
+    taken.mkdir(parents=True)
+    (taken / "last.pt").write_bytes(b"precious")
+    with pytest.raises(InputError, match="taken"):
+        train.make_run_folder(taken, fixed=True)
+    assert train.make_run_folder(taken, fixed=False) == taken.with_name("taken_2")
+    assert (taken / "last.pt").read_bytes() == b"precious"
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, iteration=1)
+
+    def no_space(content: object, file) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", no_space)
+    with pytest.raises(RunError, match="No space left"):
+        checkpoint.save(path, iteration=2)
+    assert checkpoint.read(path)["iteration"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_diverged_loss_names_task_and_images(home: Path, mtl) -> None:
+    answer = mtl(*TRAIN[:-4], "--workers", 0, "--iterations", 60, "--batch-size", 2, "--lr", 1e6,
+                 "--system", "multi_task", "--quiet")  # fmt: skip
+    assert answer.code == 1
+    assert "00" in answer.err
+    assert "Lower --lr" in answer.err
+
+
+def test_a_record_of_a_run_survives_json() -> None:
+    config = RunConfig(tasks=("a", "b"), size=(40, 50), settings={"steps": 1})
+    assert RunConfig.from_json(config.to_json()) == config
