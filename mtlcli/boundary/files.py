@@ -23,13 +23,13 @@ def read_prediction(path: Path) -> NDArray[np.uint8]:
         InputError: unreadable, not 8-bit greyscale, not two-dimensional, NaN, outside [0, 1].
     """
     if path.suffix.lower() == ".png":
-        image = _read_png(path)
-        if image.mode != "L":
+        levels, mode = _read_png(path)
+        if mode != "L":
             raise InputError(
-                f"{path}: the PNG is not 8-bit greyscale (Pillow mode {image.mode}); "
+                f"{path}: the PNG is not 8-bit greyscale (Pillow mode {mode}); "
                 "save one channel of 255 * probability"
             )
-        return np.asarray(image)
+        return levels
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -56,7 +56,7 @@ def read_truth(path: Path, gt_as: GtAs) -> list[NDArray[Any]]:
     """
     if path.suffix.lower() == ".mat":
         return _read_mat(path, gt_as)
-    truth = np.asarray(_read_png(path))
+    truth, _ = _read_png(path)
     if truth.ndim != 2:
         raise InputError(f"{path}: has {truth.shape[2]} channels; save a one-channel PNG")
     kinds = np.unique(truth)
@@ -68,13 +68,13 @@ def read_truth(path: Path, gt_as: GtAs) -> list[NDArray[Any]]:
     return [truth]
 
 
-def _read_png(path: Path) -> Image.Image:
+def _read_png(path: Path) -> tuple[NDArray[Any], str]:
+    """The stored values (palette numbers where there is a palette) and Pillow's mode."""
     try:
-        image = Image.open(path, formats=["PNG"])
-        image.load()
+        with Image.open(path, formats=["PNG"]) as image:
+            return np.asarray(image), image.mode
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as PNG ({_line(error)})") from None
-    return image
 
 
 def _read_mat(path: Path, gt_as: GtAs) -> list[NDArray[Any]]:

@@ -1,0 +1,335 @@
+"""`run_boundary` on folders of files: pairing, formats, workers, results, bad input, Ctrl-C."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+from scipy.ndimage import gaussian_filter
+
+from mtlcli.boundary import BSDS, MTI, SEISM, image_counts, quantise, run_boundary, score
+from mtlcli.errors import InputError, RunError
+
+REAL = os.environ.get("MTL_REAL_DATA")
+NAMES = ("a", "b", "c", "d")
+
+
+def save(folder, name, values):
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(values).save(folder / f"{name}.png")
+
+
+def sample(seed, shape=(40, 50)):
+    """A label map of a few regions, its edge map (0 or 255), and a soft prediction of it."""
+    noise = gaussian_filter(np.random.default_rng(seed).random(shape), 4)
+    labels = np.digitize(noise, np.quantile(noise, [0.3, 0.7])).astype(np.uint8)
+    edges = np.zeros(shape, bool)
+    edges[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    soft = gaussian_filter(edges.astype(float), 1)
+    return labels, np.uint8(edges) * 255, (soft / soft.max()).astype(np.float32)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for seed, name in enumerate(NAMES):
+        labels, edges, soft = sample(seed)
+        save(tmp_path / "pred", name, quantise(soft))
+        save(tmp_path / "edges", name, edges)
+        save(tmp_path / "labels", name, labels)
+    return tmp_path
+
+
+def mti(folders, gt="edges", **options):
+    options = {"protocol": "mti", "max_dist": 0.03, "workers": 1, **options}
+    return run_boundary(folders / "pred", folders / gt, **options)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_scores_and_counts_equal_those_of_the_maps_in_memory(folders):
+    result = mti(folders, counts=folders / "counts.csv")
+    expected = []
+    for seed, name in enumerate(NAMES):
+        _, edges, soft = sample(seed)
+        expected.append(image_counts(quantise(soft), edges, MTI, max_dist=0.03, id=name))
+    in_memory = score(expected, MTI)
+    for name in ("odsF", "oisF", "AP", "threshold"):
+        assert getattr(result.scores, name) == getattr(in_memory, name)
+    table = rows(folders / "counts.csv")
+    assert table[0] == ["id", "threshold", "cntR", "sumR", "cntP", "sumP"]
+    assert len(table) == 1 + len(NAMES) * 99
+    assert [row[0] for row in table[1::99]] == list(NAMES)
+    np.testing.assert_array_equal(
+        np.array(table[1:100])[:, 1:].astype(float).T,
+        [MTI.thresholds, *(getattr(expected[0], c) for c in table[0][2:])],
+    )
+
+
+def test_counts_do_not_depend_on_the_number_of_workers(folders):
+    for workers in (1, 2):
+        mti(folders, workers=workers, counts=folders / f"{workers}.csv")
+    assert (folders / "1.csv").read_bytes() == (folders / "2.csv").read_bytes()
+
+
+def test_npy_probabilities_count_like_the_eight_bit_png(folders):
+    from_png = mti(folders)
+    for seed, name in enumerate(NAMES):
+        (folders / "pred" / f"{name}.png").unlink()
+        np.save(folders / "pred" / f"{name}.npy", sample(seed)[2])
+    assert mti(folders).as_dict() == from_png.as_dict()
+
+
+def test_partitions_come_as_png_or_as_pascal_context_mat(folders):
+    (folders / "mat").mkdir()
+    for seed, name in enumerate(NAMES):
+        savemat(folders / "mat" / f"{name}.mat", {"LabelMap": sample(seed)[0].astype(np.uint16)})
+    png, mat = (mti(folders, gt, gt_as="partition").as_dict() for gt in ("labels", "mat"))
+    assert png == mat
+    assert png["odsF"] != mti(folders).as_dict()["odsF"]
+    assert mti(folders, "edges", gt_as="partition").images == len(NAMES)  # NYUD's way
+
+
+def test_bsds_mat_files_bring_several_annotators(folders):
+    (folders / "bsds").mkdir()
+    kind = [("Segmentation", "O"), ("Boundaries", "O")]
+    for seed, name in enumerate(NAMES):
+        cells = np.empty((1, 2), object)
+        for g in range(2):
+            labels, edges, _ = sample(seed + g)
+            cells[0, g] = np.array([[(labels.astype(np.uint16), edges // 255)]], kind)
+        savemat(folders / "bsds" / f"{name}.mat", {"groundTruth": cells})
+    options = {"protocol": "bsds", "thresholds": 5, "max_dist": 0.03, "workers": 1}
+    result = run_boundary(
+        folders / "pred", folders / "bsds", counts=folders / "counts.csv", **options
+    )
+    table = rows(folders / "counts.csv")[1:]
+    assert len(table) == len(NAMES) * 5
+    assert result.protocol.thresholds == pytest.approx((1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6))
+    truths = [sample(g)[1] for g in range(2)]
+    counts = image_counts(quantise(sample(0)[2]), truths, result.protocol, max_dist=0.03)
+    assert [row[2:] for row in table[:5]] == [
+        [str(v) for v in row]
+        for row in zip(counts.cntR, counts.sumR, counts.cntP, counts.sumP, strict=True)
+    ]
+    segments = run_boundary(folders / "pred", folders / "bsds", gt_as="partition", **options)
+    assert segments.scores.odsF != result.scores.odsF
+
+
+def test_ids_choose_the_images_and_leave_others_alone(folders):
+    (folders / "pred" / "extra.png").write_bytes(b"not looked at")
+    (folders / "ids.txt").write_text("c\na\n\n")
+    mti(folders, ids=folders / "ids.txt", counts=folders / "counts.csv")
+    assert {row[0] for row in rows(folders / "counts.csv")[1:]} == {"a", "c"}
+
+
+def test_defaults_are_seism_with_the_nyud_tolerance_and_bsds_has_its_own(folders):
+    result = run_boundary(folders / "pred", folders / "edges", workers=1)
+    assert (result.protocol, result.gt_as, result.max_dist) == (SEISM, "boundary", 0.011)
+    assert BSDS.max_dist == 0.0075
+
+
+def test_the_result_prints_and_the_curve_is_drawn(folders):
+    result = mti(folders, plot=folders / "curve.png")
+    s = result.scores
+    for line in (f"odsF {s.odsF:.4f}", f"oisF {s.oisF:.4f}", f"AP   {s.AP:.4f}", "protocol mti"):
+        assert line in result.text()
+    with Image.open(folders / "curve.png") as curve:
+        assert min(curve.size) > 300
+
+
+def test_counting_needs_no_torch_and_importing_no_numba():
+    code = (
+        "import sys, numpy as np, mtlcli.boundary as b; assert 'numba' not in sys.modules;"
+        "b.image_counts(np.zeros((8, 8), np.uint8), np.zeros((8, 8)), b.SEISM);"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:60])
+
+
+BAD_FILES = {
+    "16-bit png": ("pred/a.png", lambda p: save_as(p, np.zeros((40, 50), np.uint16))),
+    "colour png": ("pred/a.png", lambda p: save_as(p, np.zeros((40, 50, 3), np.uint8))),
+    "1-bit png": ("pred/a.png", lambda p: save_as(p, np.zeros((40, 50), bool))),
+    "cut png": ("pred/a.png", truncated),
+    "text as png": ("edges/a.png", lambda p: p.write_text("hello")),
+    "other size": ("pred/a.png", lambda p: save_as(p, np.zeros((50, 40), np.uint8))),
+    "labels as boundary": ("edges/a.png", lambda p: save_as(p, sample(0)[0])),
+    "colour truth": ("edges/a.png", lambda p: save_as(p, np.zeros((40, 50, 3), np.uint8))),
+    "nan": ("pred/a.npy", lambda p: np.save(p, np.full((40, 50), np.nan))),
+    "logits": ("pred/a.npy", lambda p: np.save(p, np.full((40, 50), -3.0))),
+    "three axes": ("pred/a.npy", lambda p: np.save(p, np.zeros((1, 40, 50)))),
+    "objects": ("pred/a.npy", lambda p: np.save(p, np.array([{}]), allow_pickle=True)),
+    "text as npy": ("pred/a.npy", lambda p: p.write_text("hello")),
+    "no key": ("edges/a.mat", lambda p: savemat(p, {"segs": np.zeros((40, 50))})),
+    "label map": ("edges/a.mat", lambda p: savemat(p, {"LabelMap": np.zeros((40, 50))})),
+    "no field": ("edges/a.mat", lambda p: savemat(p, {"groundTruth": np.zeros((1, 5))})),
+    "text as mat": ("edges/a.mat", lambda p: p.write_text("hello")),
+    "mat 7.3": ("edges/a.mat", lambda p: p.write_bytes(mat73_header())),
+}
+
+
+def save_as(path, values):
+    Image.fromarray(values).save(path)
+
+
+def mat73_header():
+    return b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(512)
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_is_one_line_with_its_name(folders, kind):
+    name, spoil = BAD_FILES[kind]
+    path = folders / name
+    if path.suffix != ".png":
+        path.with_suffix(".png").unlink()
+    spoil(path)
+    with pytest.raises(InputError) as error:
+        mti(folders)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_file_met_by_a_worker_is_the_same_line(folders):
+    truncated(folders / "pred" / "d.png")
+    with pytest.raises(InputError, match=r"d.png: cannot be read as PNG"):
+        mti(folders, workers=2)
+
+
+def test_missing_partners_are_listed(folders):
+    (folders / "edges" / "b.png").unlink()
+    (folders / "edges" / "d.png").unlink()
+    with pytest.raises(InputError, match=r"edges: no truth for b, d; name .* --ids"):
+        mti(folders)
+    (folders / "ids.txt").write_text("a z")
+    with pytest.raises(InputError, match=r"pred: no prediction for z; as .*ids.txt asks"):
+        mti(folders, ids=folders / "ids.txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocol": "sesim"}, "--protocol sesim: unknown, use seism, mti, bsds"),
+        ({"gt_as": "edges"}, "--gt-as edges: unknown, use boundary, partition"),
+        ({"max_dist": 0.0}, "--max-dist 0"),
+        ({"max_dist": float("nan")}, "--max-dist nan"),
+        ({"workers": 0}, "--workers 0"),
+        ({"thresholds": 5}, "--thresholds 5: protocol mti fixes its own"),
+        ({"protocol": "bsds", "thresholds": 0}, "--thresholds 0"),
+        ({"counts": Path("nowhere/c.csv")}, r"nowhere.c.csv: cannot be written"),
+        ({"plot": Path("curve.xyz")}, r"curve.xyz: the file name must end in \.png"),
+        ({"ids": Path("no-ids.txt")}, "no-ids.txt: cannot be read"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_refused_before_any_work(folders, options, message):
+    with pytest.raises(InputError, match=message):
+        mti(folders, **options)
+
+
+def test_empty_and_missing_folders_and_doubled_names_are_refused(folders):
+    (folders / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: holds no \.png or \.mat"):
+        mti(folders, "empty")
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        mti(folders, "nowhere")
+    np.save(folders / "pred" / "a.npy", sample(0)[2])
+    with pytest.raises(InputError, match=r"a.png and a.npy: two files"):
+        mti(folders)
+    (folders / "ids.txt").write_text("a\nb\na\n")
+    with pytest.raises(InputError, match="names a more than once"):
+        run_boundary(folders / "labels", folders / "edges", ids=folders / "ids.txt")
+
+
+def test_a_dying_worker_is_reported(folders, monkeypatch):
+    from mtlcli.boundary import folder
+
+    monkeypatch.setattr(folder, "_leave_with_parent", die)
+    with pytest.raises(RunError, match="a worker process died"):
+        mti(folders, workers=2)
+
+
+def die():
+    os._exit(3)
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from mtlcli.boundary.folder import worker_pool
+
+if __name__ == "__main__":
+    try:
+        with worker_pool(2) as pool:
+            list(pool.map(abs, range(4)))
+            print("started", flush=True)
+            list(pool.map(time.sleep, [0.5] * 1000))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process group")
+def test_ctrl_c_ends_the_workers_without_a_traceback(tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW_RUN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    run = subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with run:
+        assert run.stdout.readline() == "started\n"
+        os.killpg(run.pid, signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, "")
+    assert group_is_gone(run.pid)
+
+
+def group_is_gone(group, patience=10.0):
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(not REAL, reason="MTL_REAL_DATA is not set")
+@pytest.mark.parametrize(
+    ("thresholds", "published"),
+    [
+        (5, (0.704628, 0.708698, 0.307627)),
+        (None, (0.761545, 0.785599, 0.693783)),
+    ],
+)
+def test_bsds_bench_scores_are_the_published_ones(thresholds, published):
+    bench = Path(REAL, "bsds", "bench_data")
+    result = run_boundary(
+        bench / "png", bench / "groundTruth", protocol="bsds", thresholds=thresholds, workers=1
+    )
+    s = result.scores
+    np.testing.assert_allclose((s.odsF, s.oisF, s.AP), published, atol=0.001)
+    if thresholds:
+        table = np.loadtxt(bench / "test_2" / "eval_bdry_thr.txt")
+        np.testing.assert_allclose(s.curve, table[:, 1:3], atol=0.001)
+        np.testing.assert_allclose((s.recall, s.precision), (0.60236, 0.848723), atol=0.001)
