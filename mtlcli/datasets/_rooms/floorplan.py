@@ -87,11 +87,11 @@ class FloorPlan:
             self.lights += self._light(piece, np.array(place), yaw)
 
     def against_wall(
-        self, piece: Piece, bottom: float = 0.0, clear: float = 0.0, walls=WALLS
+        self, piece: Piece, bottom: float = 0.0, clear: float = 0.0
     ) -> tuple[Vector, float] | None:
         """Puts the piece with its back to some wall; tells place and yaw, None if it never fits."""
         for _ in range(TRIES):
-            yaw = self.dice.one_of(walls)
+            yaw = self.dice.one_of(WALLS)
             wall = self.size[0] if yaw == NORTH else self.size[1]
             along = self.dice.between(0, 1) * (wall - piece.size[0]) + piece.size[0] / 2
             off = piece.size[1] / 2 + 0.01
