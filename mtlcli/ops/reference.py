@@ -146,7 +146,8 @@ def _taps(
     highest = size_L12 - 1 if border == "clamp" else size_L12
 
     position = reference_N2[:, None, None, None] * size_L12 - 0.5 + offsets_NMLP2.to(dtype)
-    position = position.clamp(lowest, highest)
+    position = torch.where(position < lowest, lowest, position)  # keeps the gradient at the limit,
+    position = torch.where(position > highest, highest, position)  # which clamp shares out
     cell = position.detach().floor()
     fraction = position - cell
     weight = torch.stack((1 - fraction, fraction), -1)  # N, M, L, P, xy, 2

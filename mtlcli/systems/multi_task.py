@@ -1,4 +1,4 @@
-"""The multi-task baseline (ATRC's FCN): one backbone, a convolutional head per task, no exchange."""
+"""The multi-task baseline (ATRC's FCN): one backbone, one convolutional head per task."""
 
 from collections.abc import Mapping
 
