@@ -166,6 +166,16 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="weights/RUN/last.pt, or the run folder.")],
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    edge_protocol: Annotated[
+        str | None, typer.Option(help="Boundaries: seism (published numbers), mti or bsds.")
+    ] = None,
+    edge_gt_as: Annotated[
+        str | None,
+        typer.Option(help="Boundary labels: boundary (as they are) or partition (as published)."),
+    ] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option(help="Folder for TASK/ID.png of every prediction.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 1,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -174,13 +184,60 @@ def evaluate(
     """Score a network on its dataset; prints a table, writes results.json beside the checkpoint."""
     from mtlcli.eval import evaluate, results_table
 
+    edge = {"protocol": edge_protocol, "gt_as": edge_gt_as}
     results = evaluate(
-        checkpoint, split=split, limit=limit, device=device, workers=workers, quiet=quiet
+        checkpoint,
+        split=split,
+        limit=limit,
+        overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
+        save_predictions=save_predictions,
+        device=device,
+        workers=workers,
+        quiet=quiet,
     )
     if as_json:
         print_json(results.record)
     else:
         print(results_table({str(checkpoint): results.main}, results.tasks))
+
+
+@app.command()
+def boundary(
+    pred: Annotated[Path, typer.Argument(help="Folder of 8-bit .png maps, or .npy floats.")],
+    gt: Annotated[Path, typer.Argument(help="Folder of .png edge or label maps, or .mat.")],
+    protocol: Annotated[str, typer.Option(help="seism, mti or bsds.")] = "seism",
+    gt_as: Annotated[
+        str, typer.Option(help="boundary: as it is; partition: contours of a label map.")
+    ] = "boundary",
+    max_dist: Annotated[
+        float | None, typer.Option(help="Tolerance, as a share of the image diagonal.")
+    ] = None,
+    thresholds: Annotated[int | None, typer.Option(help="How many (bsds only).")] = None,
+    ids: Annotated[Path | None, typer.Option(help="File that names the images to score.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Default: one per core.")] = None,
+    counts: Annotated[Path | None, typer.Option(help=".csv of all counts to write.")] = None,
+    plot: Annotated[Path | None, typer.Option(help=".png, .pdf or .svg to draw into.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score boundary maps by matching: odsF, oisF and AP, without a network or MATLAB."""
+    from mtlcli.boundary import run_boundary
+
+    result = run_boundary(
+        pred,
+        gt,
+        protocol=protocol,
+        gt_as=gt_as,
+        max_dist=max_dist,
+        thresholds=thresholds,
+        ids=ids,
+        workers=workers,
+        counts=counts,
+        plot=plot,
+    )
+    if as_json:
+        print_json(result.as_dict())
+    else:
+        print(result.text())
 
 
 @app.command()

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mtlcli import encode
+
 IGNORE = 255
 NO_LABEL = (0, 0, 0)  # colour of pixels without a label
 VOC_VOID = (224, 224, 192)
@@ -80,7 +82,7 @@ def depth_range(metres: np.ndarray) -> tuple[float, float]:
 
 def draw_normals(normals: np.ndarray, options: Options) -> np.ndarray:
     """(n + 1) / 2 as RGB; the zero vector (no label) is black."""
-    picture = ((normals.transpose(1, 2, 0) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+    picture = encode.as_normal_codes(normals)
     picture[~normals.any(axis=0)] = NO_LABEL
     return picture
 

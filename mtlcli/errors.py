@@ -1,4 +1,4 @@
-"""The errors made for the user: the command line prints their one line and exits with their code."""
+"""The errors made for the user: `mtl` prints their one line and exits with their code."""
 
 
 class MtlError(Exception):

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -42,6 +44,8 @@ def evaluate(
     *,
     split: str = "val",
     limit: int | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    save_predictions: Path | None = None,
     device: str = "auto",
     workers: int = 1,
     quiet: bool = False,
@@ -52,6 +56,9 @@ def evaluate(
         path: checkpoint file or run folder.
         split: of the dataset file.
         limit: only the first so many pictures.
+        overrides: task -> options of its metric that replace the dataset's, for example
+            {"edge": {"protocol": "mti"}}.
+        save_predictions: folder for TASK/ID.png of every prediction.
         device: auto, cpu, cuda or mps.
         workers: processes that read pictures.
         quiet: no progress bar.
@@ -65,16 +72,19 @@ def evaluate(
     reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
     scale = resolution(trained.config, trained.dataset)
     pictures = WholePictures(reader, tasks, scale, limit)
+    options = merged(trained.dataset["options"], overrides or {}, tasks)
+    saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
     with torch.inference_mode():
         scores = score(
             lambda image: trained.network(image.to(target)),
             pictures,
             tasks,
-            trained.dataset["options"],
+            options,
             workers,
             quiet,
+            saver,
         )
-    record = make_record(trained, len(pictures), split, scores)
+    record = make_record(trained, len(pictures), split, scores, options)
     (trained.path.parent if trained.path.is_file() else trained.path).joinpath(
         "results.json"
     ).write_text(json.dumps(record, indent=2) + "\n")
@@ -88,24 +98,50 @@ def score(
     options: Mapping[str, Mapping[str, Any]],
     workers: int,
     quiet: bool,
+    save: Callable[[str, Mapping[str, Tensor]], None] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Scores of any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
 
     Logits are resized bilinearly to the size of the labels and scored there (ATRC's protocol). A
-    picture without a label for a task does not count for it.
+    picture does not count for a task it has no label for, or whose option "ids" leaves it out.
+    `save` is given the id and the resized logits of every picture.
     """
     statistics: dict[str, list[Any]] = {name: [] for name in tasks}
-    batches = whole_pictures(pictures, workers)
-    for batch in tqdm(batches, desc="eval", disable=True if quiet else None):
-        logits = predict(batch["image"])
+    options = merged(options, {}, tasks)
+    counted = {n: set(options[n].get("ids") or pictures.reader.ids) for n in tasks}
+    batches = tqdm(whole_pictures(pictures, workers), desc="eval", disable=True if quiet else None)
+    for ident, batch in zip(pictures.reader.ids, batches):
+        height, width = batch["size"][0].tolist()
+        logits = {
+            n: at_size(x.float(), (height, width)) for n, x in predict(batch["image"]).items()
+        }
         for name, task in tasks.items():
-            if name in batch:
+            if name in batch and ident in counted[name]:
                 label = batch[name][0].to(logits[name].device)
-                full = at_size(logits[name].float(), tuple(label.shape[-2:]))
-                statistics[name].append(task.measure(full[0], label, options.get(name, {})))
-    return {
-        name: task.score(statistics[name], options.get(name, {})) for name, task in tasks.items()
-    }
+                statistics[name].append(task.measure(logits[name][0], label, options[name]))
+        if save:
+            save(ident, logits)
+    return {name: task.score(statistics[name], options[name]) for name, task in tasks.items()}
+
+
+def merged(
+    dataset: Mapping[str, Mapping[str, Any]],
+    overrides: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Each task's options: the dataset's, replaced by those the user gave."""
+    return {n: {**dataset.get(n, {}), **overrides.get(n, {})} for n in tasks}
+
+
+def save_maps(
+    folder: Path, tasks: Mapping[str, Any], ident: str, logits: Mapping[str, Tensor]
+) -> None:
+    """Write FOLDER/TASK/ID.png for every task (see `mtlcli.encode` for what the pixels mean)."""
+    for name, task in tasks.items():
+        pixels = task.encode(task.decode(logits[name])[0].cpu().numpy())
+        path = folder / name / f"{ident}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
 
 
 def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -116,7 +152,11 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def make_record(
-    trained: Trained, images: int, split: str, scores: Mapping[str, Mapping[str, float]]
+    trained: Trained,
+    images: int,
+    split: str,
+    scores: Mapping[str, Mapping[str, float]],
+    options: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """results.json: the scores, and what they are scores of."""
     return {
@@ -125,6 +165,7 @@ def make_record(
         "config": trained.config.to_json(),
         "split": split,
         "images": images,
+        "options": options,
         "provenance": trained.dataset.get("provenance"),
         "scores": {name: dict(values) for name, values in scores.items()},
         "main": {n: scores[n][t.metric] for n, t in trained.tasks.items()},

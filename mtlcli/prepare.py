@@ -1,32 +1,37 @@
 """`mtl prepare`: from downloads, an archive or a renderer to one complete dataset file."""
 
-import contextlib
 import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
 
 from mtlcli import __version__, lookup
 from mtlcli.config import datasets_dir
-from mtlcli.data import archive as archives
 from mtlcli.data.convert import convert
-from mtlcli.data.hdf5 import Info, read_info
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample
+from mtlcli.data.disk import require_space, size_of
+from mtlcli.data.download import Downloader, DownloadError
+from mtlcli.data.hdf5 import Info, keys_of, read_info
+from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
+from mtlcli.data.progress import Bars
+from mtlcli.datasets._dataset import Dataset, Plan
+from mtlcli.datasets._folder import Recipe
 from mtlcli.errors import InputError, RunError
+
+RECIPES = (".yaml", ".yml")
 
 
 def prepare(
     name: str,
     *,
-    archive: Path | None = None,
+    source: str | None = None,
+    archive: Path | Sequence[Path] | None = None,
     geometry: str | None = None,
     limit: int | None = None,
     size: tuple[int, int] | None = None,
@@ -34,45 +39,62 @@ def prepare(
     val: int | None = None,
     seed: int | None = None,
     out: Path | None = None,
+    download_dir: Path | None = None,
+    keep: bool = False,
     force: bool = False,
     workers: int | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Make the dataset file `name`; returns its path. Goes on where a killed run stopped.
+    """Make a dataset file and return its path; goes on where a killed run stopped.
 
     Args:
+        name: a dataset of the program, or a YAML file that describes a folder of pictures.
+        source: download from this source only (nyud: atrc, mti, official; pascal: bundle, official).
         archive: what the user has: tar, tar.gz, zip, folder or .mat; its layout is recognised.
         geometry: "425x560" or "480x640" (nyud).
         limit: only the first so many samples of each split.
         size, train, val, seed: height and width, numbers of samples, seed (rendered datasets).
         out: the file to write instead of datasets/NAME.h5.
+        download_dir: where downloads go (and stay) instead of datasets/downloads.
+        keep: keep the downloads.
         force: replace a file that was made with other options.
         workers: processes; default one per core.
 
     Raises:
         InputError: unknown name, unusable archive or options, a file made with other options.
-        RunError: no space, no permission.
+        RunError: nothing could be downloaded, no space, no permission.
     """
-    request = Request(
-        archive=archive.name if archive else None, geometry=geometry, limit=limit,
-        size=size, train=train, val=val, seed=seed,
-    )  # fmt: skip
-    module = lookup.load("datasets", name)
-    _require_sense(request, name, module)
+    maker = Recipe.load(Path(name)) if name.endswith(RECIPES) else lookup.load("datasets", name)
+    paths = (archive,) if isinstance(archive, Path) else tuple(archive or ())
+    asked = Request(
+        source=source,
+        archive=", ".join(p.name for p in paths) or None,
+        geometry=geometry,
+        limit=limit,
+        size=size,
+        train=train,
+        val=val,
+        seed=seed,
+        recipe=maker.digest if isinstance(maker, Recipe) else None,
+    )
+    _require_sense(asked, name, maker)
+    name = maker.name if isinstance(maker, Recipe) else name
     out = out or datasets_dir() / f"{name}.h5"
     work = out.with_name(out.name + ".work")
-    if not force and _already_made(out, request):
+    if not force and _already_made(out, asked):
         shutil.rmtree(work, ignore_errors=True)
         return out
     bars = Bars(quiet)
+    downloader = Downloader(
+        folder=download_dir or datasets_dir() / "downloads",
+        ledger=datasets_dir() / "sources.json",
+        bars=bars,
+    )
+    keep = keep or download_dir is not None
+    origins = _origins(maker, asked, paths, downloader, keep, bars)
     with _clear_errors(out), _claimed(work):
-        origin = Origin(request, module, bars)
-        plan, made_of = origin.rendered() if archive is None else origin.archived(archive, work)
-        info = _info(name, module.DATASET, plan, made_of, request)
-        _discard_other(work, info)
-        total = sum(len(ids) for ids in plan.ids.values())
-        with bars.count(f"Converting {name}", total) as bar:
-            convert(plan, info, work, out, workers or os.cpu_count() or 1, bar)
+        job = _Job(name, maker.DATASET, asked, out, work, workers or os.cpu_count() or 1, bars)
+        job.run(origins)
     shutil.rmtree(work, ignore_errors=True)
     return out
 
@@ -81,46 +103,65 @@ def prepare(
 class Request:
     """The options that decide what the file holds."""
 
-    archive: str | None = None  # file or folder name
+    source: str | None = None
+    archive: str | None = None  # names of files or folders
     geometry: str | None = None
     limit: int | None = None
     size: tuple[int, int] | None = None
     train: int | None = None
     val: int | None = None
     seed: int | None = None
+    recipe: str | None = None  # digest of the YAML file
+
+    def given(self) -> dict[str, Any]:
+        """The options that were given."""
+        return {k: v for k, v in asdict(self).items() if v is not None}
 
 
-def _require_sense(request: Request, name: str, module: ModuleType) -> None:
+def _require_sense(asked: Request, name: str, maker: Any) -> None:
     for option in ("limit", "train", "val"):
-        value = getattr(request, option)
+        value = getattr(asked, option)
         if value is not None and value < 1:
             raise InputError(f"--{option} must be at least 1, not {value}.")
-    if request.size is not None and min(request.size) < 16:
-        raise InputError(f"--size {request.size[0]} {request.size[1]}: at least 16 pixels each.")
-    if request.seed is not None and request.seed < 0:
-        raise InputError(f"--seed must not be negative, not {request.seed}.")
-    rendered = hasattr(module, "render")
-    foreign = ("archive", "geometry") if rendered else ("size", "train", "val", "seed")
-    for option in foreign:
-        if getattr(request, option) is not None:
-            reason = "is rendered" if rendered else "comes from an archive"
-            raise InputError(f"--{option} does not apply to '{name}', which {reason}.")
+    if asked.size is not None and min(asked.size) < 16:
+        raise InputError(f"--size {asked.size[0]} {asked.size[1]}: at least 16 pixels each.")
+    if asked.seed is not None and asked.seed < 0:
+        raise InputError(f"--seed must not be negative, not {asked.seed}.")
+    sources = maker.DATASET.sources
+    if asked.source is not None and sources and asked.source not in sources:
+        raise InputError(f"'{name}' has no source '{asked.source}'; it has {', '.join(sources)}.")
+    if asked.source is not None and asked.archive is not None:
+        raise InputError("--source downloads, --archive does not: give one of them.")
+    for option in _foreign(maker):
+        if getattr(asked, option) is not None:
+            raise InputError(f"--{option} does not apply to '{name}'.")
 
 
-def _already_made(out: Path, request: Request) -> bool:
-    """Whether `out` is complete and was made as requested now.
+def _foreign(maker: Any) -> tuple[str, ...]:
+    """Options that mean nothing to this kind of dataset."""
+    if isinstance(maker, Recipe):
+        return ("source", "archive", "geometry", "size", "train", "val", "seed")
+    if hasattr(maker, "render"):
+        return ("source", "archive", "geometry")
+    return ("size", "train", "val", "seed")
+
+
+def _already_made(out: Path, asked: Request) -> bool:
+    """Whether `out` is complete and was made as asked now.
 
     Raises:
         InputError: it is a complete dataset made with other options.
     """
     try:
-        made = read_info(out).request
+        info = read_info(out)
     except InputError:
         return False
-    asked = {k: v for k, v in asdict(request).items() if v is not None}
-    if made == asked or not asked:
+    made = {"source": info.source, **info.request}
+    given = asked.given()
+    free = {"source", "archive", "geometry"} - given.keys()  # not asked for: any will do
+    if {k: v for k, v in made.items() if k not in free} == given:
         return True
-    said = " ".join(f"--{k} {_words(v)}" for k, v in made.items()) or "no options"
+    said = " ".join(f"--{k} {_words(v)}" for k, v in info.request.items()) or "no options"
     raise InputError(f"{out} was made with {said}; pass --force to replace it.")
 
 
@@ -128,62 +169,91 @@ def _words(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-@dataclass
-class Origin:
-    """Where samples come from, by the options given."""
-
-    request: Request
-    module: ModuleType
-    bars: "Bars"
-
-    def rendered(self) -> tuple[Plan, tuple[Mapping[str, Any], ...]]:
-        """The plan of a dataset that is computed, not downloaded."""
-        dataset, asked = self.module.DATASET, self.request
-        if not hasattr(self.module, "render"):
-            raise InputError("pass --archive PATH: the tar, zip or folder you have.")
-        size, seed = asked.size or dataset.size, asked.seed or 0
+def _origins(
+    maker: Any,
+    asked: Request,
+    paths: tuple[Path, ...],
+    downloader: Downloader,
+    keep: bool,
+    bars: Bars,
+) -> list[Origin]:
+    """Where to get it from, in order of preference."""
+    dataset: Dataset = maker.DATASET
+    common = {"maker": maker, "geometry": asked.geometry, "limit": asked.limit, "bars": bars}
+    if hasattr(maker, "render"):
         counts = {s: getattr(asked, s) or n for s, n in dataset.splits.items()}
-        ids = {s: tuple(f"{i:05d}" for i in range(n))[: asked.limit] for s, n in counts.items()}
-        plan = Plan(
-            source="rendered",
-            layout="rendered",
-            geometry=f"{size[0]}x{size[1]}, seed {seed}",
-            ids=ids,
-            tasks=dataset.tasks,
-            shape=size,
-            read=partial(_render, self.module.__name__, size, seed),
-            provenance=dict.fromkeys(dataset.tasks, "rendered, exact"),
+        counts = {s: min(n, asked.limit or n) for s, n in counts.items()}
+        size, seed = asked.size or dataset.size, asked.seed or 0
+        return [Rendered(module=maker.__name__, size=size, counts=counts, seed=seed)]
+    if isinstance(maker, Recipe):
+        return [Given(paths=(maker.root,), **common)]
+    if paths:
+        return [Given(paths=paths, **common)]
+    names = [asked.source] if asked.source else dataset.sources
+    return [Hosted(source=n, downloader=downloader, keep=keep, **common) for n in names]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One dataset file to be made."""
+
+    name: str
+    dataset: Dataset
+    asked: Request
+    out: Path
+    work: Path
+    workers: int
+    bars: Bars
+
+    def run(self, origins: list[Origin]) -> None:
+        """Make it of the first origin that gives whole and sound files."""
+        reasons = []
+        for origin in origins:
+            try:
+                self._convert(origin)
+                origin.finish()
+                return
+            except (DownloadError, InputError) as error:
+                if isinstance(error, InputError):
+                    origin.discard()
+                if not isinstance(origin, Hosted):
+                    raise
+                reasons.append(f"{origin.source}: {str(error).rstrip('.')}")
+                self.bars.say(f"Source {reasons[-1]}.")
+        raise RunError(self._by_hand(origins, reasons))
+
+    def _convert(self, origin: Origin) -> None:
+        plan, made_of = origin.plan(self.work)
+        info = make_info(self.name, self.dataset, plan, made_of, self.asked)
+        _discard_other(self.work, info)
+        require_space(self.out.parent, _bytes_needed(plan, info) - size_of(self._growing))
+        total = sum(len(ids) for ids in plan.ids.values())
+        with self.bars.samples(f"Converting {self.name}", total) as bar:
+            convert(plan, info, self.work, self.out, self.workers, bar)
+
+    @property
+    def _growing(self) -> Path:
+        return self.work / "dataset.h5"
+
+    def _by_hand(self, origins: list[Origin], reasons: list[str]) -> str:
+        files = [r for o in origins if isinstance(o, Hosted) for r in o.remotes]
+        links = [f"{r.file} from {_page(r.urls[0])}" for r in files]
+        return (
+            f"No source of '{self.name}' could be had: {'; '.join(reasons)}. Download by hand "
+            f"{' or '.join(links)} and run `mtl prepare {self.name} --archive PATH`."
         )
-        return plan, ()
-
-    def archived(self, path: Path, work: Path) -> tuple[Plan, tuple[Mapping[str, Any], ...]]:
-        """The plan of a dataset that lies in an archive."""
-        if not path.exists():
-            raise InputError(f"There is nothing at --archive {path}; check the path.")
-        size = 0 if path.is_dir() else path.stat().st_size
-        with self.bars.bytes(f"Hashing {path.name}", size) as bar:
-            identity = archives.identify(path, bar)
-        with self.bars.bytes(f"Reading {path.name}", size) as bar:
-            files: Files = archives.open_archive(path, work, bar)
-        asked = self.request
-        return self.module.plan(files, geometry=asked.geometry, limit=asked.limit), (identity,)
 
 
-def _render(module: str, size: tuple[int, int], seed: int, split: str, index: int) -> Sample:
-    import importlib
+def _page(url: str) -> str:
+    """A link to open in a browser."""
+    return url.replace("gdrive:", "https://drive.google.com/uc?id=")
 
-    return importlib.import_module(module).render(index, split, size, seed)
 
-
-def _info(
-    name: str,
-    dataset: Dataset,
-    plan: Plan,
-    made_of: tuple[Mapping[str, Any], ...],
-    request: Request,
-) -> Info:
+def make_info(name: str, dataset: Dataset, plan: Plan, made_of: Archives, asked: Request) -> Info:
+    """The record that goes into the file."""
     kept = set(plan.tasks)
     rendered = plan.source == "rendered"
+    given = {k: v for k, v in asked.given().items() if k != "source"}
     return Info(
         name=name,
         title=dataset.title,
@@ -201,10 +271,18 @@ def _info(
         archives=made_of,
         provenance=plan.provenance,
         derived=plan.derived,
-        request={k: v for k, v in asdict(request).items() if v is not None},
+        request=given,
         terms=dataset.terms,
         tool=f"mtlcli {__version__}",
     )
+
+
+def _bytes_needed(plan: Plan, info: Info) -> int:
+    """Of the file, where all samples have one size; else not known before."""
+    if plan.shape is None:
+        return 0
+    sample = sum(int(np.prod(info.sample_shape(k))) * info.dtype(k).itemsize for k in keys_of(info))
+    return sample * sum(len(ids) for ids in plan.ids.values())
 
 
 def _discard_other(work: Path, info: Info) -> None:
@@ -220,14 +298,14 @@ def _discard_other(work: Path, info: Info) -> None:
     os.replace(draft, mark)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _claimed(work: Path) -> Iterator[None]:
     """Hold the work folder; a second `mtl prepare` of the same file is turned away."""
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "lock", "w") as lock:
         try:
             _lock(lock.fileno())
-        except OSError as error:
+        except BlockingIOError as error:
             raise InputError(
                 f"Another `mtl prepare` is at work in {work}; wait for it to end."
             ) from error
@@ -242,7 +320,7 @@ def _lock(handle: int) -> None:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@contextlib.contextmanager
+@contextmanager
 def _clear_errors(out: Path) -> Iterator[None]:
     """Failures of the disk as one line."""
     try:
@@ -254,24 +332,3 @@ def _clear_errors(out: Path) -> Iterator[None]:
                 "again, it goes on where it stopped."
             ) from error
         raise RunError(f"{error.strerror or error}: {error.filename or out}.") from error
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Progress bars on stderr, silent when quiet or not on a terminal."""
-
-    quiet: bool
-
-    @contextlib.contextmanager
-    def count(self, title: str, total: int) -> Iterator[Callable[[int], object]]:
-        """Counts samples."""
-        with tqdm(total=total, desc=title, unit="img", disable=self.quiet or None) as bar:
-            yield bar.update
-
-    @contextlib.contextmanager
-    def bytes(self, title: str, total: int) -> Iterator[Callable[[int], object]]:
-        """Counts bytes."""
-        with tqdm(
-            total=total, desc=title, unit="B", unit_scale=True, disable=self.quiet or None
-        ) as bar:
-            yield bar.update

@@ -26,8 +26,9 @@ LAYERS: list[list[set[str]]] = [
     [{"train"}, {"prepare"}, {"inspect"}],
     [{"checkpoint"}],
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"}],
-    [{"models"}, {"losses"}, {"metrics"}, {"constant"}],
-    [{"ops"}, {"boundary"}, {"decode"}, {"colors"}],
+    [{"models"}, {"losses"}, {"metrics"}, {"constant"}, {"colors"}],
+    [{"encode"}],
+    [{"ops"}, {"boundary"}, {"decode"}],
     [{"config"}, {"lookup"}, {"device"}],
     [{"errors", "__init__"}],
 ]

@@ -55,7 +55,10 @@ class TrainingStream(Dataset):
 
 
 class WholePictures(Dataset):
-    """The whole pictures of a split: the image at the working resolution, targets as stored."""
+    """The whole pictures of a split: the image at the working resolution, targets as stored.
+
+    `size` is the height and width of the stored picture, at which predictions are scored.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,8 @@ class WholePictures(Dataset):
         stored = self.reader[index]
         image = to_resolution(stored["image"], self.resolution)
         targets = {n: t.target(stored[n]) for n, t in self.tasks.items() if n in stored}
-        return {"image": normalise(image), **targets}
+        size = np.array(stored["image"].shape[:2])
+        return {"image": normalise(image), "size": size, **targets}
 
 
 def to_resolution(image: np.ndarray, resolution: Resolution) -> np.ndarray:

@@ -41,6 +41,7 @@ class Task:
     measure: Callable[[Tensor, Tensor, Options], Statistics]  # logits CHW, target -> one image's
     score: Callable[[Sequence[Statistics], Options], dict[str, float]]  # all images' -> named
     constant: Callable[[Sequence[np.ndarray], int], np.ndarray]  # targets, channels -> logits (C,)
+    encode: Callable[[np.ndarray], np.ndarray]  # prediction -> pixels of a PNG file
     draw: Callable[[np.ndarray, Options], np.ndarray]  # prediction or target -> RGB (H, W, 3) uint8
     mirror: Callable[[np.ndarray], np.ndarray] | None = None  # of a flipped target
     zoom: Callable[[np.ndarray, float], np.ndarray] | None = (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli import colors, constant, decode, encode, losses, metrics
 from mtlcli.tasks._task import Task
 
 
@@ -30,6 +30,7 @@ TASK = Task(
     measure=metrics.squared_depth_error,
     score=metrics.root_mean_square,
     constant=constant.mean_depth,
+    encode=encode.as_millimetres,
     draw=colors.draw_depth,
     zoom=zoom,
 )

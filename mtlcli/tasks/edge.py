@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli import colors, constant, decode, encode, losses, metrics
 from mtlcli.tasks._task import Task
 
 CODE_VALUES = (np.arange(256) / 255).astype(np.float32)
@@ -27,5 +27,6 @@ TASK = Task(
     measure=metrics.boundary_counts,
     score=metrics.boundary_scores,
     constant=constant.log_odds,
+    encode=encode.as_bytes,
     draw=colors.draw_boundaries,
 )

@@ -3,7 +3,7 @@
 Images without a person are ignored as a whole (PASCAL-Context protocol).
 """
 
-from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli import colors, constant, decode, encode, losses, metrics
 from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
@@ -20,5 +20,6 @@ TASK = Task(
     measure=metrics.confusion,
     score=metrics.intersection_over_union,
     constant=constant.class_log_frequency,
+    encode=encode.as_classes,
     draw=colors.draw_classes,
 )

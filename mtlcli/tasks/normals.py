@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli import colors, constant, decode, encode, losses, metrics
 from mtlcli.tasks._task import Task
 
 CODE_VALUES = (2 * np.arange(256) / 255 - 1).astype(np.float32)
@@ -42,6 +42,7 @@ TASK = Task(
     measure=metrics.angular_error,
     score=metrics.mean_angle,
     constant=constant.mean_direction,
+    encode=encode.as_normal_codes,
     draw=colors.draw_normals,
     mirror=mirror,
 )

@@ -1,6 +1,6 @@
 """Saliency: does a pixel belong to what one looks at first?"""
 
-from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli import colors, constant, decode, encode, losses, metrics
 from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
@@ -17,5 +17,6 @@ TASK = Task(
     measure=metrics.foreground_counts,
     score=metrics.maximal_f,
     constant=constant.class_log_frequency,
+    encode=encode.as_bytes,
     draw=colors.draw_probability,
 )

@@ -1,6 +1,6 @@
 """Semantic segmentation: the class of every pixel."""
 
-from mtlcli import colors, constant, decode, losses, metrics
+from mtlcli import colors, constant, decode, encode, losses, metrics
 from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
@@ -17,6 +17,7 @@ TASK = Task(
     measure=metrics.confusion,
     score=metrics.intersection_over_union,
     constant=constant.class_log_frequency,
+    encode=encode.as_classes,
     draw=colors.draw_classes,
     balances_crops=True,
 )
