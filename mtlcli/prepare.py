@@ -49,7 +49,8 @@ def prepare(
 
     Args:
         name: a dataset of the program, or a YAML file that describes a folder of pictures.
-        source: download from this source only (nyud: atrc, mti, official; pascal: bundle, official).
+        source: download from this source only (nyud: atrc, mti, official; pascal: bundle,
+            official).
         archive: what the user has: tar, tar.gz, zip, folder or .mat; its layout is recognised.
         geometry: "425x560" or "480x640" (nyud).
         limit: only the first so many samples of each split.
@@ -94,7 +95,11 @@ def prepare(
     origins = _origins(maker, asked, paths, downloader, keep, bars)
     with _clear_errors(out), _claimed(work):
         job = _Job(name, maker.DATASET, asked, out, work, workers or os.cpu_count() or 1, bars)
-        job.run(origins)
+        try:
+            job.run(origins)
+        except InputError:  # nothing to go on with
+            shutil.rmtree(work, ignore_errors=True)
+            raise
     shutil.rmtree(work, ignore_errors=True)
     return out
 

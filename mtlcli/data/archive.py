@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mtlcli.data.disk import require_space
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
 
@@ -284,6 +285,7 @@ def inflate(path: Path, work: Path, progress: Progress) -> Path:
     out = work / f"inflated-{hashlib.sha256(mark.encode()).hexdigest()[:12]}.tar"
     if out.exists():
         return out
+    require_space(work, stat.st_size)  # it holds at least as much as it packs
     draft = out.with_suffix(".draft")
     try:
         with open(path, "rb") as raw, gzip.open(raw) as packed, open(draft, "wb") as plain:
