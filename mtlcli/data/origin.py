@@ -97,7 +97,8 @@ class Given:
             raise InputError(f"There is nothing at --archive {path}; check the path.")
         with self.bars.bytes(f"Hashing {path.name}", _packed_size(path)) as bar:
             identity = archives.identify(path, bar)
-        known = {f.sha256 for s in self.maker.DATASET.sources.values() for f in s.files}
+        files = [f for s in self.maker.DATASET.sources.values() for f in s.files]
+        known = {f.sha256 for f in files if f.sha256}
         trust = "published" if identity.get("sha256") in known else "none known"
         return identity | {"checksum": trust}
 

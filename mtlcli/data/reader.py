@@ -1,6 +1,7 @@
 """Reads samples of a dataset file; each process, forked or spawned, opens the file itself."""
 
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,9 +82,9 @@ class Reader:
         """(N,) bool: which samples have `key`."""
         return self._present[key]
 
-    def checksum(self, key: str, index: int) -> int:
-        """CRC-32 the stored bytes had when they were written."""
-        return int(self._group()["crc32"][key][index])
+    def is_sound(self, key: str, index: int) -> bool:
+        """Whether the stored bytes still have the checksum they were written with."""
+        return zlib.crc32(self.stored(key, index)) == self._group()["crc32"][key][index]
 
     def _group(self) -> h5py.Group:
         if self._file is None or self._pid != os.getpid():
