@@ -132,7 +132,7 @@ def test_window_attention_equals_a_loop_over_windows():
 
 
 def one_window(layer, x):
-    batch, height, width, channels = x.shape
+    _, height, width, channels = x.shape
     q, k, v = layer.attention.project(*[x.flatten(1, 2)] * 3)
     scores = q @ k.transpose(-1, -2)
     for i in range(height * width):

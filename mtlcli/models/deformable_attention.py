@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
-from mtlcli.ops import deformable_attention
+from mtlcli.models.precision import full_precision
+from mtlcli.ops import BORDERS, deformable_attention
 
 SCOPES = ("offsets", "offsets_and_weights", "module")
 
@@ -32,7 +33,7 @@ class DeformableAttention(nn.Module):
             too), or those of the whole `module`.
 
     Raises:
-        InputError: an unknown scope, or a width that the heads do not divide.
+        InputError: an unknown scope or border, or a width that the heads do not divide.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class DeformableAttention(nn.Module):
         super().__init__()
         if gradient_scope not in SCOPES:
             raise InputError(f"Gradient scopes are {', '.join(SCOPES)}, not '{gradient_scope}'.")
+        if border not in BORDERS:
+            raise InputError(f"Borders are {', '.join(BORDERS)}, not '{border}'.")
         if width % heads:
             raise InputError(f"{heads} heads do not divide a width of {width} channels.")
         self.layout = (heads, maps, points)
@@ -86,7 +89,7 @@ class DeformableAttention(nn.Module):
     def sample(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets (B, N, M, L, P, 2) in pixels and logits (B, N, M, L, P), float32 or wider."""
         samples = math.prod(self.layout)
-        with torch.autocast(queries.device.type, enabled=False):  # positions need float32
+        with full_precision(queries.device):
             wide = queries.to(torch.promote_types(queries.dtype, torch.float32))
             both = _linear(self.sampling, wide, self.gradient_scale, self.scaled_rows)
         offsets, logits = both.split((2 * samples, samples), -1)

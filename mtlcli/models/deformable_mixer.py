@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtlcli.models.precision import full_precision
+
 TAPS = 9
 """Points of the 3x3 neighbourhood whose coordinates the offsets are made of."""
 
@@ -40,7 +42,7 @@ class ChannelSampling(nn.Module):
         self.mix = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # positions need float32
+        with full_precision(x.device):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             offsets = self.offsets(coordinates(wide) + self.correction(wide))
             sampled = sample_channels(wide, offsets)

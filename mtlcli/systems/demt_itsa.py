@@ -12,6 +12,8 @@ from mtlcli.models.task_pyramid import TaskPyramid
 from mtlcli.systems._network import Network, by_name, check_positive, interaction_network
 from mtlcli.systems.demt import task_queries
 
+QUERIES = ("global", "pixel", "deformable")
+
 
 def build(
     channels: Mapping[str, int],
@@ -74,6 +76,8 @@ def build(
             channels, tasks * levels, heads, points, border, gradient_scale, gradient_scope
         )
 
+    if query not in QUERIES:
+        raise InputError(f"Queries are global, pixel or deformable, not '{query}'.")
     interaction = InterTaskAttention(
         width,
         position_channels,
