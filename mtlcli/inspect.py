@@ -131,7 +131,7 @@ def _count(counts: Counts, key: str, array: np.ndarray, info: Info) -> None:
 def _valid(key: str, array: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels that carry a label."""
     if key == "normals":
-        return array.any(axis=-1)
+        return np.asarray(array.any(axis=-1))
     if key == "depth":
         return array > 0
     if key in ("image", "edge"):

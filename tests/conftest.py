@@ -1,4 +1,4 @@
-"""What the tests share: a home folder with a small rooms dataset, and the command line in-process."""
+"""What the tests share: a home folder with a small rooms dataset, and the command line."""
 
 import os
 import sys
@@ -65,3 +65,56 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("MTL_REAL_DATA is not set")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Path]:
+    """Lays out a small NYUD bundle of noise: `make_bundle(folder, "atrc"|"mti"|"astmt", ...)`."""
+    import numpy as np
+    from PIL import Image
+    from scipy.io import savemat
+
+    def save(path: Path, array: np.ndarray, key: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".npy":
+            np.save(path, array)
+        elif path.suffix == ".mat":
+            savemat(path, {key: array})
+        else:
+            Image.fromarray(array).save(path)
+
+    def make(
+        folder: Path,
+        layout: str = "atrc",
+        train: int = 3,
+        val: int = 2,
+        shape: tuple[int, int] = (24, 32),
+    ) -> Path:
+        root = folder / {"atrc": "NYUDv2", "mti": "NYUD_MT", "astmt": "NYUD_MT"}[layout]
+        image, label, depth, normals, edge = {
+            "atrc": ("png", "png", "npy", "png", "png"),
+            "mti": ("jpg", "png", "npy", "npy", "npy"),
+            "astmt": ("jpg", "mat", "mat", "jpg", "png"),
+        }[layout]
+        noise = np.random.default_rng(0)
+        for split, count, first in (("train", train, 0), ("val", val, 1000)):
+            ids = [f"{first + i:04d}" for i in range(count)]
+            for ident in ids:
+                rgb = noise.integers(0, 256, (2, *shape, 3), np.uint8)
+                lines = noise.integers(0, 2, shape, np.uint8)
+                vectors = noise.normal(size=(*shape, 3)).astype(np.float32)
+                vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+                labels = noise.integers(0, 41, shape, np.uint8)
+                metres = noise.uniform(0.5, 10, shape).astype(np.float32)
+                save(root / f"images/{ident}.{image}", rgb[0], "image")
+                save(root / f"segmentation/{ident}.{label}", labels, "segmentation")
+                save(root / f"depth/{ident}.{depth}", metres, "depth")
+                codes = vectors if normals == "npy" else rgb[1]
+                save(root / f"normals/{ident}.{normals}", codes, "normals")
+                line_map = lines.astype(np.float32) if edge == "npy" else lines * 255
+                save(root / f"edge/{ident}.{edge}", line_map, "edge")
+            (root / "gt_sets").mkdir(exist_ok=True)
+            (root / f"gt_sets/{split}.txt").write_text("\n".join(ids) + "\n")
+        return root
+
+    return make
