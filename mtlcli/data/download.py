@@ -130,7 +130,7 @@ class Downloader:
                 mirror.raise_if_final(error)
                 if getattr(error, "code", None) == mirror.NOTHING_MORE:
                     part.unlink(missing_ok=True)
-                grown = size_of(part) > before
+                grown = size_of(part) > before and not isinstance(error, mirror.TooSlow)
                 failures = 0 if grown else failures + 1
                 pause = self.patience.pause if grown else pause
                 enough = 2 if mirror.is_unreachable(error) else self.patience.attempts
@@ -182,17 +182,20 @@ class Downloader:
         return start, headers
 
     def _copy(self, response: BinaryIO, file: BinaryIO, remote: Remote, bar: Report) -> None:
+        if file.tell() == 0:
+            head = response.read(64)
+            mirror.require_magic(remote.file, head)
+            file.write(head)
+            bar(len(head))
         since, counted = time.monotonic(), 0
         for block in iter(lambda: response.read1(BLOCK), b""):  # type: ignore[attr-defined]
-            if file.tell() == 0:
-                mirror.require_magic(remote.file, block)
             file.write(block)
             bar(len(block))
             counted += len(block)
             elapsed = time.monotonic() - since
             if elapsed > self.patience.slow_for:
                 if counted < self.patience.slowest * elapsed:
-                    raise TimeoutError("slower than a kilobyte a second")
+                    raise mirror.TooSlow(f"slower than {self.patience.slowest:g} bytes a second")
                 since, counted = time.monotonic(), 0
 
     def _verify(self, remote: Remote, path: Path) -> None:

@@ -25,6 +25,10 @@ class MirrorError(Exception):
     """This mirror cannot give the file; try the next."""
 
 
+class TooSlow(OSError):
+    """Bytes come, but so few that the file never would."""
+
+
 @contextmanager
 def open_url(request: urllib.request.Request, timeout: float) -> Iterator[Any]:
     """The response to a request; keeps cookies over redirects, as file shares demand."""
