@@ -111,7 +111,8 @@ class Tar:
                 }
                 end = max((m.offset_data + m.size for m in tar.getmembers()), default=0)
         except (tarfile.TarError, EOFError) as error:
-            raise InputError(f"{label} is damaged ({error}); get it again.") from error
+            state = "is cut short" if "end of" in str(error) else "is damaged"
+            raise InputError(f"{label} {state} ({error}); get it again.") from error
         if end > path.stat().st_size:
             raise InputError(f"{label} is cut short inside its last member; get it again.")
         return cls(path, label, index)

@@ -1,0 +1,178 @@
+"""Archives: read member by member, whatever their kind; damage and escapes are refused."""
+
+import gzip
+import io
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtlcli.data.archive import identify, open_archive
+from mtlcli.datasets._dataset import Files
+from mtlcli.errors import InputError
+
+MEMBERS = {
+    "set/a/1.bin": np.random.default_rng(1).bytes(70_000),
+    "set/a/2.bin": b"",
+    "set/b/3.txt": b"hello",
+}
+
+
+def make_tar(path: Path, mode: str, members: dict[str, bytes] = MEMBERS) -> Path:
+    with tarfile.open(path, mode) as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def make_zip(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in MEMBERS.items():
+            file.writestr(name, data)
+    return path
+
+
+def make_folder(path: Path) -> Path:
+    for name, data in MEMBERS.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(data)
+    return path
+
+
+MAKERS = {
+    "folder": lambda p: make_folder(p / "folder"),
+    "tar": lambda p: make_tar(p / "x.tar", "w"),
+    "tgz": lambda p: make_tar(p / "x.tgz", "w:gz"),
+    "dotted": lambda p: make_tar(
+        p / "x.tar", "w", {f"./{name}": data for name, data in MEMBERS.items()}
+    ),
+    "zip": lambda p: make_zip(p / "x.zip"),
+    "misnamed": lambda p: make_zip(p / "x.tar.gz"),
+    "folder of archives": lambda p: make_tar(p / "some" / "x.tgz", "w:gz").parent,
+}
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "some").mkdir()
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_every_kind_gives_the_same_members(tmp_path: Path, work: Path, kind: str) -> None:
+    files: Files = open_archive(MAKERS[kind](tmp_path), work)
+    files = pickle.loads(pickle.dumps(files))  # as a spawned worker gets it
+    assert set(MEMBERS) <= set(files.names())
+    assert {name: files.read(name) for name in MEMBERS} == MEMBERS
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_missing_member_is_named(tmp_path: Path, work: Path, kind: str) -> None:
+    files = open_archive(MAKERS[kind](tmp_path), work)
+    with pytest.raises(InputError, match=r"lacks set/a/9\.bin"):
+        files.read("set/a/9.bin")
+
+
+def test_nothing_is_unpacked_but_one_tar(tmp_path: Path, work: Path) -> None:
+    path = make_tar(tmp_path / "x.tgz", "w:gz")
+    open_archive(path, work)
+    (inflated,) = work.iterdir()
+    before = inflated.stat().st_mtime_ns
+    open_archive(path, work)
+    assert inflated.stat().st_mtime_ns == before  # and only once
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/../../outside", "..\\outside"])
+@pytest.mark.parametrize("packed", ["tar", "zip"])
+def test_a_member_that_points_outside_is_refused(
+    tmp_path: Path, work: Path, name: str, packed: str
+) -> None:
+    path = tmp_path / f"x.{packed}"
+    if packed == "tar":
+        make_tar(path, "w", {name: b"!"})
+    else:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(name, b"!")
+    with pytest.raises(InputError, match="points outside the archive"):
+        open_archive(path, work).names()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_that_leads_outside_is_refused(tmp_path: Path, work: Path, kind: bytes) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        link = tarfile.TarInfo("set/link")
+        link.type, link.linkname = kind, "../../outside"
+        tar.addfile(link)
+    with pytest.raises(InputError, match="'set/link' links outside"):
+        open_archive(tmp_path / "x.tar", work)
+
+
+def read_all(path: Path, work: Path) -> None:
+    files = open_archive(path, work)
+    for name in files.names():
+        files.read(name)
+
+
+def cut(path: Path, keep: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    return path
+
+
+def spoil(path: Path) -> Path:
+    data = bytearray(path.read_bytes())
+    for place in range(len(data) // 3, len(data) // 3 + 40):
+        data[place] ^= 0x5A
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (lambda p: cut(make_tar(p / "x.tgz", "w:gz"), 0.6), r"x\.tgz is cut short"),
+        (lambda p: spoil(make_tar(p / "x.tgz", "w:gz")), r"x\.tgz is corrupt"),
+        (lambda p: cut(make_tar(p / "x.tar", "w"), 0.3), r"x\.tar.* cut short"),
+        (lambda p: cut(make_zip(p / "x.zip"), 0.6), r"x\.zip is damaged"),
+        (lambda p: spoil(make_zip(p / "x.zip")), r"set/a/1\.bin is damaged"),
+        (lambda p: cut(make_tar(p / "x.tar", "w"), 0), "is empty"),
+        (lambda p: p / "nothing.tar", "no archive at"),
+    ],
+)
+def test_damage_is_named(
+    tmp_path: Path, work: Path, damaged: Callable[[Path], Path], said: str
+) -> None:
+    path = damaged(tmp_path)
+    with pytest.raises(InputError, match=said):
+        read_all(path, work)
+    assert not list(work.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"<html><body>Sign in", "is a web page"), (b"what is this", "is of an unknown kind")],
+)
+def test_what_is_no_archive_is_told(tmp_path: Path, work: Path, content: bytes, said: str) -> None:
+    (tmp_path / "x.tgz").write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        open_archive(tmp_path / "x.tgz", work)
+
+
+def test_gzipped_things_that_are_no_tar_are_told(tmp_path: Path, work: Path) -> None:
+    (tmp_path / "x.tgz").write_bytes(gzip.compress(b"not a tar at all" * 100))
+    with pytest.raises(InputError, match=r"x\.tgz is damaged"):
+        open_archive(tmp_path / "x.tgz", work)
+
+
+def test_the_hash_of_a_folder_tells_another_content(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "folder")
+    before = identify(folder)
+    (folder / "set/b/3.txt").write_bytes(b"hello!")
+    assert identify(folder)["listing_sha256"] != before["listing_sha256"]
