@@ -36,12 +36,15 @@ def deformable_attention(
         border: what lies outside a map: `clamp` repeats its edge pixel, `zeros` is zero.
 
     Returns:
-        (B, N, M * D), in the type of `value`; positions, weights and sums are float32 at least.
+        (B, N, M * D), in the type of `value`; positions, weights and sums are float32 at least. On
+        the meta device only the shape, without gradient.
 
     Raises:
         InputError: shapes that do not agree, or an unknown border.
     """
     _check(value, shapes, reference, offsets, logits, border)
+    if value.is_meta:
+        return value.new_empty(*logits.shape[:2], value.shape[2] * value.shape[3])
     return _reference.deformable_attention(value, shapes, reference, offsets, logits, border)
 
 
