@@ -265,10 +265,13 @@ def test_maps_of_different_size_or_type_are_refused():
 def test_kernels_compile_where_no_cache_folder_can_be_written(monkeypatch):
     from mtlcli.boundary import kernel
 
-    def no_cache(*functions, cache=False):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return functions[0]
+    def no_cache(cache=False, nogil=False):
+        def compile_(function):
+            if cache:
+                raise RuntimeError("cannot cache function: no locator available")
+            return function
+
+        return compile_
 
     monkeypatch.setattr(kernel, "njit", no_cache)
     assert kernel.kernel(abs)(-3) == 3

@@ -15,6 +15,7 @@ from scipy.io import savemat
 from scipy.ndimage import gaussian_filter
 
 from mtlcli.boundary import BSDS, MTI, SEISM, image_counts, quantise, run_boundary, score
+from mtlcli.boundary.interrupt import interrupt_held
 from mtlcli.errors import InputError, RunError
 
 REAL = os.environ.get("MTL_REAL_DATA")
@@ -257,12 +258,12 @@ def test_empty_and_missing_folders_and_doubled_names_are_refused(folders):
 def test_a_dying_worker_is_reported(folders, monkeypatch):
     from mtlcli.boundary import folder
 
-    monkeypatch.setattr(folder, "_leave_with_parent", die)
+    monkeypatch.setattr(folder, "_live_by", die)
     with pytest.raises(RunError, match="a worker process died"):
         mti(folders, workers=2)
 
 
-def die():
+def die(lifeline):
     os._exit(3)
 
 
@@ -276,7 +277,7 @@ if __name__ == "__main__":
         with worker_pool(2) as pool:
             list(pool.map(abs, range(4)))
             print("started", flush=True)
-            list(pool.map(time.sleep, [0.5] * 1000))
+            list(pool.map(time.sleep, [30] * 10))
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -301,6 +302,21 @@ def test_ctrl_c_ends_the_workers_without_a_traceback(tmp_path):
         _, errors = run.communicate(timeout=60)
     assert (run.returncode, errors) == (130, "")
     assert group_is_gone(run.pid)
+
+
+def test_ctrl_c_waits_until_compiled_code_is_done():
+    done = []
+
+    def interrupted_work():
+        with interrupt_held():
+            signal.raise_signal(signal.SIGINT)
+            done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_work()
+    assert done
+    with pytest.raises(KeyboardInterrupt):  # and works as before afterwards
+        signal.raise_signal(signal.SIGINT)
 
 
 def group_is_gone(group, patience=10.0):

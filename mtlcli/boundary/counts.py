@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlcli.boundary.interrupt import interrupt_held
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError
 
@@ -70,15 +71,27 @@ def image_counts(
     Raises:
         InputError: the maps are not of one size, or not uint8 and two-dimensional.
     """
-    from mtlcli.boundary.thinning import thin_planes
-
     truths = [truth] if isinstance(truth, np.ndarray) else list(truth)
     _check(prediction, truths)
+    tolerance = protocol.max_dist if max_dist is None else max_dist
+    with interrupt_held():
+        return _count(prediction, truths, protocol, gt_as, tolerance, id)
+
+
+def _count(
+    prediction: NDArray[np.uint8],
+    truths: list[NDArray[Any]],
+    protocol: Protocol,
+    gt_as: GtAs,
+    max_dist: float,
+    id: str,
+) -> Counts:
+    from mtlcli.boundary.thinning import thin_planes
+
     boundaries = [ground_truth(each, gt_as) for each in truths]
     count = len(protocol.thresholds)
     pixels, planes = thin_planes(ranks(prediction, protocol), count)
-    tolerance = protocol.max_dist if max_dist is None else max_dist
-    cntR, cntP, sumP = _match(pixels, planes, count, boundaries, tolerance)
+    cntR, cntP, sumP = _match(pixels, planes, count, boundaries, max_dist)
     sumR = np.full(count, sum(np.count_nonzero(b) for b in boundaries), np.int64)
     return Counts(id=id, cntR=cntR, sumR=sumR, cntP=cntP, sumP=sumP)
 

@@ -1,7 +1,6 @@
 """Counts of a folder of predictions against a folder of ground truths, on several processes."""
 
 import os
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,7 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,6 +22,7 @@ from mtlcli.boundary.files import (
     read_prediction,
     read_truth,
 )
+from mtlcli.boundary.interrupt import interrupt_ignored
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError, RunError
 
@@ -144,41 +145,34 @@ def pair_counts(pair: Pair, *, protocol: Protocol, gt_as: GtAs, max_dist: float 
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Freshly started processes that ignore Ctrl-C: this process gets it, and ends them.
 
-    Work not yet begun is dropped when the block is left, by an error, Ctrl-C or in good order.
+    They end at once when the block is left by an error or Ctrl-C, and when this process dies. As
+    with every such pool, a script must use it below `if __name__ == "__main__":`.
     """
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_with_parent)
+    context = get_context("spawn")
+    lifeline, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, initializer=_live_by, initargs=(lifeline,))
     try:
-        with _interrupt_ignored():
+        with interrupt_ignored():
             for _ in range(workers):
                 pool.submit(os.getpid)
         yield pool
+    except BaseException:
+        held.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        held.close()
+        lifeline.close()
 
 
-def _leave_with_parent() -> None:
-    """End this worker when the process that started it is gone, however that one ended."""
-    parent = parent_process()
+def _live_by(lifeline: Connection) -> None:
+    """End this worker when nobody holds the other end of its lifeline any more."""
 
     def watch() -> None:
-        if parent:
-            parent.join()
-            os._exit(1)
+        lifeline.poll(None)
+        os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """Processes started inside inherit that SIGINT is ignored (only a main thread can set it)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def available_cores() -> int:

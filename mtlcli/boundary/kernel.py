@@ -13,6 +13,6 @@ def kernel(function: Callable[..., Any]) -> Any:
     no cache folder can be written the kernel is compiled anew by every process.
     """
     try:
-        return njit(cache=True)(function)
+        return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # numba: no folder for the cache can be written
-        return njit(function)
+        return njit(nogil=True)(function)
