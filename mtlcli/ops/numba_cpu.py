@@ -1,0 +1,277 @@
+"""Deformable attention on the CPU: fused numba kernels behind a differentiable torch operator.
+
+Samples are never materialised: besides the output the forward pass keeps one padded float32 copy of
+the value, the backward pass two padded maps for each thread. Results do not depend on the number of
+threads. float32 and bfloat16 tensors are read and written as they are, in any mixture.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlcli.errors import InputError
+from mtlcli.ops.numba_backward import backward
+from mtlcli.ops.numba_cells import MOST, TILE, Problem, Rows, tile_order
+from mtlcli.ops.numba_forward import forward
+from mtlcli.ops.numba_lanes import LANES
+from mtlcli.ops.numba_launch import compiled, run_units
+
+STORED = (torch.float32, torch.bfloat16)
+GROUP_NUMBERS = 2**18  # floats of the maps that a thread of the backward pass walks at once: 1 MB
+UNITS_PER_THREAD = 4  # at least, so that threads finish together
+BLOCK = 32  # queries of a block: the pixels they share on a map stay in the cache
+MOST_TILES = 1024  # along a side: enough for maps of 8192 pixels, and a small table for any
+
+
+def deformable_attention_numba(
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    border: str = "clamp",
+) -> Tensor:
+    """See `mtlcli.ops.deformable_attention`; CPU tensors, differentiable once.
+
+    Positions, softmax and sums are float32 whatever the tensors' types, under autocast too. An
+    infinite offset reads the edge (`clamp`) or nothing (`zeros`); NaN makes that query's output NaN
+    and moves no sample (its own gradient is zero).
+
+    Raises:
+        InputError: tensors that are not on the CPU, float64 tensors, shapes that do not agree, or a
+            map of 2**31 pixels or more.
+    """
+    _check(value, shapes, reference, offsets, logits)
+    sizes = [int(size) for shape in shapes for size in shape]
+    out, _ = _attend(
+        _stored(value),
+        sizes,
+        reference.detach().float(),
+        _stored(offsets),
+        _stored(logits),
+        border == "clamp",
+    )
+    return out.to(value.dtype)
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype in STORED else tensor.float()
+
+
+def _check(
+    value: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+) -> None:
+    """Refuse what the kernels, which check nothing, would read outside of memory."""
+    tensors = {"value": value, "reference": reference, "offsets": offsets, "logits": logits}
+    for name, tensor in tensors.items():
+        if tensor.device.type != "cpu":
+            raise InputError(f"{name} is on {tensor.device}; the numba operator takes CPU tensors.")
+        if tensor.dtype not in (*STORED, torch.float16) and name != "reference":
+            raise InputError(
+                f"{name} is {tensor.dtype}; the numba operator takes float32, bfloat16 or float16 "
+                "(the `reference` operator takes float64)."
+            )
+    pixels = sum(height * width for height, width in shapes)
+    batch, rows, heads, _ = value.shape
+    queries, points = logits.shape[1], logits.shape[-1]
+    whole = (batch, queries, heads, len(shapes), points)
+    found = (rows, reference.shape, logits.shape, offsets.shape)
+    if found != (pixels, (queries, 2), whole, (*whole, 2)):
+        raise InputError(
+            f"The maps {list(shapes)} need {pixels} value rows, reference {(queries, 2)}, logits "
+            f"{whole} and offsets {(*whole, 2)}, not {rows}, "
+            f"{', '.join(str(tuple(shape)) for shape in found[1:])}."
+        )
+    if any(min(shape) < 0 or shape[0] * shape[1] >= 2**31 for shape in shapes):
+        raise InputError(f"A map of {list(shapes)} is negative or has 2**31 pixels or more.")
+    if points > MOST:
+        raise InputError(f"{points} points on a map are more than the numba operator's {MOST}.")
+
+
+@torch.library.custom_op("mtl::deformable_attention_cpu", mutates_args=(), device_types="cpu")
+def _attend(
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor]:
+    """The output (B, N, M * D) and the log-sum-exp of the logits (B, N, M)."""
+    out, lse = _empty_results(value, sizes, reference, offsets, logits, clamp)
+    if not out.numel() or not logits.numel():
+        return out.zero_(), lse.zero_()
+    batch, rows, heads, channels = value.shape
+    problem = _problem(value, sizes, reference, logits, clamp)
+    width = len(problem.vectors) * LANES
+    padded = value.new_zeros(batch, heads, rows, width, dtype=torch.float32)
+    padded[..., :channels] = value.detach().transpose(1, 2)
+    units = batch * heads * -(-len(problem.order) // problem.block)
+    run_units(
+        forward,
+        units,
+        _flat(padded),
+        problem,
+        _rows(offsets),
+        _rows(logits),
+        _flat(out),
+        _flat(lse),
+    )
+    return out, lse
+
+
+@_attend.register_fake
+def _empty_results(
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor]:
+    batch, queries, heads = logits.shape[:3]
+    out = value.new_empty(batch, queries, heads * value.shape[3])
+    return out, value.new_empty(batch, queries, heads, dtype=torch.float32)
+
+
+@torch.library.custom_op(
+    "mtl::deformable_attention_cpu_backward", mutates_args=(), device_types="cpu"
+)
+def _differentiate(
+    grad_out: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of value, offsets and logits, contiguous."""
+    grads = _empty_gradients(grad_out, out, lse, value, sizes, reference, offsets, logits, clamp)
+    if not out.numel() or not logits.numel():
+        grad_value, grad_offsets, grad_logits = (grad.zero_() for grad in grads)
+        return grad_value, grad_offsets, grad_logits
+    problem = _problem(value, sizes, reference, logits, clamp)
+    inner = (grad_out.float() * out.float()).view(*lse.shape, -1).sum(-1)
+    heads = lse.shape[0] * problem.heads
+    groups = _groups(problem.maps, len(problem.vectors) * LANES, heads)
+    run_units(
+        backward,
+        heads * len(groups),
+        _flat(value),
+        problem,
+        groups,
+        _rows(offsets),
+        _rows(logits),
+        _flat(lse),
+        _flat(inner),
+        _flat(grad_out),
+        *(_flat(grad) for grad in grads),
+    )
+    return grads
+
+
+@_differentiate.register_fake
+def _empty_gradients(
+    grad_out: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    layout = torch.contiguous_format
+    grad_value = torch.empty_like(value, memory_format=layout)
+    grad_offsets = torch.empty_like(offsets, memory_format=layout)
+    return grad_value, grad_offsets, torch.empty_like(logits, memory_format=layout)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    value, ctx.sizes, reference, offsets, logits, ctx.clamp = inputs
+    ctx.save_for_backward(*output, value, reference, offsets, logits)
+
+
+def _attend_backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    out, lse, value, reference, offsets, logits = ctx.saved_tensors
+    grad_value, grad_offsets, grad_logits = _differentiate(
+        grad_out, out, lse, value, ctx.sizes, reference, offsets, logits, ctx.clamp
+    )
+    return grad_value, None, None, grad_offsets, grad_logits, None
+
+
+def _refuse_twice(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError(
+        "Deformable attention on the CPU can be differentiated once only; no second derivatives."
+    )
+
+
+_attend.register_autograd(_attend_backward, setup_context=_save)
+_differentiate.register_autograd(_refuse_twice)
+
+
+def _problem(
+    value: Tensor, sizes: Sequence[int], reference: Tensor, logits: Tensor, clamp: bool
+) -> Problem:
+    shapes = np.array(sizes, np.int64).reshape(-1, 2)
+    areas = shapes.prod(1)
+    rows, columns = np.minimum(-(-shapes.max(0) // TILE), MOST_TILES).tolist()
+    points = np.ascontiguousarray(reference.detach().numpy())
+    _, pixels, heads, channels = value.shape
+    return Problem(
+        maps=np.column_stack((shapes, areas.cumsum() - areas)),
+        reference=points,
+        order=compiled(tile_order)(points, max(columns, 1), max(rows, 1)),
+        block=min(BLOCK, MOST // logits.shape[-1]),
+        rows=pixels,
+        heads=heads,
+        points=logits.shape[-1],
+        channels=channels,
+        clamp=clamp,
+        vectors=(0,) * -(-channels // LANES),
+    )
+
+
+def _groups(maps: np.ndarray, width: int, heads: int) -> np.ndarray:
+    """First and last map of groups that a core's cache can hold, enough of them for all threads.
+
+    maps: int64 (L, 3) of height, width, first row; width: of a padded row; heads: of all images.
+    """
+    wanted = max(1, UNITS_PER_THREAD * torch.get_num_threads() // heads)
+    areas = (maps[:, 0] * maps[:, 1]).tolist()
+    most = min(GROUP_NUMBERS // width, -(-sum(areas) // wanted))
+    firsts, filled = [0], 0
+    for level, area in enumerate(areas):
+        if filled and filled + area > most:
+            firsts.append(level)
+            filled = 0
+        filled += area
+    return np.column_stack((firsts, [*(level - 1 for level in firsts[1:]), len(areas) - 1]))
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor as a flat array, bfloat16 as int16; no copy if it is contiguous."""
+    numbers = tensor.detach().contiguous().view(-1)
+    return (numbers.view(torch.int16) if tensor.dtype == torch.bfloat16 else numbers).numpy()
+
+
+def _rows(tensor: Tensor) -> Rows:
+    """A tensor (B, N, ...) that may be a slice of a wider projection, without a copy of it."""
+    tensor = tensor.detach()
+    if not tensor[:1, :1].is_contiguous():
+        tensor = tensor.contiguous()
+    per_image, per_query = tensor.stride()[:2]
+    batch, queries = tensor.shape[:2]
+    span = (batch - 1) * per_image + (queries - 1) * per_query + tensor[0, 0].numel()
+    return Rows(_flat(tensor.as_strided((span,), (1,))), per_image, per_query)
