@@ -156,9 +156,10 @@ def test_sizes_of_mqtransformers_parts():
 
 
 @SYSTEMS
-@pytest.mark.parametrize("size", [(33, 33), (45, 70)])
+@pytest.mark.parametrize("size", [(425, 560), (480, 640), (512, 512), (97, 131), (33, 33)])
 def test_predictions_have_the_size_of_the_image(system, size):
-    y = small(system).eval()(torch.randn(1, 3, *size))
+    with torch.device("meta"):
+        y = small(system).eval()(torch.empty(1, 3, *size))
     assert {task: tuple(x.shape) for task, x in y.items()} == {
         task: (1, channels, *size) for task, channels in NYUD.items()
     }
@@ -244,6 +245,14 @@ def check_gradients(network, image):
     sum(y.square().mean() for y in network(image).values()).backward()
     dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
     assert dead == []
+
+
+def test_demt_itsa_can_be_exported():
+    network, image = small(demt_itsa, query="deformable").eval(), torch.randn(1, 3, 33, 40)
+    with torch.no_grad():
+        exported = torch.export.export(network, (image,)).module()
+        for task, y in network(image).items():
+            torch.testing.assert_close(exported(image)[task], y)
 
 
 def test_a_single_task_network_depends_on_its_own_weights_only():

@@ -1,0 +1,75 @@
+"""What released DeMT and MQTransformer code computes with one image per GPU."""
+
+import torch
+
+from mtlcli.models.attention import Attention
+from mtlcli.models.mqtransformer import MultiQueryDecoder, PixelDecoder
+
+TASKS, PIXELS, WIDTH, HEADS = 3, 7, 8, 2
+
+
+def pair(reach):
+    """Our attention and torch's, not batch first, with the same weights."""
+    torch.manual_seed(0)
+    ours = Attention(WIDTH, HEADS, reach).double()
+    torch.nn.init.normal_(ours.input.bias)
+    theirs = torch.nn.MultiheadAttention(WIDTH, HEADS).double()
+    names = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    theirs.load_state_dict(dict(zip(names, ours.state_dict().values(), strict=True)))
+    return ours, theirs
+
+
+def test_interaction_with_the_batch_as_sequence_is_self_attention():
+    ours, theirs = pair("self")
+    x = torch.randn(1, TASKS, PIXELS, WIDTH, dtype=torch.float64)
+    tokens = x.flatten(1, 2)  # 1, T * P, C: torch takes the 1 for the length of the sequence
+    torch.testing.assert_close(ours(x, x).flatten(1, 2), theirs(tokens, tokens, tokens)[0])
+
+
+def test_query_with_the_batch_as_sequence_is_pixel_attention():
+    """Torch 1.7 folded the keys' surplus tokens, which are the tasks, into the sequence."""
+    ours, theirs = pair("pixel")
+    x = torch.randn(1, TASKS, PIXELS, WIDTH, dtype=torch.float64)
+    folded = x.flatten(1, 2).view(TASKS, PIXELS, WIDTH)
+    for task in range(TASKS):
+        expected = theirs(x[:, task], folded, folded)[0]
+        torch.testing.assert_close(ours(x[:, task : task + 1], x)[:, 0], expected)
+
+
+def test_released_pixel_decoder():
+    ours, theirs = pair("self")
+    decoder = PixelDecoder(WIDTH, HEADS, "self", windows=False).double().eval()
+    decoder.among_pixels.load_state_dict(ours.state_dict())
+    pixels, queries, code = (
+        torch.randn(1, n, WIDTH, dtype=torch.float64) for n in (PIXELS, TASKS, TASKS)
+    )
+    told = pixels + decoder.from_queries(pixels, queries + code, queries)
+    told = told + decoder.first_mlp(told)
+    x = pixels + theirs(told, told, told)[0]
+    expected = torch.nn.functional.gelu(x + decoder.second_mlp(x))
+    y = decoder(pixels[:, None], queries, code)[:, 0]
+    torch.testing.assert_close(y, expected)
+
+
+def test_multi_query_decoder_task_by_task():
+    torch.manual_seed(0)
+    decoder = MultiQueryDecoder(6, TASKS, WIDTH, 5, HEADS, "global", windows=True).double().eval()
+    features = torch.randn(2, 6, 4, 6, dtype=torch.float64)
+    tasks = decoder(features)
+    for image in range(2):
+        x = features[image : image + 1].permute(0, 2, 3, 1)
+        maps = [project(x) for project in decoder.projections]
+        queries = [
+            decoder.encoder(
+                decoder.queries[[t]],
+                decoder.query_code[[t]].repeat(1, 1, HEADS),
+                maps[t].flatten(1, 2),
+            )
+            for t in range(TASKS)
+        ]
+        exchanged = decoder.exchange(torch.stack(queries, 1))
+        for t in range(TASKS):
+            code = decoder.key_code[[t]].repeat(1, 1, HEADS)
+            expected = decoder.decoder(maps[t], exchanged[:, t], code)
+            y = tasks[t][image].permute(1, 2, 0)
+            torch.testing.assert_close(y, expected[0])
