@@ -26,8 +26,7 @@ def member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
         raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "the archive is damaged, get it again"
-        raise InputError(f"{files.label}: {name}: {reason}; {remedy}.") from error
+        raise InputError(f"{files.label}: {name}: {reason}; replace that file.") from error
 
 
 def colour(data: bytes) -> np.ndarray:

@@ -1,0 +1,143 @@
+"""A folder of pictures with a YAML file is a dataset like any other."""
+
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from mtlcli.data.reader import Reader
+from mtlcli.datasets import _folder
+from mtlcli.errors import InputError
+from mtlcli.inspect import describe
+from mtlcli.prepare import prepare
+
+EXAMPLE = dedent((_folder.__doc__ or "").split("\n\n")[1])  # the one the documentation shows
+SIZES = {"a1": (40, 52), "a2": (48, 40), "a17": (36, 36), "a18": (44, 60)}
+
+
+@pytest.fixture
+def garden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the example; a2 has no depth."""
+    monkeypatch.setenv("MTL_HOME", str(tmp_path / "home"))
+    root, noise = tmp_path / "photos", np.random.default_rng(0)
+    for kind in ("images", "masks", "depth", "normals", "edges", "salient", "lists"):
+        (root / kind).mkdir(parents=True)
+    for ident, shape in SIZES.items():
+        Image.fromarray(noise.integers(0, 256, (*shape, 3), np.uint8)).save(
+            root / f"images/{ident}.jpg"
+        )
+        for kind, array in {
+            "masks": noise.choice([0, 1, 2, 255], shape).astype(np.uint8),
+            "depth": noise.integers(0, 9000, shape).astype(np.uint16),
+            "normals": noise.integers(0, 256, (*shape, 3), np.uint8),
+            "edges": noise.choice([0, 255], shape).astype(np.uint8),
+            "salient": noise.choice([0, 255], shape).astype(np.uint8),
+        }.items():
+            Image.fromarray(array).save(root / f"{kind}/{ident}.png")
+    (root / "depth/a2.png").unlink()
+    (root / "lists/train.txt").write_text("a1\na2\n")
+    (tmp_path / "my.yaml").write_text(EXAMPLE)
+    return tmp_path
+
+
+def pixels(garden: Path, name: str) -> np.ndarray:
+    return np.asarray(Image.open(garden / "photos" / name))
+
+
+def test_the_documented_example_works(garden: Path) -> None:
+    path = prepare(str(garden / "my.yaml"), workers=1, quiet=True)
+    assert path == garden / "home/datasets/garden.h5"
+    train, val = Reader(path, "train"), Reader(path, "val")
+    assert (train.ids, val.ids) == (("a1", "a2"), ("a17", "a18"))
+    assert train.info.size == (256, 320)
+    assert train.info.classes == {"semseg": ("grass", "path", "tree")}
+    assert train.info.options["edge"]["positive_weight"] == 0.9
+    sample = train[0]
+    np.testing.assert_array_equal(sample["image"], pixels(garden, "images/a1.jpg"))
+    np.testing.assert_array_equal(sample["semseg"], pixels(garden, "masks/a1.png"))
+    np.testing.assert_allclose(sample["depth"], pixels(garden, "depth/a1.png") * 0.001, rtol=1e-6)
+    np.testing.assert_array_equal(sample["normals"], pixels(garden, "normals/a1.png"))
+    np.testing.assert_array_equal(sample["edge"], pixels(garden, "edges/a1.png"))
+    np.testing.assert_array_equal(sample["sal"], pixels(garden, "salient/a1.png") // 255)
+
+
+def test_a_picture_may_lack_a_label(garden: Path) -> None:
+    reader = Reader(prepare(str(garden / "my.yaml"), workers=1, quiet=True), "train")
+    assert "depth" in reader[0]
+    assert "depth" not in reader[1]
+    assert "1/2 samples" in describe(reader.path)
+
+
+def test_another_description_needs_force(garden: Path) -> None:
+    prepare(str(garden / "my.yaml"), workers=1, quiet=True)
+    (garden / "my.yaml").write_text(EXAMPLE.replace("0.9", "0.7"))
+    with pytest.raises(InputError, match="--force"):
+        prepare(str(garden / "my.yaml"), workers=1, quiet=True)
+
+
+def test_arrays_of_vectors_and_metres_are_taken_as_they_are(garden: Path) -> None:
+    noise = np.random.default_rng(1)
+    for ident, shape in SIZES.items():
+        vectors = noise.normal(size=(*shape, 3)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+        np.save(garden / f"photos/normals/{ident}.npy", vectors)
+        np.save(garden / f"photos/depth/{ident}.npy", noise.uniform(0, 9, shape))
+    said = yaml.safe_load(EXAMPLE)
+    said["tasks"] = {t: {"files": f"{t}/{{id}}.npy"} for t in ("depth", "normals")}
+    (garden / "my.yaml").write_text(yaml.safe_dump(said))
+    sample = Reader(prepare(str(garden / "my.yaml"), workers=1, quiet=True), "val")[1]
+    np.testing.assert_array_equal(sample["normals"], np.load(garden / "photos/normals/a18.npy"))
+    depth = np.load(garden / "photos/depth/a18.npy").astype(np.float32)
+    np.testing.assert_array_equal(sample["depth"], depth)
+
+
+def changed(change: Callable[[dict[str, Any]], object]) -> str:
+    said = yaml.safe_load(EXAMPLE)
+    change(said)
+    return yaml.safe_dump(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [", r"my\.yaml is not valid YAML \(line 1\)"),
+        ("just words", "expected entries such as image"),
+        (changed(lambda s: s.pop("image")), "lacks the entry 'image'"),
+        (changed(lambda s: s.update(colour=1)), "unknown entry 'colour'"),
+        (changed(lambda s: s.update(size=256)), r"size must be \[height, width\]"),
+        (changed(lambda s: s.update(image="x.jpg")), r"image must contain {id}"),
+        (changed(lambda s: s.update(splits={"val": ["a1"]})), "at least train"),
+        (changed(lambda s: s["splits"].update(val="lists/val.txt")), "no list .*val.txt"),
+        (changed(lambda s: s["splits"].update(val=[])), "split 'val' is empty"),
+        (changed(lambda s: s["splits"].update(val=["a99"])), r"lacks images/a99\.jpg"),
+        (changed(lambda s: s["tasks"].update(smell={})), "unknown task 'smell'"),
+        (changed(lambda s: s["tasks"]["semseg"].pop("classes")), "'semseg' needs its classes"),
+        (changed(lambda s: s["tasks"]["depth"].update(unit="m")), "unknown entry 'unit'"),
+        (
+            changed(lambda s: s["tasks"]["depth"].update(metres=9)),
+            r"depth/a1\.png: depth in metres",
+        ),
+        (changed(lambda s: s["tasks"]["semseg"].update(classes=["a"])), "semseg has value 1"),
+        (changed(lambda s: s["tasks"]["sal"].update(files="images/{id}.jpg")), "3 channels"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_told(garden: Path, text: str, told: str) -> None:
+    (garden / "my.yaml").write_text(text)
+    with pytest.raises(InputError, match=told):
+        prepare(str(garden / "my.yaml"), workers=1, quiet=True)
+    assert not list((garden / "home").rglob("*.h5"))
+
+
+def test_a_missing_description_is_told(garden: Path) -> None:
+    with pytest.raises(InputError, match=r"no file .*your\.yaml"):
+        prepare(str(garden / "your.yaml"), quiet=True)
+
+
+def test_options_of_other_datasets_do_not_apply(garden: Path) -> None:
+    with pytest.raises(InputError, match="--geometry does not apply"):
+        prepare(str(garden / "my.yaml"), geometry="425x560", quiet=True)
