@@ -20,12 +20,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+benchmarks = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
+app.add_typer(benchmarks, name="bench")
+
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 SizeOption = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width in pixels.", metavar="H W")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+ANY_SETTING = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 @app.callback()
@@ -98,7 +104,7 @@ def prepare(
     print(f"Prepared: {path}")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings=ANY_SETTING)
 def train(
     context: typer.Context,
     dataset: Annotated[str, typer.Option(help="Name of a prepared dataset.")] = "nyud",
@@ -173,6 +179,9 @@ def evaluate(
         str | None,
         typer.Option(help="Boundary labels: boundary (as they are) or partition (as published)."),
     ] = None,
+    edge_ids: Annotated[
+        Path | None, typer.Option(help="File naming the images whose boundaries count.")
+    ] = None,
     save_predictions: Annotated[
         Path | None, typer.Option(help="Folder for TASK/ID.png of every prediction.")
     ] = None,
@@ -182,9 +191,14 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a network on its dataset; prints a table, writes results.json beside the checkpoint."""
+    from mtlcli.boundary import read_ids
     from mtlcli.eval import evaluate, results_table
 
-    edge = {"protocol": edge_protocol, "gt_as": edge_gt_as}
+    edge = {
+        "protocol": edge_protocol,
+        "gt_as": edge_gt_as,
+        "ids": read_ids(edge_ids) if edge_ids else None,
+    }
     results = evaluate(
         checkpoint,
         split=split,
@@ -259,6 +273,45 @@ def visualize(
         complain(reason)
     if drawn.failed:
         raise typer.Exit(1)
+
+
+@benchmarks.command("model", context_settings=ANY_SETTING)
+def bench_model(
+    context: typer.Context,
+    system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
+    backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
+    dataset: Annotated[str, typer.Option(help="Whose tasks and classes; no file needed.")] = "nyud",
+    task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
+    size: SizeOption = None,
+    params_only: Annotated[bool, typer.Option("--params-only", help="Count, do not run.")] = False,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="Also run what takes a CPU minutes.")
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Count a network's parameters and operations and measure its memory and time, part by part.
+
+    The settings of the system are options too, for example `--steps 1 --query pixel`.
+    """
+    from mtlcli import settings
+    from mtlcli.bench.model import bench
+    from mtlcli.config import RunConfig
+
+    config = RunConfig(
+        dataset=dataset,
+        system=system,
+        backbone=backbone,
+        init="random",
+        tasks=tuple(task or ()),
+        size=size,
+        settings=settings.parse(context.args),
+    )
+    measured = bench(config, params_only=params_only, slow=slow, device=device)
+    if as_json:
+        print_json(measured.to_json())
+    else:
+        print(measured.table())
 
 
 def print_json(record: Any) -> None:

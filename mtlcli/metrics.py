@@ -88,7 +88,7 @@ def boundary_counts(logits: Tensor, target: Tensor, options: Options) -> Statist
     counts = boundary.image_counts(
         boundary.quantise(decode.probability(logits)[0].cpu().numpy()),
         (target[0] * 255).to(torch.uint8).cpu().numpy(),
-        boundary.PROTOCOLS[options.get("protocol", "seism")],
+        boundary.protocol_named(options.get("protocol", "seism")),
         gt_as=options.get("gt_as", "boundary"),
         max_dist=options.get("max_dist"),
     )
@@ -152,5 +152,5 @@ def boundary_scores(statistics: Sequence[Statistics], options: Options) -> dict[
     counts = [boundary.Counts(id=str(i), **s) for i, s in enumerate(statistics)]
     if not counts:
         return {"odsF": math.nan}
-    result = boundary.score(counts, boundary.PROTOCOLS[options.get("protocol", "seism")])
+    result = boundary.score(counts, boundary.protocol_named(options.get("protocol", "seism")))
     return {key: getattr(result, key) for key in ("odsF", "threshold", "oisF", "AP")}

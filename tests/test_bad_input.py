@@ -1,4 +1,4 @@
-"""Whatever the user gets wrong: one line that names it and the remedy, exit code 2, no traceback."""
+"""Whatever the user gets wrong: one line that names it and the remedy, and exit code 2."""
 
 from pathlib import Path
 
@@ -35,6 +35,7 @@ WRONG = {
     "nothing trained": (("visualize", "picture.png"), "mtl train"),
     "missing picture": (("visualize", "nothing.png"), "nothing.png"),
     "missing archive": (("prepare", "nyud", "--archive", "gone.tar.gz"), "gone.tar.gz"),
+    "missing predictions": (("boundary", "none", "none"), "none"),
     "unknown init": ((*TRAIN, "--init", "imagnet"), "imagnet"),
 }
 
@@ -54,6 +55,17 @@ def test_a_missing_device_is_said_before_work_begins(home: Path, mtl) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     assert "--device auto" in mtl(*TRAIN, "--device", "cuda").err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--edge-protocol", "sism"), ("--edge-gt-as", "lines")]
+)
+def test_an_unknown_way_to_score_boundaries(home: Path, mtl, option: str, value: str) -> None:
+    small = ("--width", 32, "--position-channels", 8, "--points", 1, "--query", "pixel")
+    assert mtl(*TRAIN, *small, "--out", "run").code == 0
+    answer = mtl("eval", "run", option, value, "--workers", 0)
+    assert answer.code == 2
+    assert value in answer.err
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04truncated"])

@@ -223,8 +223,8 @@ def test_missing_partners_are_listed(folders):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"protocol": "sesim"}, "--protocol sesim: unknown, use seism, mti, bsds"),
-        ({"gt_as": "edges"}, "--gt-as edges: unknown, use boundary, partition"),
+        ({"protocol": "sesim"}, "boundary protocol sesim: unknown, use seism, mti, bsds"),
+        ({"gt_as": "edges"}, "boundary ground truth as edges: unknown, use boundary, partition"),
         ({"max_dist": 0.0}, "--max-dist 0"),
         ({"max_dist": float("nan")}, "--max-dist nan"),
         ({"workers": 0}, "--workers 0"),

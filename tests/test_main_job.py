@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from mtlcli import checkpoint, lookup
+from mtlcli.boundary import run_boundary
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.eval import score
@@ -97,6 +98,38 @@ def test_a_subset_of_tasks_at_another_size(home: Path, mtl) -> None:
     assert mtl(*TRAIN, *SMALL, *options, "--out", home / "two").code == 0
     answer = mtl("eval", home / "two", "--json", "--workers", 0)
     assert set(json.loads(answer.out)["main"]) == {"depth", "semseg"}
+
+
+@pytest.mark.parametrize("protocol", ["seism", "mti"])
+@pytest.mark.parametrize("gt_as", ["boundary", "partition"])
+def test_boundaries_score_the_same_from_the_network_and_from_saved_files(
+    run: Path, home: Path, mtl, protocol: str, gt_as: str
+) -> None:
+    reader = Reader(home / "datasets" / "rooms.h5", "val", ("edge",))
+    (home / "truth").mkdir()
+    for i, ident in enumerate(reader.ids):
+        Image.fromarray(reader[i]["edge"]).save(home / "truth" / f"{ident}.png")
+    options = ("--edge-protocol", protocol, "--edge-gt-as", gt_as, "--workers", 0)
+    answer = mtl("eval", run, *options, "--save-predictions", home / "saved", "--json")
+    direct = json.loads(answer.out)
+    filed = run_boundary(
+        home / "saved" / "edge", home / "truth", protocol=protocol, gt_as=gt_as, workers=1
+    )
+    assert direct["scores"]["edge"]["odsF"] == filed.scores.odsF
+    assert direct["scores"]["edge"]["AP"] == filed.scores.AP
+    assert direct["options"]["edge"]["protocol"] == protocol
+
+
+def test_only_the_named_images_count_for_boundaries(run: Path, home: Path, mtl) -> None:
+    reader = Reader(home / "datasets" / "rooms.h5", "val")
+    (home / "ids.txt").write_text(reader.ids[1])
+    mtl("eval", run, "--workers", 0)
+    every = json.loads((run / "results.json").read_text())
+    mtl("eval", run, "--workers", 0, "--edge-ids", "ids.txt")
+    one = json.loads((run / "results.json").read_text())
+    assert one["main"]["depth"] == every["main"]["depth"]
+    assert one["scores"]["edge"] != every["scores"]["edge"]
+    assert one["options"]["edge"]["ids"] == [reader.ids[1]]
 
 
 def test_visualize_draws_every_task_at_any_size(run: Path, home: Path, mtl) -> None:

@@ -30,8 +30,16 @@ The original matcher drops a few matches at random; an exact one reads 0.03 to 0
 
 from mtlcli.boundary.command import Result, run_boundary
 from mtlcli.boundary.counts import Counts, ground_truth, image_counts, quantise, region_boundaries
-from mtlcli.boundary.folder import Pair, folder_counts, pair_files, worker_pool
-from mtlcli.boundary.protocols import BSDS, MTI, PROTOCOLS, SEISM, Protocol, bsds_thresholds
+from mtlcli.boundary.folder import Pair, folder_counts, pair_files, read_ids, worker_pool
+from mtlcli.boundary.protocols import (
+    BSDS,
+    MTI,
+    PROTOCOLS,
+    SEISM,
+    Protocol,
+    bsds_thresholds,
+    protocol_named,
+)
 from mtlcli.boundary.scores import Scores, score
 
 __all__ = [
@@ -49,7 +57,9 @@ __all__ = [
     "ground_truth",
     "image_counts",
     "pair_files",
+    "protocol_named",
     "quantise",
+    "read_ids",
     "region_boundaries",
     "run_boundary",
     "score",

@@ -4,13 +4,13 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from mtlcli.boundary.counts import Counts, GtAs
+from mtlcli.boundary.counts import Counts, GtAs, known_kind
 from mtlcli.boundary.folder import folder_counts, pair_files
-from mtlcli.boundary.protocols import BSDS, PROTOCOLS, Protocol, bsds_thresholds
+from mtlcli.boundary.protocols import BSDS, Protocol, bsds_thresholds, protocol_named
 from mtlcli.boundary.scores import Scores, score
 from mtlcli.errors import InputError, RunError
 
@@ -83,7 +83,7 @@ def run_boundary(
         RunError: a worker process died, or a result cannot be written.
     """
     chosen = _protocol(protocol, thresholds)
-    kind = _one_of("--gt-as", gt_as, get_args(GtAs))
+    kind = known_kind(gt_as)
     tolerance = chosen.max_dist if max_dist is None else max_dist
     if not 0 < tolerance < 1:
         raise InputError(f"--max-dist {tolerance:g}: a fraction of the diagonal, above 0, below 1")
@@ -112,7 +112,7 @@ def run_boundary(
 
 
 def _protocol(name: str, thresholds: int | None) -> Protocol:
-    protocol = PROTOCOLS[_one_of("--protocol", name, tuple(PROTOCOLS))]
+    protocol = protocol_named(name)
     if thresholds is None:
         return protocol
     if protocol is not BSDS:
@@ -120,12 +120,6 @@ def _protocol(name: str, thresholds: int | None) -> Protocol:
     if thresholds < 1:
         raise InputError(f"--thresholds {thresholds}: at least 1 is needed")
     return replace(protocol, thresholds=bsds_thresholds(thresholds))
-
-
-def _one_of(option: str, value: str, known: tuple[Any, ...]) -> Any:
-    if value not in known:
-        raise InputError(f"{option} {value}: unknown, use {', '.join(known)}")
-    return value
 
 
 def _check_output(path: Path | None, suffixes: tuple[str, ...]) -> None:

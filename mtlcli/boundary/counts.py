@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,8 @@ def image_counts(
         minimum-cost matching with each, because cntP depends on which pixels are matched.
 
     Raises:
-        InputError: the maps are not of one size, or not uint8 and two-dimensional.
+        InputError: the maps are not of one size, or not uint8 and two-dimensional,
+            or `gt_as` is unknown.
     """
     truths = [truth] if isinstance(truth, np.ndarray) else list(truth)
     _check(prediction, truths)
@@ -126,11 +127,19 @@ def ranks(prediction: NDArray[np.uint8], protocol: Protocol) -> NDArray[np.uint1
 
 def ground_truth(truth: NDArray[Any], gt_as: GtAs) -> NDArray[np.bool_]:
     """(H, W) boundary map of a ground truth, taken as in `image_counts`."""
-    if gt_as == "boundary":
+    if known_kind(gt_as) == "boundary":
         return truth != 0
     from mtlcli.boundary.thinning import thin
 
     return thin(region_boundaries(truth))
+
+
+def known_kind(name: str) -> GtAs:
+    """`name`, if it says how a ground truth can be taken; InputError if not."""
+    for kind in get_args(GtAs):
+        if name == kind:
+            return kind
+    raise InputError(f"boundary ground truth as {name}: unknown, use {', '.join(get_args(GtAs))}")
 
 
 def region_boundaries(labels: NDArray[Any]) -> NDArray[np.bool_]:

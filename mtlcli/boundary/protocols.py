@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtlcli.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
@@ -49,3 +51,14 @@ BSDS = Protocol(
     max_dist=0.0075,
 )
 PROTOCOLS = {protocol.name: protocol for protocol in (SEISM, MTI, BSDS)}
+
+
+def protocol_named(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        InputError: there is none; the line lists those there are.
+    """
+    if name not in PROTOCOLS:
+        raise InputError(f"boundary protocol {name}: unknown, use {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
