@@ -23,7 +23,7 @@ LAYERS: list[list[set[str]]] = [
     [{"visualize"}],
     [{"predict"}],
     [{"eval"}],
-    [{"train"}, {"prepare"}, {"inspect"}],
+    [{"train"}, {"prepare"}, {"inspect"}, {"bench"}],
     [{"checkpoint"}],
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"}],
     [{"models"}, {"losses"}, {"metrics"}, {"constant"}, {"colors"}],
