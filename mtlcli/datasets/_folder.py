@@ -34,7 +34,7 @@ from mtlcli.errors import InputError
 
 KEYS = {"name", "title", "root", "size", "splits", "image", "tasks"}
 TASK_KEYS = {"files", "classes", "metres", "positive_weight", "max_dist"}
-EDGE = {"positive_weight": 0.8, "max_dist": 0.011, "ground_truth": "map"}  # as on NYUD
+EDGE = {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism"}  # as on NYUD
 FARTHEST = 1000.0  # metres
 
 

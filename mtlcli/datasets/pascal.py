@@ -38,7 +38,7 @@ DATASET = Dataset(
     tasks=("semseg", "human_parts", "sal", "normals", "edge"),
     classes={"semseg": CLASSES, "human_parts": PARTS},
     palettes={"semseg": voc_palette(len(CLASSES)), "human_parts": voc_palette(len(PARTS))},
-    options={"edge": {"positive_weight": 0.95, "max_dist": 0.0075, "ground_truth": "map"}},
+    options={"edge": {"positive_weight": 0.95, "max_dist": 0.0075, "protocol": "seism"}},
     sources={
         "bundle": Source(
             title="the multi-task bundle of ASTMT (also ATRC's), all five tasks",

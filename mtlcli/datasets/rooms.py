@@ -54,7 +54,7 @@ DATASET = Dataset(
     tasks=("semseg", "depth", "normals", "edge", "human_parts", "sal"),
     classes={"semseg": tuple(CLASSES), "human_parts": PARTS},
     palettes={"semseg": tuple(CLASSES.values()), "human_parts": PART_COLOURS},
-    options={"edge": {"positive_weight": 0.8, "max_dist": 0.011}},
+    options={"edge": {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism"}},
 )
 
 
