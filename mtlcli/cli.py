@@ -69,9 +69,14 @@ def demo(
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="nyud, pascal, rooms.")],
+    name: Annotated[str, typer.Argument(help="nyud, pascal, rooms, or a YAML file of your own.")],
+    source: Annotated[
+        str | None,
+        typer.Option(help="Download from here only: atrc, mti, official; bundle, official."),
+    ] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="What you have: tar, tar.gz, zip, folder or .mat.")
+        list[Path] | None,
+        typer.Option(help="What you have: tar, tar.gz, zip, folder or .mat; repeat for several."),
     ] = None,
     geometry: Annotated[str | None, typer.Option(help="nyud: 425x560 or 480x640.")] = None,
     limit: Annotated[int | None, typer.Option(help="First so many samples of each split.")] = None,
@@ -80,15 +85,18 @@ def prepare(
     val: Annotated[int | None, typer.Option(help="rooms: validation samples.")] = None,
     seed: Annotated[int | None, typer.Option(help="rooms: another seed, other rooms.")] = None,
     out: Annotated[Path | None, typer.Option(help="Instead of datasets/NAME.h5.")] = None,
+    download_dir: Annotated[Path | None, typer.Option(help="Where downloads go and stay.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the downloads.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file made otherwise.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make the dataset file datasets/NAME.h5."""
+    """Download or read a dataset and write it as one file, datasets/NAME.h5."""
     from mtlcli.prepare import prepare
 
     path = prepare(
         name,
+        source=source,
         archive=archive,
         geometry=geometry,
         limit=limit,
@@ -97,11 +105,38 @@ def prepare(
         val=val,
         seed=seed,
         out=out,
+        download_dir=download_dir,
+        keep=keep,
         force=force,
         workers=workers,
         quiet=quiet,
     )
     print(f"Prepared: {path}")
+    print(f"Next:     mtl data {path}")
+
+
+@app.command()
+def data(
+    file: Annotated[Path, typer.Argument(help="datasets/NAME.h5.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Ranges and histograms from every sample.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every sample again and compare checksums.")
+    ] = False,
+    browse: Annotated[
+        Path | None, typer.Option(help="Draw samples with all labels into this .png.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what a dataset file holds: counts, coverage, ranges, class histogram, origin."""
+    from mtlcli import inspect
+
+    print(inspect.describe(file, everything=everything, quiet=quiet))
+    if check:
+        print(inspect.check(file, quiet=quiet))
+    if browse:
+        print(inspect.browse(file, browse))
 
 
 @app.command(context_settings=ANY_SETTING)
