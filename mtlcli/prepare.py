@@ -82,10 +82,11 @@ def prepare(
     name = maker.name if isinstance(maker, Recipe) else name
     out = out or datasets_dir() / f"{name}.h5"
     work = out.with_name(out.name + ".work")
+    bars = Bars(quiet)
     if not force and _already_made(out, asked):
         shutil.rmtree(work, ignore_errors=True)
+        bars.say(f"{out} is complete already.")
         return out
-    bars = Bars(quiet)
     downloader = Downloader(
         folder=download_dir or datasets_dir() / "downloads",
         ledger=datasets_dir() / "sources.json",

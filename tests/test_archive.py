@@ -80,6 +80,29 @@ def test_a_missing_member_is_named(tmp_path: Path, work: Path, kind: str) -> Non
         files.read("set/a/9.bin")
 
 
+def test_links_inside_are_followed(tmp_path: Path, work: Path) -> None:
+    path = make_tar(tmp_path / "x.tar", "w")
+    with tarfile.open(path, "a") as tar:
+        for name, kind, target in (
+            ("set/soft", tarfile.SYMTYPE, "b/3.txt"),
+            ("set/hard", tarfile.LNKTYPE, "set/b/3.txt"),
+        ):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            tar.addfile(link)
+    files = open_archive(path, work)
+    assert files.read("set/soft") == files.read("set/hard") == b"hello"
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_member_can_be_had_as_a_file(tmp_path: Path, work: Path, kind: str) -> None:
+    files = open_archive(MAKERS[kind](tmp_path), work)
+    path = files.located("set/a/1.bin")
+    assert path.read_bytes() == MEMBERS["set/a/1.bin"]
+    before = path.stat().st_mtime_ns
+    assert files.located("set/a/1.bin").stat().st_mtime_ns == before  # copied once
+
+
 def test_nothing_is_unpacked_but_one_tar(tmp_path: Path, work: Path) -> None:
     path = make_tar(tmp_path / "x.tgz", "w:gz")
     open_archive(path, work)

@@ -1,6 +1,7 @@
 """NYU Depth v2: every layout gives the labels its source has."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -204,6 +205,17 @@ def test_the_official_file_is_read_upright(
     np.testing.assert_array_equal(
         sample["normals"].any(axis=-1), arrays["rawDepths"][row][crop] > 0
     )
+
+
+def test_the_official_file_may_be_packed(tmp_path: Path) -> None:
+    (tmp_path / "download").mkdir()
+    make_labelled(tmp_path / "download")
+    packed = Path(shutil.make_archive(str(tmp_path / "kaggle"), "zip", tmp_path / "download"))
+    outs = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for out, archive in zip(outs, (packed, tmp_path / "download")):
+        prepare("nyud", archive=archive, out=out, workers=1, quiet=True)
+    for key, array in Reader(outs[0], "train")[1].items():
+        np.testing.assert_array_equal(array, Reader(outs[1], "train")[1][key])
 
 
 def test_the_official_file_needs_fitting_splits(tmp_path: Path) -> None:

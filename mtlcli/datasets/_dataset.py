@@ -27,8 +27,8 @@ class Files(Protocol):
         """The bytes of one member."""
         ...
 
-    def located(self, name: str) -> Path | None:
-        """Where a member lies as a file of its own; None inside a packed archive."""
+    def located(self, name: str) -> Path:
+        """A member as a file of its own; copied out of a packed archive once."""
         ...
 
 

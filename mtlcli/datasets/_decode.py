@@ -44,6 +44,12 @@ def indices(data: bytes) -> np.ndarray:
     return pixels
 
 
+def grey(data: bytes) -> np.ndarray:
+    """A picture file as brightness (H, W) uint8."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("L"))
+
+
 def numbers(data: bytes) -> np.ndarray:
     """A .npy file as float32, without axes of length 1."""
     return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32).squeeze()

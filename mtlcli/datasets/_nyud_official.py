@@ -31,8 +31,7 @@ def find(files: Files) -> str | None:
     candidates = [n for n in files.names() if n.endswith(".mat")]
     named = [n for n in candidates if n.endswith("nyu_depth_v2_labeled.mat")]
     for name in named or candidates[:3]:
-        path = files.located(name)
-        if not named and not (path and h5py.is_hdf5(path)):
+        if not named and not h5py.is_hdf5(files.located(name)):
             continue
         with open_labelled(files, name) as labelled:
             if all(part in labelled for part in PARTS):
@@ -44,13 +43,10 @@ def open_labelled(files: Files, name: str) -> h5py.File:
     """The labelled set, opened in place.
 
     Raises:
-        InputError: it is packed in an archive, cut short or not HDF5.
+        InputError: it is cut short or not HDF5.
     """
-    path = files.located(name)
-    if path is None:
-        raise InputError(f"{files.label}: unpack {name} and pass its path to --archive.")
     try:
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(files.located(name), "r", locking=False)
     except OSError as error:
         state = "is cut short" if "truncated" in str(error) else "is not a MATLAB 7.3 file"
         raise InputError(f"{files.label}: {name} {state}; get it again.") from error

@@ -297,6 +297,6 @@ DECODERS = {
     ("normals", "png"): _decode.colour,
     ("normals", "jpg"): _decode.colour,
     ("normals", "npy"): lambda data: as_vectors(_decode.numbers(data)),
-    ("edge", "png"): _decode.indices,
+    ("edge", "png"): _decode.grey,
     ("edge", "npy"): lambda data: as_codes(_decode.numbers(data)),
 }
