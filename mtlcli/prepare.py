@@ -1,11 +1,8 @@
 """`mtl prepare`: from downloads, an archive or a renderer to one complete dataset file."""
 
-import errno
-import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.data.hdf5 import Info, keys_of, read_info
 from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
 from mtlcli.data.progress import Bars
+from mtlcli.data.workplace import claimed, clear_errors, discard_other
 from mtlcli.datasets._dataset import Dataset, Plan
 from mtlcli.datasets._folder import Recipe
 from mtlcli.errors import InputError, RunError
@@ -94,7 +92,7 @@ def prepare(
     )
     keep = keep or download_dir is not None
     origins = _origins(maker, asked, paths, downloader, keep, bars)
-    with _clear_errors(out), _claimed(work):
+    with clear_errors(out), claimed(work):
         job = _Job(name, maker.DATASET, asked, out, work, workers or os.cpu_count() or 1, bars)
         try:
             job.run(origins)
@@ -231,7 +229,7 @@ class _Job:
     def _convert(self, origin: Origin) -> None:
         plan, made_of = origin.plan(self.work)
         info = make_info(self.name, self.dataset, plan, made_of, self.asked)
-        _discard_other(self.work, info)
+        discard_other(self.work, info)
         require_space(self.out.parent, _bytes_needed(plan, info) - size_of(self._growing))
         total = sum(len(ids) for ids in plan.ids.values())
         with self.bars.samples(f"Converting {self.name}", total) as bar:
@@ -289,52 +287,3 @@ def _bytes_needed(plan: Plan, info: Info) -> int:
         return 0
     sample = sum(int(np.prod(info.sample_shape(k))) * info.dtype(k).itemsize for k in keys_of(info))
     return sample * sum(len(ids) for ids in plan.ids.values())
-
-
-def _discard_other(work: Path, info: Info) -> None:
-    """Empty the work folder of conversions other than this one; an inflated archive may stay."""
-    mark, text = work / "info.json", json.dumps(asdict(info), sort_keys=True)
-    if mark.exists() and mark.read_text() == text:
-        return
-    for path in work.iterdir():
-        if not path.name.startswith(("inflated-", "lock")):
-            path.unlink()
-    draft = work / "info.draft"
-    draft.write_text(text)
-    os.replace(draft, mark)
-
-
-@contextmanager
-def _claimed(work: Path) -> Iterator[None]:
-    """Hold the work folder; a second `mtl prepare` of the same file is turned away."""
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as lock:
-        try:
-            _lock(lock.fileno())
-        except BlockingIOError as error:
-            raise InputError(
-                f"Another `mtl prepare` is at work in {work}; wait for it to end."
-            ) from error
-        yield
-
-
-def _lock(handle: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not a Unix system: no lock
-        return
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextmanager
-def _clear_errors(out: Path) -> Iterator[None]:
-    """Failures of the disk as one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"No space left on the disk of {out.parent}; free some and run the command "
-                "again, it goes on where it stopped."
-            ) from error
-        raise RunError(f"{error.strerror or error}: {error.filename or out}.") from error
