@@ -124,6 +124,15 @@ def test_a_cut_member_is_named(make_bundle: Bundle, tmp_path: Path, member: str)
         read_plan(root, tmp_path)
 
 
+def test_a_flipped_bit_in_a_picture_is_noticed(make_bundle: Bundle, tmp_path: Path) -> None:
+    root = make_bundle(tmp_path)
+    data = bytearray((root / "images/0000.png").read_bytes())
+    data[len(data) // 2] ^= 1
+    (root / "images/0000.png").write_bytes(data)
+    with pytest.raises(InputError, match=r"images/0000\.png: has a damaged chunk"):
+        read_plan(root, tmp_path)
+
+
 def test_the_split_is_the_published_one() -> None:
     rows = split_rows()
     assert (len(rows["train"]), len(rows["val"])) == (795, 654)

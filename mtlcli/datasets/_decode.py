@@ -1,9 +1,12 @@
 """Bytes of an archive member -> checked numpy arrays; every error names the member."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -11,6 +14,7 @@ from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
 
 T = TypeVar("T")
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
@@ -31,8 +35,29 @@ def member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
 
 def colour(data: bytes) -> np.ndarray:
     """A picture file as RGB (H, W, 3) uint8."""
+    if data.startswith(PNG):  # the quicker decoder takes half a file for a whole one
+        require_whole_png(data)
+        pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def require_whole_png(data: bytes) -> None:
+    """Raise ValueError unless every chunk of a PNG has its checksum, up to the last."""
+    position = len(PNG)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end)
+        if zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
+            raise ValueError("has a damaged chunk")
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise ValueError("is cut short")
 
 
 def indices(data: bytes) -> np.ndarray:
