@@ -33,22 +33,30 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def processor_seconds() -> float:
+    """Of this process and the children it has waited for."""
+    spent = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(s.ru_utime + s.ru_stime for s in spent)
+
+
 def bench_conversion(archive: Path, out: Path, workers: int) -> Path:
     """Images a second, and how far that is from decoding alone on as many cores."""
-    made = [out]
-    seconds = timed(
-        lambda: made.append(prepare("nyud", archive=archive, out=out, workers=workers, quiet=True))
-    )
+    before = processor_seconds()
+    options = {"archive": archive, "out": out, "quiet": True}
+    seconds = timed(lambda: prepare("nyud", workers=workers, **options))
+    busy = processor_seconds() - before
     count = sum(len(Reader(out, s)) for s in ("train", "val"))
     with tempfile.TemporaryDirectory() as work:
         plan = nyud.plan(open_archive(archive, Path(work)))
         some = range(0, len(plan.ids["train"]), max(1, len(plan.ids["train"]) // 40))
         floor = timed(lambda: [plan.read("train", i) for i in some]) / len(some) / workers
-    again = timed(lambda: prepare("nyud", archive=archive, out=out, quiet=True))
+    again = timed(lambda: prepare("nyud", **options))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak += workers * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(f"convert {archive.name}: {count} images in {seconds:.1f} s on {workers} processes")
     print(f"  {count / seconds:.0f} images/s (goal 60); {seconds / count / floor:.2f}x of decoding")
+    print(f"  {busy / count * 1000:.1f} ms of processor an image: {2 * count / busy:.0f} images/s")
+    print("  if two cores had nothing else to do")
     print(f"  peak memory at most {peak / 1e6:.2f} GB (goal 1); complete already: {again:.3f} s")
     per_sample = out.stat().st_size / count / 1000
     print(f"  {per_sample:.0f} kB a sample, {per_sample / sum(TABLE.values()):.2f}x of the table")
