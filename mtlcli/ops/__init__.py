@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mtlcli.errors import InputError
-from mtlcli.ops import reference as _reference
+from mtlcli.ops.choice import choose
 
 BORDERS = ("clamp", "zeros")
 
@@ -45,7 +45,7 @@ def deformable_attention(
     _check(value, shapes, reference, offsets, logits, border)
     if value.is_meta:
         return value.new_empty(*logits.shape[:2], value.shape[2] * value.shape[3])
-    return _reference.deformable_attention(value, shapes, reference, offsets, logits, border)
+    return choose(value)(value, shapes, reference, offsets, logits, border)
 
 
 def _check(
