@@ -12,7 +12,7 @@ import numpy as np
 from mtlcli import __version__, lookup
 from mtlcli.config import datasets_dir
 from mtlcli.data.convert import convert
-from mtlcli.data.disk import require_space, size_of
+from mtlcli.data.disk import allocated, require_space
 from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.data.hdf5 import Info, keys_of, read_info
 from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
@@ -230,21 +230,21 @@ class _Job:
         plan, made_of = origin.plan(self.work)
         info = make_info(self.name, self.dataset, plan, made_of, self.asked)
         discard_other(self.work, info)
-        require_space(self.out.parent, _bytes_needed(plan, info) - size_of(self._growing))
+        there = allocated(self.work / "dataset.h5")
+        require_space(self.out.parent, _bytes_needed(plan, info) - there)
         total = sum(len(ids) for ids in plan.ids.values())
         with self.bars.samples(f"Converting {self.name}", total) as bar:
             convert(plan, info, self.work, self.out, self.workers, bar)
 
-    @property
-    def _growing(self) -> Path:
-        return self.work / "dataset.h5"
-
     def _by_hand(self, origins: list[Origin], reasons: list[str]) -> str:
-        files = [r for o in origins if isinstance(o, Hosted) for r in o.remotes]
-        links = [f"{r.file} from {_page(r.urls[0])}" for r in files]
+        links = [
+            " and ".join(f"{r.file} from {_page(r.urls[0])}" for r in origin.remotes)
+            for origin in origins
+            if isinstance(origin, Hosted)
+        ]
         return (
             f"No source of '{self.name}' could be had: {'; '.join(reasons)}. Download by hand "
-            f"{' or '.join(links)} and run `mtl prepare {self.name} --archive PATH`."
+            f"{', or '.join(links)}, and run `mtl prepare {self.name} --archive PATH`."
         )
 
 
