@@ -17,7 +17,7 @@ from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.data.hdf5 import Info, keys_of, read_info
 from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
 from mtlcli.data.progress import Bars
-from mtlcli.data.workplace import claimed, clear_errors, discard_other
+from mtlcli.data.workplace import claimed, clear_errors, discard_all, discard_other
 from mtlcli.datasets._dataset import Dataset, Plan
 from mtlcli.datasets._folder import Recipe
 from mtlcli.errors import InputError, RunError
@@ -96,8 +96,8 @@ def prepare(
         job = _Job(name, maker.DATASET, asked, out, work, workers or os.cpu_count() or 1, bars)
         try:
             job.run(origins)
-        except InputError:  # nothing to go on with
-            shutil.rmtree(work, ignore_errors=True)
+        except InputError:  # what is there is of no use
+            discard_all(work)
             raise
     shutil.rmtree(work, ignore_errors=True)
     return out

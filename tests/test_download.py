@@ -252,6 +252,15 @@ def test_md5_is_checked_where_that_is_all_there_is(downloader: Downloader) -> No
         assert downloader.fetch(remote(base, "a", md5=MD5)).read_bytes() == DATA
 
 
+def test_the_first_digits_of_a_hash_are_checked_where_no_more_is_published(
+    downloader: Downloader,
+) -> None:
+    with serving(a=Host()) as base:
+        with pytest.raises(DownloadError, match=f"its sha256 is {SHA256}, expected 0123abcd"):
+            downloader.fetch(remote(base, "a", sha256="0123abcd"))
+        assert downloader.fetch(remote(base, "a", sha256=SHA256[:8])).read_bytes() == DATA
+
+
 def test_what_was_used_first_is_demanded_ever_after(downloader: Downloader) -> None:
     with serving(a=Host()) as base:
         downloader.fetch(remote(base, "a")).unlink()

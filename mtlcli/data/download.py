@@ -233,7 +233,9 @@ def _difference(
 ) -> str:
     published = {"size": remote.size, "sha256": remote.sha256, "md5": remote.md5}
     for key, value in published.items():
-        if value is not None and found[key] != value:
+        if value is None:
+            continue
+        if not (found[key].startswith(value) if key == "sha256" else found[key] == value):
             return f"its {key} is {found[key]}, expected {value}"
     if not (remote.sha256 or remote.md5) and known and found["sha256"] != known["sha256"]:
         first = f"the one first used on {known['first_used']} had {known['sha256']}"

@@ -75,7 +75,8 @@ def is_unreachable(error: Exception) -> bool:
 
 def reason_of(error: Exception) -> str:
     """Why it failed, in one line."""
-    said = str(getattr(error, "reason", None) or error).strip()
+    cause = getattr(error, "reason", None) or error
+    said = str(getattr(cause, "strerror", None) or cause).strip()
     return said.splitlines()[0] if said else type(error).__name__
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,6 +12,8 @@ from pathlib import Path
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 
+LOCK = "lock"
+
 
 def discard_other(work: Path, info: Info) -> None:
     """Empty the work folder of conversions other than this one; an inflated archive may stay."""
@@ -18,11 +21,18 @@ def discard_other(work: Path, info: Info) -> None:
     if mark.exists() and mark.read_text() == text:
         return
     for path in work.iterdir():
-        if not path.name.startswith(("inflated-", "lock")):
+        if not path.name.startswith(("inflated-", LOCK)):
             path.unlink()
     draft = work / "info.draft"
     draft.write_text(text)
     os.replace(draft, mark)
+
+
+def discard_all(work: Path) -> None:
+    """Empty the work folder, all but its lock."""
+    for path in work.iterdir():
+        if path.name != LOCK:
+            path.unlink()
 
 
 @contextmanager
@@ -33,14 +43,18 @@ def claimed(work: Path) -> Iterator[None]:
         InputError: another process holds it.
     """
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as lock:
+    with open(work / LOCK, "w") as lock:
         try:
             _lock(lock.fileno())
         except BlockingIOError as error:
             raise InputError(
                 f"Another `mtl prepare` is at work in {work}; wait for it to end."
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            if {p.name for p in work.iterdir()} == {LOCK}:  # nothing to go on with
+                shutil.rmtree(work)
 
 
 def _lock(handle: int) -> None:

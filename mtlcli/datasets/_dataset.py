@@ -39,7 +39,7 @@ class Remote:
     file: str  # name it gets on this side
     urls: tuple[str, ...]  # mirrors in order; "gdrive:ID" is a file on Google Drive
     size: int | None = None  # bytes, where known
-    sha256: str | None = None
+    sha256: str | None = None  # or its first digits, where no more is published
     md5: str | None = None
 
 
