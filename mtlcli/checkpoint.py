@@ -45,17 +45,20 @@ class Trained:
         return self.config.size or tuple(self.dataset["size"])
 
 
-def build_network(config: RunConfig, dataset: Mapping[str, Any]) -> nn.Module:
+def build_network(
+    config: RunConfig, dataset: Mapping[str, Any], backbone: nn.Module | None = None
+) -> nn.Module:
     """The network of a run, freshly initialised from torch's generator.
 
     Args:
         config: with all tasks named.
         dataset: needs "classes": {task: names}.
+        backbone: with the weights it starts from; by default one with random weights.
     """
     tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
     channels = {n: t.outputs(dataset["classes"].get(n, ())) for n, t in tasks.items()}
     system = lookup.load("systems", config.system)
-    backbone = lookup.load("backbones", config.backbone).build()
+    backbone = backbone or lookup.load("backbones", config.backbone).build()
     return system.build(channels, backbone, **config.settings)
 
 

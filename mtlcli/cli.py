@@ -142,10 +142,15 @@ def data(
 @app.command(context_settings=ANY_SETTING)
 def train(
     context: typer.Context,
+    recipe: Annotated[
+        str | None, typer.Option(help="A published run, see `mtl recipes`; other options override.")
+    ] = None,
     dataset: Annotated[str, typer.Option(help="Name of a prepared dataset.")] = "nyud",
     system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
     backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
-    init: Annotated[str, typer.Option(help="Backbone weights: random.")] = "random",
+    init: Annotated[
+        str, typer.Option(help="Backbone weights: imagenet, ade20k (Swin), random or a file.")
+    ] = "imagenet",
     task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
     iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
@@ -165,25 +170,44 @@ def train(
     """
     from mtlcli import settings
     from mtlcli.config import RunConfig
+    from mtlcli.recipes._index import options as recipe_options
     from mtlcli.train import train
 
-    config = RunConfig(
-        dataset=dataset,
-        system=system,
-        backbone=backbone,
-        init=init,
-        tasks=tuple(task or ()),
-        iterations=iterations,
-        batch_size=batch_size,
-        size=size,
-        lr=lr,
-        weight_decay=weight_decay,
-        seed=seed,
-        settings=settings.parse(context.args),
-    )
+    options = {
+        "dataset": dataset,
+        "system": system,
+        "backbone": backbone,
+        "init": init,
+        "task": tuple(task or ()),
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "size": size,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "seed": seed,
+    }
+    typed = {n: v for n, v in options.items() if not recipe or was_typed(context, n)}
+    if "task" in typed:
+        typed["tasks"] = typed.pop("task")
+    typed["settings"] = settings.parse(context.args)
+    config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
     folder = train(config, out=out, device=device, workers=workers, quiet=quiet)
     print(f"Trained: {folder}/last.pt")
     print(f"Next:    mtl eval {folder}/last.pt")
+
+
+@app.command()
+def recipes(as_json: AsJson = False) -> None:
+    """List the runs with published results: `mtl train --recipe NAME` does one."""
+    from mtlcli.recipes._index import recipes
+
+    known = recipes().values()
+    if as_json:
+        print_json([recipe.to_json() for recipe in known])
+        return
+    from mtlcli.comparison import recipes_table
+
+    print(recipes_table(known))
 
 
 @app.command()
@@ -220,6 +244,9 @@ def evaluate(
     save_predictions: Annotated[
         Path | None, typer.Option(help="Folder for TASK/ID.png of every prediction.")
     ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Scored run to compare with; default: the published one.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 1,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -227,7 +254,7 @@ def evaluate(
 ) -> None:
     """Score a network on its dataset; prints a table, writes results.json beside the checkpoint."""
     from mtlcli.boundary import read_ids
-    from mtlcli.eval import evaluate, results_table
+    from mtlcli.eval import comparison_table, evaluate
 
     edge = {
         "protocol": edge_protocol,
@@ -240,6 +267,7 @@ def evaluate(
         limit=limit,
         overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
         save_predictions=save_predictions,
+        reference=reference,
         device=device,
         workers=workers,
         quiet=quiet,
@@ -247,7 +275,7 @@ def evaluate(
     if as_json:
         print_json(results.record)
     else:
-        print(results_table({str(checkpoint): results.main}, results.tasks))
+        print(comparison_table(checkpoint, results))
 
 
 @app.command()
@@ -347,6 +375,12 @@ def bench_model(
         print_json(measured.to_json())
     else:
         print(measured.table())
+
+
+def was_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, rather than its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def print_json(record: Any) -> None:

@@ -35,7 +35,7 @@ class RunConfig:
         default_factory=dict
     )  # of the system, its own defaults else
     backbone: str = "hrnet18"
-    init: str = "random"  # where the backbone's weights come from
+    init: str = "imagenet"  # where the backbone's weights come from: a name or a file
     size: tuple[int, int] | None = None  # working resolution; None: the dataset's
     iterations: int = 40_000
     batch_size: int = 8
@@ -44,6 +44,7 @@ class RunConfig:
     weight_decay: float = 5e-4
     power: float = 0.9  # of the polynomial decay of the learning rate
     seed: int = 0
+    recipe: str = ""  # the recipe it was made by, see mtlcli/recipes
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "lr"):

@@ -24,6 +24,7 @@ from mtlcli.visualize import grid
 
 RECIPE = RunConfig(
     dataset="rooms",
+    init="random",
     size=(96, 128),
     settings={"width": 64, "position_channels": 16, "steps": 1, "points": 4, "feedforward": 128},
     iterations=300,

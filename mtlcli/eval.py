@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mtlcli import checkpoint
 from mtlcli.checkpoint import Trained
+from mtlcli.comparison import Comparison, compare, read_reference
 from mtlcli.config import datasets_dir
 from mtlcli.data.batches import WholePictures, whole_pictures
 from mtlcli.data.reader import Reader
@@ -31,6 +32,7 @@ class Results:
 
     scores: Mapping[str, Mapping[str, float]]  # task -> name of the score -> value
     record: Mapping[str, Any]  # everything, as written to results.json
+    comparison: Comparison  # with what was published, and with a reference
     tasks: Mapping[str, Any]  # names and Task records
 
     @property
@@ -46,6 +48,7 @@ def evaluate(
     limit: int | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     save_predictions: Path | None = None,
+    reference: Path | None = None,
     device: str = "auto",
     workers: int = 1,
     quiet: bool = False,
@@ -59,6 +62,7 @@ def evaluate(
         overrides: task -> options of its metric that replace the dataset's, for example
             {"edge": {"protocol": "mti"}}.
         save_predictions: folder for TASK/ID.png of every prediction.
+        reference: run to compare with, instead of the published one that its recipe names.
         device: auto, cpu, cuda or mps.
         workers: processes that read pictures.
         quiet: no progress bar.
@@ -67,6 +71,7 @@ def evaluate(
         InputError: the checkpoint or the dataset cannot be used.
     """
     target = pick_device(device)
+    other = read_reference(reference) if reference else None
     trained = checkpoint.load(path, target)
     tasks = trained.tasks
     reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
@@ -84,11 +89,15 @@ def evaluate(
             quiet,
             saver,
         )
+    main = {name: scores[name][task.metric] for name, task in tasks.items()}
+    directions = {name: task.higher_is_better for name, task in tasks.items()}
+    comparison = compare(main, directions, trained.config, other)
     record = make_record(trained, len(pictures), split, scores, options)
+    record["comparison"] = comparison.to_json()
     (trained.path.parent if trained.path.is_file() else trained.path).joinpath(
         "results.json"
     ).write_text(json.dumps(record, indent=2) + "\n")
-    return Results(scores=scores, record=record, tasks=tasks)
+    return Results(scores=scores, record=record, comparison=comparison, tasks=tasks)
 
 
 def score(
@@ -172,10 +181,23 @@ def make_record(
     }
 
 
-def results_table(results: Mapping[str, Mapping[str, float]], tasks: Mapping[str, Any]) -> str:
-    """One row per system, one column per task: `title metric (direction)`."""
+def comparison_table(path: Path, results: Results) -> str:
+    """The network's row with its init, published and reference rows below it, and notes."""
+    own = f"{path} (init {results.record['config']['init']})"
+    comparison = results.comparison
+    rows = {own: results.main, **comparison.rows()}
+    table = results_table(rows, results.tasks, comparison.gains(own))
+    return "\n".join([table, *comparison.notes()])
+
+
+def results_table(
+    results: Mapping[str, Mapping[str, float]],
+    tasks: Mapping[str, Any],
+    gains: Mapping[str, float | None] | None = None,
+) -> str:
+    """One row per system, one column per task: `title metric (direction)`, and Delta% if given."""
     columns = {
         name: (f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}", task.unit)
         for name, task in tasks.items()
     }
-    return metrics_table(columns, results)
+    return metrics_table(columns, results, gains)

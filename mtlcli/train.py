@@ -17,11 +17,14 @@ from tqdm import tqdm
 
 import mtlcli
 from mtlcli import checkpoint, lookup, settings
+from mtlcli.comparison import departures
 from mtlcli.config import RunConfig, datasets_dir, weights_dir
 from mtlcli.data.batches import TrainingStream, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
+from mtlcli.pretrained import Start, start
+from mtlcli.recipes._index import recipe
 
 CHECKPOINT_EVERY = 500  # iterations
 LOGGED_LINES = 1000  # at most about this many per run
@@ -74,7 +77,8 @@ def train(
     target = pick_device(device)
     reader, config = open_training_data(config)
     torch.manual_seed(config.seed)
-    network = checkpoint.build_network(config, describe(reader)).to(target)
+    backbone, beginning = start(config.backbone, config.init, quiet=quiet)
+    network = checkpoint.build_network(config, describe(reader), backbone).to(target)
     folder = make_run_folder(out or default_folder(config), fixed=out is not None)
     progress = Progress(
         config=config,
@@ -83,7 +87,7 @@ def train(
         network=network,
         optimizer=make_optimizer(network, config),
     )
-    write_record(progress, reader, target)
+    write_record(progress, reader, target, beginning)
     run(progress, reader, target, workers, quiet)
     return folder
 
@@ -92,8 +96,6 @@ def open_training_data(config: RunConfig) -> tuple[Reader, RunConfig]:
     """The training split, and the config with tasks and size filled in from it."""
     lookup.load("systems", config.system)
     lookup.load("backbones", config.backbone)
-    if config.init != "random":
-        raise InputError(f"--init {config.init}: known is random.")
     for task in config.tasks:
         lookup.load("tasks", task)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train")
@@ -149,11 +151,15 @@ def make_optimizer(network: nn.Module, config: RunConfig) -> torch.optim.Optimiz
     )
 
 
-def write_record(progress: Progress, reader: Reader, device: torch.device) -> None:
+def write_record(
+    progress: Progress, reader: Reader, device: torch.device, beginning: Start
+) -> None:
     """run.json: the settings, and where they were used on what."""
     parameters = sum(p.numel() for p in progress.network.parameters())
     record = {
         "config": progress.config.to_json(),
+        "recipe": recipe_record(progress.config),
+        "init": asdict(beginning),
         "parameters": parameters,
         "dataset": dict(progress.dataset),
         "training_images": len(reader),
@@ -163,6 +169,13 @@ def write_record(progress: Progress, reader: Reader, device: torch.device) -> No
         "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
     }
     (progress.folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def recipe_record(config: RunConfig) -> dict[str, Any] | None:
+    """The recipe a run was made by, and [own, recipe's] value of every option that replaces it."""
+    if not config.recipe:
+        return None
+    return {"name": config.recipe, "overrides": departures(config, recipe(config.recipe))}
 
 
 def resolution(config: RunConfig, dataset: Mapping[str, Any]) -> tuple[float, float]:

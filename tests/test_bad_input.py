@@ -10,7 +10,8 @@ from mtlcli import checkpoint, train
 from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
 
-TRAIN = ("train", "--dataset", "rooms", "--device", "cpu", "--iterations", 1, "--workers", 0)
+TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu",
+         "--iterations", 1, "--workers", 0)  # fmt: skip
 
 WRONG = {
     "unknown system": ((*TRAIN, "--system", "demt_isa"), "demt_itsa"),

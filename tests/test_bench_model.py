@@ -1,16 +1,14 @@
 """`mtl bench model`: published sizes, operations by hand, and memory and time by part."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from mtlcli import checkpoint, lookup, settings
 from mtlcli.bench import measure
 from mtlcli.bench.flops import count
-from mtlcli.bench.model import Bench, bench
+from mtlcli.bench.model import Bench, bench, build_meta
 from mtlcli.bench.parts import parts
 from mtlcli.config import RunConfig
 from mtlcli.models.attention import Attention
@@ -76,11 +74,7 @@ def test_learned_queries_are_a_part():
 
 def counted(config, size):
     """The operations of a network at a size, without measuring."""
-    dataset = lookup.load("datasets", config.dataset).DATASET
-    full = settings.complete(config.system, config.settings)
-    config = replace(config, tasks=dataset.tasks, settings=full)
-    with torch.device("meta"):
-        network = checkpoint.build_network(config, {"classes": dataset.classes}).eval()
+    _, network = build_meta(config)
     return count(network, parts(network), size)
 
 

@@ -17,7 +17,8 @@ from mtlcli.eval import score
 
 SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
          "--feedforward", 32, "--query", "pixel")  # fmt: skip
-TRAIN = ("train", "--dataset", "rooms", "--device", "cpu", "--workers", 0, "--batch-size", 2)
+TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
+         "--batch-size", 2)  # fmt: skip
 
 
 @pytest.fixture

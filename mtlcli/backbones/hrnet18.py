@@ -1,6 +1,16 @@
 """HRNet-V2-W18-small-v2: 3,860,720 parameters, 18, 36, 72 and 144 channels at strides 4 to 32."""
 
+from mtlcli.backbones import _hrnet_layout
+from mtlcli.backbones._weights import Weights
 from mtlcli.models.hrnet import HRNet
+
+WEIGHTS = {
+    "imagenet": Weights(
+        url="https://download.openmmlab.com/pretrain/third_party/hrnetv2_w18_small-b5a04e21.pth",
+        sha256="b5a04e21",
+    ),
+}
+convert = _hrnet_layout.convert
 
 
 def build() -> HRNet:

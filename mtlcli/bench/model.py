@@ -105,16 +105,8 @@ def bench(
     Raises:
         InputError: a name, setting or device that does not exist.
     """
-    dataset = lookup.load("datasets", config.dataset).DATASET
-    config = replace(
-        config,
-        tasks=config.tasks or dataset.tasks,
-        size=config.size or dataset.size,
-        settings=settings.complete(config.system, config.settings),
-    )
     target = pick_device(device)
-    with torch.device("meta"):
-        network = checkpoint.build_network(config, {"classes": dataset.classes}).eval()
+    config, network = build_meta(config)
     found = parts(network)
     params = {measure.WHOLE: parameters([network])}
     params |= {path: parameters(part) for path, part in found.items()}
@@ -124,8 +116,27 @@ def bench(
     shapes = output_shapes(network, config)
     counted = replace(counted, count=count(network, found, config.size))  # type: ignore[arg-type]
     with target:
-        real = checkpoint.build_network(config, {"classes": dataset.classes})
+        real = build(config)
     return run(counted, real, shapes, target, slow)
+
+
+def build_meta(config: RunConfig) -> tuple[RunConfig, nn.Module]:
+    """The run with all its options named, and its network without numbers, in evaluation mode."""
+    dataset = lookup.load("datasets", config.dataset).DATASET
+    config = replace(
+        config,
+        tasks=config.tasks or dataset.tasks,
+        size=config.size or dataset.size,
+        settings=settings.complete(config.system, config.settings),
+    )
+    with torch.device("meta"):
+        return config, build(config).eval()
+
+
+def build(config: RunConfig) -> nn.Module:
+    """The network of a run on a dataset that has a record here."""
+    classes = lookup.load("datasets", config.dataset).DATASET.classes
+    return checkpoint.build_network(config, {"classes": classes})
 
 
 def output_shapes(network: nn.Module, config: RunConfig) -> dict[str, torch.Size]:

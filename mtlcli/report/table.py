@@ -27,17 +27,24 @@ def number(value: float, unit: str = "") -> str:
 
 
 def metrics_table(
-    columns: Mapping[str, tuple[str, str]], rows: Mapping[str, Mapping[str, float]]
+    columns: Mapping[str, tuple[str, str]],
+    rows: Mapping[str, Mapping[str, float]],
+    gains: Mapping[str, float | None] | None = None,
 ) -> str:
-    """One row per system, one column per task.
+    """One row per system, one column per task, and the gain if there is one.
 
     Args:
         columns: task -> (heading, unit).
         rows: name of the system -> {task: main score}.
+        gains: name of the system -> Delta%.
     """
-    head = ["", *(heading for heading, _ in columns.values())]
-    body = [
-        [name, *(number(scores.get(task, math.nan), unit) for task, (_, unit) in columns.items())]
-        for name, scores in rows.items()
-    ]
+    gains = gains or {}
+    gained = any(value is not None for value in gains.values())
+    head = ["", *(heading for heading, _ in columns.values()), *(["Δ% ↑"] if gained else [])]
+    body = []
+    for name, scores in rows.items():
+        cells = [number(scores.get(task, math.nan), unit) for task, (_, unit) in columns.items()]
+        value = gains.get(name)
+        gain = ["-" if value is None else f"{value:+.2f}"] if gained else []
+        body.append([name, *cells, *gain])
     return markdown(head, body)

@@ -1,0 +1,1 @@
+"""Runs with published results: one file per dataset, one record per configuration."""

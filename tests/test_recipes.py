@@ -1,0 +1,155 @@
+"""Recipes: complete, buildable, listed, overridden by what is typed, compared with."""
+
+import json
+
+import pytest
+
+from mtlcli import comparison, lookup, settings
+from mtlcli.bench.flops import count
+from mtlcli.bench.model import bench, build_meta
+from mtlcli.bench.parts import parts
+from mtlcli.config import RunConfig
+from mtlcli.errors import InputError
+from mtlcli.recipes import _recipe, nyud
+from mtlcli.recipes._index import options, recipe, recipes
+
+SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
+         "--feedforward", 32, "--query", "pixel", "--device", "cpu", "--workers", 0,
+         "--batch-size", 2, "--iterations", 2, "--quiet")  # fmt: skip
+
+
+def test_each_row_of_the_issue_has_a_recipe():
+    for backbone in ("swin_t", "swin_s"):
+        for system in lookup.names("systems"):
+            assert f"nyud/{backbone}/{system}" in recipes()
+    for system in ("demt", "demt_itsa"):
+        assert {f"{d}/hrnet18/{system}" for d in ("nyud", "pascal")} <= set(recipes())
+
+
+def test_names_are_unique():
+    listed = [r for d in lookup.names("recipes") for r in lookup.load("recipes", d).RECIPES]
+    assert len({r.name for r in listed}) == len(listed)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_can_be_built_and_has_the_size_it_states(name):
+    its = recipe(name)
+    assert settings.complete(its.system, its.settings)
+    assert bench(its.config(), params_only=True).params["total"] == its.cost.parameters
+
+
+def test_stated_operations_are_those_of_the_network():
+    its = recipe("nyud/hrnet18/demt_itsa/lean")
+    config, network = build_meta(its.config())
+    total = count(network, parts(network), config.size).total.all
+    assert its.cost.forward_tflop == pytest.approx(total / 1e12, abs=0.0006)
+
+
+def test_the_cost_of_training_is_three_passes_over_all_images():
+    its = recipe("nyud/hrnet18/demt_itsa/lean")
+    assert its.training_eflop == pytest.approx(3 * 40_000 * 8 * 4.058e12 / 1e18)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(InputError, match="nyud/hrnet18/demt_itsa"):
+        recipe("nyud/hrnet18/demt_isa")
+
+
+def test_explicit_options_replace_those_of_the_recipe_one_by_one():
+    found = options("nyud/hrnet18/demt_itsa/lean", {"lr": 0.5, "settings": {"points": "4"}})
+    assert found["lr"] == 0.5
+    assert found["iterations"] == 40_000
+    assert found["settings"] == {
+        "steps": 1, "position_channels": 0, "downsampling": "conv1x1_maxpool", "points": "4"
+    }  # fmt: skip
+    other = options("nyud/hrnet18/demt_itsa/lean", {"system": "multi_task"})
+    assert other["settings"] == {}
+
+
+def test_mtl_recipes_lists_the_published_numbers(mtl):
+    table = mtl("recipes").out
+    line = next(x for x in table.splitlines() if "nyud/hrnet18/demt_itsa " in x)
+    for number in ("0.4039", "0.5819", "20.34", "0.7712", "4.25", "imagenet", "14,862,274"):
+        assert number in line
+    listed = json.loads(mtl("recipes", "--json").out)
+    assert {r["name"] for r in listed} == set(recipes())
+    first = next(r for r in listed if r["name"] == "nyud/swin_t/demt")
+    assert first["published"][0]["scores"]["normals"] == 20.65
+    assert first["options"]["init"] == "ade20k"
+
+
+@pytest.fixture
+def rooms_recipe(monkeypatch):
+    """A recipe on rooms, in place of nyud's."""
+    reference = _recipe.Recipe(
+        dataset="rooms", backbone="hrnet18", system="demt", init="random",
+        cost=_recipe.Cost(parameters=1, forward_tflop=1.0),
+        published=(_recipe.Published(source="nobody", scores={"depth": 2.0, "semseg": 0.5}),),
+    )  # fmt: skip
+    made = _recipe.Recipe(
+        dataset="rooms", backbone="hrnet18", system="demt_itsa", init="random", lr=0.02,
+        settings={"steps": 3, "levels": 2}, iterations=7,
+        cost=_recipe.Cost(parameters=1, forward_tflop=1.0),
+        published=(
+            _recipe.Published(
+                source="nobody", scores={"depth": 1.0, "semseg": 0.6}, gain=35.0,
+                reference=reference.name,
+            ),
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(nyud, "RECIPES", (reference, made))
+    return made
+
+
+def test_train_by_recipe_then_eval_prints_the_published_row(home, mtl, rooms_recipe):
+    answer = mtl("train", "--recipe", rooms_recipe.name, *SMALL)
+    assert answer.code == 0, answer.err
+    run = home / "weights" / "rooms_hrnet18_demt_itsa"
+    record = json.loads((run / "run.json").read_text())
+    assert record["config"]["recipe"] == rooms_recipe.name
+    assert record["config"]["settings"]["levels"] == 2
+    assert record["config"]["lr"] == 0.02
+    overrides = record["recipe"]["overrides"]
+    assert overrides["iterations"] == [2, 7]
+    assert overrides["steps"] == [1, 3]
+    assert "levels" not in overrides
+    assert "lr" not in overrides
+
+    table = mtl("eval", run, "--device", "cpu", "--workers", 0).out
+    assert "(init random)" in table
+    assert "published: rooms/hrnet18/demt_itsa" in table
+    assert "+35.00" in table
+    assert "iterations 2 (recipe: 7)" in table
+    made = json.loads((run / "results.json").read_text())
+    depth, semseg = made["main"]["depth"], made["main"]["semseg"]
+    expected = 100 * ((2.0 - depth) / 2.0 + (semseg - 0.5) / 0.5) / 2
+    assert made["comparison"]["gain"] == pytest.approx(expected)
+    assert f"{expected:+.2f}" in table
+
+    again = mtl("eval", run, "--reference", run, "--device", "cpu", "--workers", 0)
+    assert "+0.00" in again.out
+    assert f"against {run}" in again.out
+
+
+def test_a_reference_without_results_is_refused_before_work_begins(home, mtl):
+    answer = mtl("eval", "weights/none", "--reference", "weights/other")
+    assert answer.code == 2
+    assert "--reference weights/other" in answer.err
+    (home / "results.json").write_text("[]")
+    assert "no scores" in mtl("eval", "x", "--reference", home / "results.json").err
+
+
+def test_a_run_without_recipe_is_compared_with_the_one_of_the_same_settings():
+    def of(**settings):
+        config = RunConfig(dataset="nyud", system="demt_itsa", settings=settings)
+        return comparison.recipe_of(config).name
+
+    assert of() == "nyud/hrnet18/demt_itsa"
+    assert of(levels="2") == "nyud/hrnet18/demt_itsa/levels_2"
+    assert of(points=3) == "nyud/hrnet18/demt_itsa"
+    assert comparison.recipe_of(RunConfig(dataset="rooms")) is None
+
+
+def test_a_recipe_departs_from_itself_in_nothing():
+    its = recipe("nyud/hrnet18/demt_itsa/lean")
+    assert comparison.departures(its.config(), its) == {}
