@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from mtlcli.errors import InputError
 from mtlcli.ops import numba_cpu
 from mtlcli.ops.numba_cpu import deformable_attention_numba
-from mtlcli.ops.numba_launch import compiled, log
+from mtlcli.ops.numba_launch import compiled, edition, log
 from mtlcli.ops.reference import deformable_attention
 
 PYRAMIDS = ([(5, 7), (3, 4), (1, 1)] * 2, [(9, 6)], [(4, 3), (0, 5), (1, 6), (7, 1)])
@@ -311,6 +312,17 @@ def test_kernels_do_without_a_folder_for_compiled_code():
     scope: dict = {}
     exec("def double(x):\n    return 2 * x", scope)  # no file, so numba knows no place to keep it
     assert compiled(scope["double"])(4) == 8
+
+
+def test_kept_kernels_are_not_used_after_a_change_of_what_they_import(monkeypatch):
+    before = edition()
+    edition.cache_clear()
+    with monkeypatch.context() as change:
+        change.setattr("inspect.getsource", lambda module: "changed")
+        after = edition()
+    edition.cache_clear()
+    assert numba.typeof(before) != numba.typeof(after)
+    assert numba.typeof(before) == numba.typeof(edition())
 
 
 def test_importing_compiles_nothing_and_forked_workers_run(tmp_path):

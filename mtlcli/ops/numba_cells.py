@@ -39,6 +39,7 @@ class Problem(NamedTuple):
     channels: int  # of one head
     clamp: bool  # border: the edge pixel repeats, or zeros
     vectors: tuple[int, ...]  # one item for each 16 channels of a padded row
+    edition: np.ndarray  # see `numba_launch.edition`
 
 
 class Rows(NamedTuple):

@@ -17,7 +17,7 @@ from mtlcli.ops.numba_backward import backward
 from mtlcli.ops.numba_cells import MOST, TILE, Problem, Rows, tile_order
 from mtlcli.ops.numba_forward import forward
 from mtlcli.ops.numba_lanes import LANES
-from mtlcli.ops.numba_launch import compiled, run_units
+from mtlcli.ops.numba_launch import compiled, edition, run_units
 
 STORED = (torch.float32, torch.bfloat16)
 GROUP_NUMBERS = 2**18  # floats of the maps that a thread of the backward pass walks at once: 1 MB
@@ -240,6 +240,7 @@ def _problem(
         channels=channels,
         clamp=clamp,
         vectors=(0,) * -(-channels // LANES),
+        edition=edition(),
     )
 
 

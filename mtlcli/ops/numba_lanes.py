@@ -5,9 +5,6 @@ is a value type, a fixed number of 16-float vectors, that LLVM splits into whate
 machine has (AVX-512, AVX2, SSE, NEON). A kernel is told that number by the length of a tuple, which
 numba knows when it compiles. `peek` and `poke` read and write single numbers of float32 or bfloat16
 arrays (held as int16) without Python's negative indices. None of these checks bounds.
-
-Numba's cache on disk notices a change of a kernel's own file only: after a change here, touch the
-files of the kernels.
 """
 
 from typing import Any

@@ -5,17 +5,21 @@ own parallel loops are not used: its thread layers abort when two threads call t
 (autograd runs backward passes in a thread of its own) or after a fork (data loader workers).
 """
 
+import inspect
 import logging
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
 from numba import njit
 
+from mtlcli.ops import numba_cells, numba_lanes
 from mtlcli.ops.numba_cells import OPTIONS
 
 CHUNKS_PER_THREAD = 16
@@ -60,6 +64,17 @@ def _compile(kernel: Any, args: tuple[Any, ...]) -> None:
     seconds = time.perf_counter() - began
     if len(kernel.signatures) > known and kernel.stats.cache_hits.total() == loaded:
         log.info("compiled the CPU kernel '%s' in %.1f s", kernel.__name__, seconds)
+
+
+@cache
+def edition() -> np.ndarray:
+    """No items, of a type that is named after the text of what kernels are built from.
+
+    Numba's folder of compiled kernels goes by types and by the file a kernel stands in: of changes
+    in the modules that the kernel imports it would not know.
+    """
+    text = "".join(inspect.getsource(module) for module in (numba_cells, numba_lanes))
+    return np.empty(0, [("edition_" + sha256(text.encode()).hexdigest()[:16], np.int8)])
 
 
 @cache
