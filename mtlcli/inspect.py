@@ -55,7 +55,7 @@ def describe(path: Path, *, everything: bool = False, quiet: bool = False) -> st
 
 
 def _splits(path: Path, info: Info) -> tuple[str, ...]:
-    with h5py.File(path, "r", locking=False) as file:
+    with h5py.File(path, "r") as file:
         return tuple(s for s in info.expected if s in file)
 
 

@@ -3,6 +3,8 @@
 import json
 import multiprocessing as mp
 import pickle
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -183,6 +185,24 @@ def test_what_is_no_complete_dataset_is_refused(tmp_path: Path, damage: Any, sai
     with pytest.raises(InputError, match=said) as told:
         Reader(path, "train")
     assert "mtl prepare noise" in str(told.value)
+
+
+def test_others_may_have_the_file_open(tmp_path: Path) -> None:
+    path = make_file(tmp_path)
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(Reader(path, "train")[3]["image"], file["train/image"][3])
+
+
+def test_a_file_that_is_being_written_is_told(tmp_path: Path) -> None:
+    path = make_file(tmp_path)
+    code = f"import h5py; f = h5py.File({str(path)!r}, 'r+'); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(InputError, match="open for writing in another program"):
+            Reader(path, "train")
+        writer.kill()
 
 
 def test_what_the_file_does_not_have_is_named(tmp_path: Path) -> None:

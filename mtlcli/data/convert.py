@@ -96,7 +96,7 @@ class ArrayStore:
     @cached_property
     def slots(self) -> dict[str, Slots]:
         """Where everything lies, asked once per process."""
-        with h5py.File(self.path, "r", locking=False) as file:
+        with h5py.File(self.path, "r") as file:
             return {split: self._slots(file[split]) for split in self.plan.ids}
 
     def _slots(self, group: h5py.Group) -> Slots:

@@ -85,8 +85,10 @@ def open_dataset(path: Path) -> h5py.File:
     if not path.is_file():
         raise InputError(f"{path} does not exist: run `mtl prepare {path.stem}` first.")
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r")
     except OSError as error:
+        if "lock" in str(error):
+            raise InputError(f"{path} is open for writing in another program.") from error
         reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file"
         raise InputError(f"{path} {reason}: {remake}.") from error
     attrs = file.attrs

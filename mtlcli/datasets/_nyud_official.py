@@ -46,7 +46,7 @@ def open_labelled(files: Files, name: str) -> h5py.File:
         InputError: it is cut short or not HDF5.
     """
     try:
-        return h5py.File(files.located(name), "r", locking=False)
+        return h5py.File(files.located(name), "r")
     except OSError as error:
         state = "is cut short" if "truncated" in str(error) else "is not a MATLAB 7.3 file"
         raise InputError(f"{files.label}: {name} {state}; get it again.") from error
