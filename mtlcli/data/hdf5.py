@@ -87,7 +87,7 @@ def open_dataset(path: Path) -> h5py.File:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        if "lock" in str(error):
+        if "unable to lock" in str(error):
             raise InputError(f"{path} is open for writing in another program.") from error
         reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file"
         raise InputError(f"{path} {reason}: {remake}.") from error
