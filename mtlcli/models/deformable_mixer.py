@@ -1,4 +1,4 @@
-"""DeMT's deformable mixer (Xu et al., AAAI 2023, arXiv 2301.03461): channels first, then space.
+"""DeMT's deformable mixer (Xu et al., AAAI 2023, arXiv 2301.03461): mixes channels and space.
 
 Kept as released: the offsets come from absolute pixel coordinates plus a learned correction that
 starts at zero; one half of the sampling convolution sees only rows, the other only columns, and
@@ -16,14 +16,22 @@ TAPS = 9
 
 
 class DeformableMixer(nn.Module):
-    """(B, width, H, W) -> the same shape: pointwise mixing, then a residual of sampled channels."""
+    """(B, width, H, W) -> the same shape: pointwise mixing, then a residual of sampled channels.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: channels.
+        space_first: the other way round, as an earlier release of DeMT's code has it.
+    """
+
+    def __init__(self, width: int, space_first: bool = False) -> None:
         super().__init__()
+        self.space_first = space_first
         self.channel = nn.Sequential(nn.Conv2d(width, width, 1), nn.GELU(), nn.BatchNorm2d(width))
         self.spatial = nn.Sequential(ChannelSampling(width), nn.GELU(), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.space_first:
+            return self.channel(x + self.spatial(x))
         x = self.channel(x)
         return x + self.spatial(x)
 

@@ -72,10 +72,11 @@ def interaction_network(
     width: int,
     interaction: nn.Module,
     queries: nn.Module,
+    space_first: bool = False,
 ) -> Network:
     """DeMT's network around an interaction block and its query blocks; `channels` by name."""
     inputs = hypercolumn_channels(backbone)
-    mixers = [DeformableMixer(width) for _ in channels]
+    mixers = [DeformableMixer(width, space_first) for _ in channels]
     return Network(
         backbone,
         decoder=InteractionDecoder(inputs, width, mixers, interaction, queries),

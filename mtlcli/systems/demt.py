@@ -20,6 +20,7 @@ def build(
     heads: int = 4,
     interaction: str = "global",
     query: str = "global",
+    space_first: bool = False,
 ) -> Network:
     """The paper's network, or with interaction `self` and query `pixel` the released one.
 
@@ -34,6 +35,7 @@ def build(
         heads: attention heads.
         interaction: what a token of the interaction block sees: `global`, `pixel` or `self`.
         query: what a task's query sees: `global` or `pixel`.
+        space_first: the mixers mix space before channels, as in an earlier release.
 
     Raises:
         InputError: a setting that does not exist or does not fit the others.
@@ -46,6 +48,7 @@ def build(
         width,
         interaction=TaskInteraction(width, Attention(width, heads, interaction)),
         queries=task_queries(len(channels), width, heads, query),
+        space_first=space_first,
     )
 
 
