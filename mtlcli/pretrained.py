@@ -18,6 +18,7 @@ from mtlcli.tensor_files import read_tensors
 
 RANDOM = "random"
 MOST_NAMED = 20  # tensors in one message
+COUNTERS = "num_batches_tracked"  # of batch norms; files of old PyTorch have none, nothing uses it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def fetch(weights: Weights, *, quiet: bool = False) -> Path:
         if was_there:
             raise
         raise RunError(
-            f"{error}. Get {weights.url} and put it at {path}, or start with --init {RANDOM}."
+            f"{error}. Get {weights.url} and put it at {path.resolve()}, or start with --init {RANDOM}."
         ) from error
 
 
@@ -112,7 +113,7 @@ def differences(own: dict[str, Tensor], converted: Converted) -> list[str]:
     """What keeps tensors from fitting, in words."""
     given = converted.tensors
     expected = [k for k in own if first_names([k])[0] not in converted.fresh]
-    missing = [k for k in expected if k not in given]
+    missing = [k for k in expected if k not in given and not k.endswith(COUNTERS)]
     surplus = [k for k in given if k not in own]
     misshapen = [
         f"{k} is {size(given[k])}, expected {size(own[k])}"

@@ -31,7 +31,7 @@ LAYERS: list[list[set[str]]] = [
     [{"models"}, {"losses"}, {"metrics"}, {"constant"}, {"colors"}],
     [{"encode"}, {"tensor_files"}],
     [{"ops"}, {"boundary"}, {"decode"}],
-    [{"config"}, {"lookup"}, {"device"}],
+    [{"config"}, {"lookup"}, {"device"}, {"demt_names"}],
     [{"errors", "__init__"}],
 ]  # fmt: skip
 # data/ writes and checks what datasets/ describes: it may see the records, which import nothing.

@@ -95,6 +95,7 @@ def equal(module, state):
 def test_hrnet_takes_official_timm_and_mmseg_files(tmp_path, hrnet):
     state = hrnet.state_dict()
     files = {
+        "old.pth": {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")},
         "official.pth": classification(state),
         "wrapped.pth": {"state_dict": {f"module.{k}": v for k, v in classification(state).items()}},
         "mmseg.pth": {
