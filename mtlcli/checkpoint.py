@@ -5,7 +5,6 @@ Layout of a run folder: run.json (settings and provenance), log.jsonl (one line 
 iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`).
 """
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from mtlcli import lookup
+from mtlcli.atomic import replacing
 from mtlcli.config import RunConfig, weights_dir
 from mtlcli.errors import InputError, RunError
 
@@ -62,25 +62,19 @@ def build_network(
     return system.build(channels, backbone, **config.settings)
 
 
-def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
-    """Save beside the target, then move into place: the old file is whole until the new one is."""
-    beside = path.with_name(path.name + ".part")
+def save(path: Path, **content: Any) -> None:
+    """Write a checkpoint, whole or not at all; `content` is plain types and tensors (see `read`).
+
+    Raises:
+        RunError: it cannot be written.
+    """
     try:
-        with open(beside, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with replacing(path) as file:
+            torch.save({"format": FORMAT, **content}, file)
     except (OSError, RuntimeError) as error:
-        beside.unlink(missing_ok=True)
         raise RunError(
             f"Cannot write {path}: {error}. The previous checkpoint is untouched; free some disk."
         ) from error
-
-
-def save(path: Path, **content: Any) -> None:
-    """Write a checkpoint; `content` holds plain types and tensors only (see `read`)."""
-    write_atomically(path, {"format": FORMAT, **content})
 
 
 def read(path: Path) -> dict[str, Any]:

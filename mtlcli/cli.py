@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.errors import MtlError
+from mtlcli.errors import InputError, MtlError
 
 app = typer.Typer(
     name="mtl",
@@ -160,6 +160,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 500,
+    keep: Annotated[int, typer.Option(help="Newest checkpoints that stay beside last.pt.")] = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -168,17 +171,18 @@ def train(
     The settings of the system are options too, for example `--steps 1 --query pixel`:
     `mtl systems demt_itsa` lists them.
     """
-    from mtlcli import settings
+    from mtlcli import settings, train
     from mtlcli.config import RunConfig
     from mtlcli.recipes._index import options as recipe_options
-    from mtlcli.train import train
+    from mtlcli.training.conduct import Conduct
 
-    options = {
+    options: dict[str, Any] = {
+        "recipe": recipe,
         "dataset": dataset,
         "system": system,
         "backbone": backbone,
         "init": init,
-        "task": tuple(task or ()),
+        "tasks": tuple(task or ()),
         "iterations": iterations,
         "batch_size": batch_size,
         "size": size,
@@ -186,12 +190,22 @@ def train(
         "weight_decay": weight_decay,
         "seed": seed,
     }
-    typed = {n: v for n, v in options.items() if not recipe or was_typed(context, n)}
-    if "task" in typed:
-        typed["tasks"] = typed.pop("task")
+    typed = {n: v for n, v in options.items() if was_typed(context, "task" if n == "tasks" else n)}
     typed["settings"] = settings.parse(context.args)
-    config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
-    folder = train(config, out=out, device=device, workers=workers, quiet=quiet)
+    conduct = Conduct(
+        device=device if was_typed(context, "device") else None,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        quiet=quiet,
+    )
+    if resume and out:
+        raise InputError("--resume continues a run in its own folder: leave --out away.")
+    if resume:
+        folder = train.resume(resume, typed, conduct=conduct)
+    else:
+        config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
+        folder = train.train(config, out=out, conduct=conduct)
     print(f"Trained: {folder}/last.pt")
     print(f"Next:    mtl eval {folder}/last.pt")
 

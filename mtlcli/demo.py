@@ -20,6 +20,7 @@ from mtlcli.eval import Predict, evaluate, results_table, score
 from mtlcli.predict import predict
 from mtlcli.prepare import prepare
 from mtlcli.train import train
+from mtlcli.training.conduct import Conduct
 from mtlcli.visualize import grid
 
 RECIPE = RunConfig(
@@ -49,7 +50,7 @@ def demo(*, iterations: int | None = None, device: str = "auto", quiet: bool = F
     config = replace(RECIPE, iterations=iterations or RECIPE.iterations)
     if not (datasets_dir() / "rooms.h5").exists():
         prepare("rooms", quiet=quiet)
-    run = train(config, device=device, quiet=quiet)
+    run = train(config, conduct=Conduct(device=device, quiet=quiet))
     results = evaluate(run / "last.pt", device=device, quiet=quiet)
     constant = score_constant(results.tasks, quiet)
     better = {

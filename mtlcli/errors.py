@@ -15,3 +15,9 @@ class InputError(MtlError):
 
 class RunError(MtlError):
     """The work itself failed while running (full disk, diverged training): exit code 1."""
+
+
+class Interrupted(MtlError):
+    """The user or the system asked to stop, and what was done is saved: exit code 130."""
+
+    exit_code = 130

@@ -1,94 +1,105 @@
 """`mtl train`: the paper's recipe, from a dataset file to a run folder."""
 
 import json
-import math
-import signal
+import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 import mtlcli
 from mtlcli import checkpoint, lookup, settings
 from mtlcli.comparison import departures
-from mtlcli.config import RunConfig, datasets_dir, weights_dir
-from mtlcli.data.batches import TrainingStream, training_batches
+from mtlcli.config import RunConfig, datasets_dir
+from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
-from mtlcli.errors import InputError, RunError
-from mtlcli.pretrained import Start, start
+from mtlcli.errors import Interrupted
+from mtlcli.pretrained import start
 from mtlcli.recipes._index import recipe
+from mtlcli.training.clock import Clock, progress_text
+from mtlcli.training.conduct import USUAL, Conduct
+from mtlcli.training.failures import Divergence, explained
+from mtlcli.training.folder import (
+    LOG,
+    cut_log,
+    default_folder,
+    make_run_folder,
+    read_record,
+    write_record,
+)
+from mtlcli.training.resuming import refuse_other_data, refuse_other_options
+from mtlcli.training.state import LAST, State
+from mtlcli.training.stopping import stopping, until
 
-CHECKPOINT_EVERY = 500  # iterations
 LOGGED_LINES = 1000  # at most about this many per run
-
-
-@dataclass
-class Progress:
-    """What changes while a run goes on and is saved with it."""
-
-    config: RunConfig
-    dataset: Mapping[str, Any]
-    folder: Path
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    iteration: int = 0
-
-    def save(self) -> None:
-        checkpoint.save(
-            self.folder / "last.pt",
-            config=self.config.to_json(),
-            dataset=dict(self.dataset),
-            iteration=self.iteration,
-            network=self.network.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            random_state=torch.get_rng_state(),
-        )
 
 
 def train(
     config: RunConfig,
     *,
     out: Path | None = None,
-    device: str = "auto",
-    workers: int = 2,
-    quiet: bool = False,
+    conduct: Conduct = USUAL,
 ) -> Path:
     """Train a network and return its run folder.
 
     Args:
         config: of the run; without tasks, all of the dataset's are trained.
         out: run folder; by default weights/DATASET_BACKBONE_SYSTEM, numbered if that exists.
-        device: auto, cpu, cuda or mps.
-        workers: processes that prepare batches; 0 for none.
-        quiet: no progress bar.
+        conduct: where and how fast.
 
     Raises:
         InputError: a name, number or file that cannot be used.
-        RunError: the loss is no longer finite, or a file cannot be written.
+        RunError: the loss is no longer finite, memory is short, or a file cannot be written.
+        Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
-    target = pick_device(device)
+    target = pick_device(conduct.device or "auto")
     reader, config = open_training_data(config)
     torch.manual_seed(config.seed)
-    backbone, beginning = start(config.backbone, config.init, quiet=quiet)
-    network = checkpoint.build_network(config, describe(reader), backbone).to(target)
+    backbone, beginning = start(config.backbone, config.init, quiet=conduct.quiet)
+    network = checkpoint.build_network(config, describe(reader), backbone)
     folder = make_run_folder(out or default_folder(config), fixed=out is not None)
-    progress = Progress(
-        config=config,
-        dataset=describe(reader),
-        folder=folder,
-        network=network,
-        optimizer=make_optimizer(network, config),
-    )
-    write_record(progress, reader, target, beginning)
-    run(progress, reader, target, workers, quiet)
+    record = make_record(config, network, reader, target) | {"init": asdict(beginning)}
+    write_record(folder, record)
+    state = make_state(config, network, describe(reader), folder, target)
+    run(state, reader, conduct)
+    return folder
+
+
+def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) -> Path:
+    """Continue a run from its last checkpoint, or from its start if it has none yet.
+
+    On the CPU its weights and its log become, bit for bit, those of a run never interrupted.
+
+    Args:
+        folder: of the run.
+        given: fields of `RunConfig` that the user gave; they must be the run's.
+        conduct: where and how fast from now on.
+
+    Raises:
+        InputError: no run began there, or with other options or other data.
+        RunError, Interrupted: as for `train`.
+    """
+    folder = folder.parent if folder.name == LAST else folder
+    record, config = read_record(folder)
+    refuse_other_options(folder, config, given)
+    target = pick_device(conduct.device or record["device"])
+    reader, config = open_training_data(config)
+    refuse_other_data(folder, record["fingerprint"], reader)
+    torch.manual_seed(config.seed)
+    begun = (folder / LAST).exists()
+    backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
+    network = checkpoint.build_network(config, record["dataset"], backbone)
+    state = make_state(config, network, record["dataset"], folder, target)
+    state.restore()
+    cut_log(folder, state.iteration)
+    run(state, reader, conduct)
     return folder
 
 
@@ -98,17 +109,10 @@ def open_training_data(config: RunConfig) -> tuple[Reader, RunConfig]:
     lookup.load("backbones", config.backbone)
     for task in config.tasks:
         lookup.load("tasks", task)
-    reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train")
-    missing = [t for t in config.tasks if t not in reader.info.tasks]
-    if missing:
-        raise InputError(
-            f"{config.dataset} has no labels for {', '.join(missing)}; "
-            f"it has {', '.join(reader.info.tasks)}."
-        )
-    tasks = config.tasks or reader.info.tasks
+    reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
     return reader, replace(
         config,
-        tasks=tuple(tasks),
+        tasks=config.tasks or tuple(reader.info.tasks),
         size=config.size or reader.info.size,
         settings=settings.complete(config.system, config.settings),
     )
@@ -119,26 +123,23 @@ def describe(reader: Reader) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(reader.info)))
 
 
-def default_folder(config: RunConfig) -> Path:
-    """weights/DATASET_BACKBONE_SYSTEM."""
-    return weights_dir() / f"{config.dataset}_{config.backbone}_{config.system}"
-
-
-def make_run_folder(path: Path, fixed: bool) -> Path:
-    """Create an empty run folder; one that exists is never written into.
-
-    A name the user did not choose is numbered until it is free.
-    """
-    if fixed and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists and is not an empty folder; choose another --out.")
-    number, free = 2, path
-    while not fixed and free.exists():
-        free, number = path.with_name(f"{path.name}_{number}"), number + 1
-    try:
-        free.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot create {free}: {error.strerror}.") from error
-    return free
+def make_state(
+    config: RunConfig,
+    network: nn.Module,
+    dataset: Mapping[str, Any],
+    folder: Path,
+    device: torch.device,
+) -> State:
+    """The start of a run."""
+    network = network.to(device)
+    return State(
+        config=config,
+        dataset=dataset,
+        folder=folder,
+        network=network,
+        optimizer=make_optimizer(network, config),
+        device=device,
+    )
 
 
 def make_optimizer(network: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
@@ -151,24 +152,22 @@ def make_optimizer(network: nn.Module, config: RunConfig) -> torch.optim.Optimiz
     )
 
 
-def write_record(
-    progress: Progress, reader: Reader, device: torch.device, beginning: Start
-) -> None:
+def make_record(
+    config: RunConfig, network: nn.Module, reader: Reader, device: torch.device
+) -> dict[str, Any]:
     """run.json: the settings, and where they were used on what."""
-    parameters = sum(p.numel() for p in progress.network.parameters())
-    record = {
-        "config": progress.config.to_json(),
-        "recipe": recipe_record(progress.config),
-        "init": asdict(beginning),
-        "parameters": parameters,
-        "dataset": dict(progress.dataset),
+    return {
+        "config": config.to_json(),
+        "recipe": recipe_record(config),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "dataset": describe(reader),
         "training_images": len(reader),
+        "fingerprint": reader.fingerprint(),
         "device": str(device),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv[1:],
         "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
     }
-    (progress.folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 def recipe_record(config: RunConfig) -> dict[str, Any] | None:
@@ -184,37 +183,37 @@ def resolution(config: RunConfig, dataset: Mapping[str, Any]) -> tuple[float, fl
     return config.size[0] / dataset["size"][0], config.size[1] / dataset["size"][1]
 
 
-def run(
-    progress: Progress, reader: Reader, device: torch.device, workers: int, quiet: bool
-) -> None:
-    """The training loop, from where `progress` stands to the last iteration."""
-    config, network, optimizer = progress.config, progress.network, progress.optimizer
+def run(state: State, reader: Reader, conduct: Conduct) -> None:
+    """The training loop, from where `state` stands to the last iteration."""
+    config, network, optimizer, device = state.config, state.network, state.optimizer, state.device
     assert config.size is not None
     tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
-    options = {name: progress.dataset["options"].get(name, {}) for name in tasks}
-    scale = resolution(config, progress.dataset)
+    options = {name: state.dataset["options"].get(name, {}) for name in tasks}
+    scale = resolution(config, state.dataset)
     stream = TrainingStream(reader, tasks, config.size, scale, config.seed)
-    batches = training_batches(
-        stream,
-        progress.iteration,
-        config.iterations,
-        config.batch_size,
-        workers,
-        pin=device.type == "cuda",
-    )
     every = max(1, config.iterations // LOGGED_LINES)
     network.train()
-    with open(progress.folder / "log.jsonl", "a") as log, stopping(progress) as stop:
-        bar = tqdm(
-            batches,
-            initial=progress.iteration,
-            total=config.iterations,
-            desc="train",
-            disable=True if quiet else None,
+    with (
+        explained(config, state.folder),
+        open(state.folder / LOG, "a") as log,
+        progress_bar(state, conduct.quiet) as bar,
+        stopping() as stop,
+    ):
+        if state.iteration == 0:
+            state.save()
+        batches = training_batches(
+            stream,
+            Share(batch_size=config.batch_size),
+            state.iteration,
+            config.iterations,
+            conduct.workers,
+            pin=device.type == "cuda",
         )
-        for batch in bar:
+        clock = Clock(device, config.batch_size)
+        divergence = Divergence(tasks, device)
+        for (batch,) in clock.timed(until(stop, batches)):
             # ---- one step: from here ----
-            set_learning_rate(optimizer, config, progress.iteration)
+            set_learning_rate(optimizer, config, state.iteration)
             image = batch["image"].to(device, non_blocking=True)
             targets = {name: batch[name].to(device, non_blocking=True) for name in tasks}
             logits = network(image)
@@ -223,59 +222,48 @@ def run(
             optimizer.zero_grad(set_to_none=True)
             total.backward()
             optimizer.step()
-            progress.iteration += 1
+            state.iteration += 1
             # ---- to here ----
-            saves = progress.iteration % CHECKPOINT_EVERY == 0 or stop()
-            if saves or progress.iteration % every == 0 or progress.iteration == config.iterations:
-                line = read_losses(losses, total, stream, progress)
-                log.write(json.dumps(line | {"lr": optimizer.param_groups[0]["lr"]}) + "\n")
-                log.flush()
-                bar.set_postfix(loss=f"{line['total']:.3f}", refresh=False)
-            if saves:
-                progress.save()
-            if stop():
-                raise KeyboardInterrupt
-    progress.save()
+            divergence.watch(losses, state.iteration)
+            bar.update()
+            if state.iteration % every == 0 or state.iteration == config.iterations:
+                divergence.check(stream, config)
+                line = {
+                    "iteration": state.iteration,
+                    "total": total.item(),
+                    "loss": {name: loss.item() for name, loss in losses.items()},
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "speed": clock.read(config.iterations - state.iteration),
+                }
+                print(json.dumps(line), file=log, flush=True)
+                bar.set_postfix(progress_text(line), refresh=False)
+            if (
+                state.iteration % conduct.checkpoint_every == 0
+                or state.iteration == config.iterations
+            ):
+                divergence.check(stream, config)
+                os.fsync(log.fileno())
+                state.save(conduct.keep)
+        if state.iteration < config.iterations:
+            divergence.check(stream, config)
+            state.save(conduct.keep)
+            raise Interrupted(
+                f"stopped at iteration {state.iteration} of {config.iterations}, saved. "
+                f"Continue: mtl train --resume {state.folder}"
+            )
+
+
+def progress_bar(state: State, quiet: bool) -> tqdm:
+    """A bar from where the run stands, on a terminal."""
+    return tqdm(
+        initial=state.iteration,
+        total=state.config.iterations,
+        desc="train",
+        disable=True if quiet else None,
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: RunConfig, iteration: int) -> None:
     """Polynomial decay per iteration: lr (1 - iteration / iterations)^0.9."""
     for group in optimizer.param_groups:
         group["lr"] = config.lr * (1 - iteration / config.iterations) ** config.power
-
-
-def read_losses(
-    losses: Mapping[str, Tensor], total: Tensor, stream: TrainingStream, progress: Progress
-) -> dict[str, Any]:
-    """Losses as numbers.
-
-    Raises:
-        RunError: one of them is not finite; names the task and the images of the batch.
-    """
-    values = {name: loss.item() for name, loss in losses.items()}
-    for name, value in values.items():
-        if not math.isfinite(value):
-            size, end = progress.config.batch_size, progress.iteration
-            positions = range((end - 1) * size, end * size)
-            ids = ", ".join(stream.reader.ids[stream.index(p)] for p in positions)
-            raise RunError(
-                f"The loss of {name} is {value} at iteration {end} (images {ids}). "
-                f"Lower --lr (now {progress.config.lr:g}); the last good checkpoint is kept."
-            )
-    return {"iteration": progress.iteration, "total": total.item(), "loss": values}
-
-
-@contextmanager
-def stopping(progress: Progress) -> Iterator[Any]:
-    """Ctrl-C and SIGTERM let the current iteration end, so that what is saved is whole."""
-    asked: list[int] = []
-
-    def remember(number: int, frame: Any) -> None:
-        asked.append(number)
-
-    previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -25,13 +25,14 @@ LAYERS: list[list[set[str]]] = [
     [{"eval"}],
     [{"import_demt"}],
     [{"train"}, {"prepare"}, {"inspect"}, {"bench"}],
+    [{"training"}],
     [{"checkpoint"}, {"comparison"}, {"pretrained"}],
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"},
      {"recipes"}],
     [{"models"}, {"losses"}, {"metrics"}, {"constant"}, {"colors"}],
     [{"encode"}, {"tensor_files"}],
     [{"ops"}, {"boundary"}, {"decode"}],
-    [{"config"}, {"lookup"}, {"device"}, {"demt_names"}],
+    [{"config"}, {"lookup"}, {"device"}, {"demt_names"}, {"atomic"}],
     [{"errors", "__init__"}],
 ]  # fmt: skip
 # data/ writes and checks what datasets/ describes: it may see the records, which import nothing.

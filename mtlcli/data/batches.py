@@ -4,7 +4,10 @@ What the k-th sample of a training run is depends on the seed and on k alone: no
 on the number of workers or on where the run was interrupted. That is what makes resuming exact.
 """
 
-from collections.abc import Mapping
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -98,28 +101,57 @@ def stack(samples: list[Sample]) -> dict[str, Tensor]:
     return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
 
 
-def single_threaded(worker: int) -> None:
-    """A loader worker must not multiply its threads by OpenCV's."""
+def start_worker(worker: int) -> None:
+    """A loader process must not multiply its threads by OpenCV's, and leaves stopping to its
+    parent: it ignores Ctrl-C and ends without complaint when it is told to.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """The samples of each iteration that one process computes, and in how many parts."""
+
+    batch_size: int  # samples of an iteration, over all processes and parts
+    parts: int = 1  # passes whose gradients are accumulated
+    rank: int = 0
+    world: int = 1  # processes
+
+    def positions(self, first: int, last: int) -> Iterator[list[int]]:
+        """Places in the stream, a list for every part of the iterations `first` to `last`."""
+        size = self.batch_size // (self.parts * self.world)
+        for iteration in range(first, last):
+            for part in range(self.parts):
+                start = iteration * self.batch_size + (part * self.world + self.rank) * size
+                yield list(range(start, start + size))
 
 
 def training_batches(
-    stream: TrainingStream, first: int, last: int, batch_size: int, workers: int, pin: bool
-) -> DataLoader:
-    """The batches of iterations `first` to `last` (exclusive) of a run."""
-    return DataLoader(
+    stream: TrainingStream, share: Share, first: int, last: int, workers: int, pin: bool
+) -> Iterator[tuple[dict[str, Tensor], ...]]:
+    """The batches of iterations `first` to `last` (exclusive) of a run: all parts of one
+    iteration, then those of the next.
+    """
+    loader = DataLoader(
         stream,
-        batch_size=batch_size,
-        sampler=range(first * batch_size, last * batch_size),
+        batch_sampler=share.positions(first, last),
         num_workers=workers,
         collate_fn=stack,
-        worker_init_fn=single_threaded,
+        worker_init_fn=start_worker,
         pin_memory=pin,
+        generator=torch.Generator(),  # an iterator draws a number, not from the network's generator
     )
+    return zip(*[iter(loader)] * share.parts)
 
 
 def whole_pictures(pictures: WholePictures, workers: int) -> DataLoader:
     """The pictures one by one, in the order of the split, as batches of one."""
     return DataLoader(
-        pictures, num_workers=workers, collate_fn=stack, worker_init_fn=single_threaded
+        pictures,
+        num_workers=workers,
+        collate_fn=stack,
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),
     )

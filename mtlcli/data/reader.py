@@ -1,5 +1,6 @@
 """Reads samples of a dataset file; each process, forked or spawned, opens the file itself."""
 
+import hashlib
 import os
 import zlib
 from collections.abc import Sequence
@@ -85,6 +86,16 @@ class Reader:
     def is_sound(self, key: str, index: int) -> bool:
         """Whether the stored bytes still have the checksum they were written with."""
         return zlib.crc32(self.stored(key, index)) == self._group()["crc32"][key][index]
+
+    def fingerprint(self) -> str:
+        """A digest of all samples of this split: of their names, and of the checksums of what is
+        read from them.
+        """
+        digest = hashlib.sha256("\n".join(self.ids).encode())
+        for key in self.keys:
+            digest.update(key.encode() + self.has(key).tobytes())
+            digest.update(self._group()["crc32"][key][:].tobytes())
+        return digest.hexdigest()
 
     def _group(self) -> h5py.Group:
         if self._file is None or self._pid != os.getpid():

@@ -1,0 +1,63 @@
+"""What must be the same when a run is continued: its options and its data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtlcli import settings
+from mtlcli.config import RunConfig
+from mtlcli.data.reader import Reader
+from mtlcli.errors import InputError
+
+
+def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, Any]) -> None:
+    """A run is continued with its own options.
+
+    Args:
+        folder: of the run.
+        config: of the run, complete.
+        given: fields of `RunConfig` that the user gave now.
+
+    Raises:
+        InputError: some of them differ; all are named.
+    """
+    typed = given.get("settings", {})
+    complete = settings.complete(config.system, typed)
+    now = flat({**given, "settings": {name: complete[name] for name in typed}})
+    own = flat(config.to_json())
+    differing = [
+        f"{settings.flag(name)} is {shown(own[name])} there, not {shown(value)}"
+        for name, value in now.items()
+        if shown(value) != shown(own[name])
+    ]
+    if differing:
+        raise InputError(
+            f"--resume {folder}: {'; '.join(differing)}. A run is resumed with its own options: "
+            "leave these out."
+        )
+
+
+def flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the settings of the system among them; tasks in the order of their names."""
+    plain = {k: v for k, v in options.items() if k not in ("settings", "tasks")}
+    if "tasks" in options:
+        plain["task"] = sorted(options["tasks"])
+    return plain | dict(options["settings"])
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed: tuples and lists alike, separated by spaces."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def refuse_other_data(folder: Path, fingerprint: str, reader: Reader) -> None:
+    """A run is continued with the samples it began with.
+
+    Raises:
+        InputError: the dataset file holds others.
+    """
+    if reader.fingerprint() != fingerprint:
+        raise InputError(
+            f"--resume {folder}: the training samples in {reader.path} have changed since the run "
+            "began; put the file of then back, or train anew with another --out."
+        )

@@ -1,0 +1,109 @@
+"""All that changes while a network is trained: what a checkpoint holds, and how it comes back."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli import checkpoint
+from mtlcli.config import RunConfig
+from mtlcli.errors import InputError, RunError
+
+LAST = "last.pt"
+
+
+@dataclass
+class State:
+    """A run between two iterations."""
+
+    config: RunConfig
+    dataset: Mapping[str, Any]  # what a network must remember of its dataset
+    folder: Path
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    iteration: int = 0  # steps done
+
+    def save(self, keep: int = 0) -> None:
+        """Write last.pt; the one before is untouched if anything fails.
+
+        Args:
+            keep: how many of the newest checkpoints stay, as iteration_N.pt.
+
+        Raises:
+            RunError: a weight is not finite, or the file cannot be written.
+        """
+        weights = self.network.state_dict()
+        self._refuse_infinite(weights)
+        checkpoint.save(
+            self.folder / LAST,
+            config=self.config.to_json(),
+            dataset=dict(self.dataset),
+            iteration=self.iteration,
+            network=weights,
+            optimizer=self.optimizer.state_dict(),
+            generators=generators(self.device),
+        )
+        if keep:
+            self._keep(keep)
+
+    def restore(self) -> None:
+        """Go back to last.pt, or stay at the start if nothing was saved yet.
+
+        Raises:
+            InputError: it is not a checkpoint of this network.
+        """
+        path = self.folder / LAST
+        if not path.exists():
+            return
+        saved = checkpoint.read(path)
+        try:
+            self.network.load_state_dict(saved["network"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.iteration = saved["iteration"]
+            set_generators(saved["generators"], self.device)
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
+
+    def _keep(self, newest: int) -> None:
+        kept = self.folder / f"iteration_{self.iteration}.pt"
+        kept.unlink(missing_ok=True)
+        try:
+            kept.hardlink_to(self.folder / LAST)
+        except OSError:  # a file system without links
+            shutil.copyfile(self.folder / LAST, kept)
+        every = sorted(self.folder.glob("iteration_*.pt"), key=lambda p: int(p.stem.split("_")[1]))
+        for old in every[:-newest]:
+            old.unlink()
+
+    def _refuse_infinite(self, weights: Mapping[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            if not torch.isfinite(weight).all():
+                raise RunError(
+                    f"The weights {name} are not finite at iteration {self.iteration}; "
+                    f"{self.folder / LAST} is kept as it was. Lower --lr (now {self.config.lr:g})."
+                )
+
+
+def generators(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's generators that training draws from, on the CPU and on the device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def set_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """The inverse of `generators`; a state of another kind of device has no meaning on this one."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    if device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
