@@ -87,7 +87,8 @@ def fetch(weights: Weights, *, quiet: bool = False) -> Path:
         if was_there:
             raise
         raise RunError(
-            f"{error}. Get {weights.url} and put it at {path.resolve()}, or start with --init {RANDOM}."
+            f"{error}. Get {weights.url} and put it at {path.resolve()}, "
+            f"or start with --init {RANDOM}."
         ) from error
 
 

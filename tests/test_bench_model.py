@@ -91,7 +91,7 @@ def test_table_6_of_the_paper():
 
 def test_steps_that_share_weights_are_counted_as_often_as_they_run():
     one, tied = (
-        counted(run("demt_itsa", query="pixel", tied_steps=True, steps=n), (64, 64)).parts
+        counted(run("demt_itsa", query="pixel", tied_steps=True, steps=n), (32, 32)).parts
         for n in (1, 3)
     )
     for path in ("decoder.interaction.steps", "decoder.interaction.steps.attention"):

@@ -161,20 +161,25 @@ def test_converted_patch_merging_computes_what_unfold_computes(size):
     assert not torch.allclose(ours(x), theirs(x), atol=1e-3)
 
 
-def test_a_run_of_ours_can_be_the_start(home, mtl, swin):
-    torch.save(swin.state_dict(), home / "swin.pt")
-    answer = mtl(*TRAIN, "--backbone", "swin_t", "--init", "swin.pt", "--lr", 1e-30,
-                 "--size", 32, 32)  # fmt: skip
+def test_a_run_of_ours_can_be_the_start(tmp_path, swin):
+    network = {f"backbone.{k}": v for k, v in swin.state_dict().items()}
+    torch.save({"format": 1, "network": network | {"heads.a": torch.ones(1)}}, tmp_path / "last.pt")
+    module, start = pretrained.start("swin_t", str(tmp_path / "last.pt"))
+    assert equal(module, swin.state_dict())
+    assert (start.fresh, start.ignored) == ((), ("heads",))
+
+
+def test_a_file_is_recorded_by_its_checksum_and_stands_in_the_table(home, mtl, hrnet):
+    torch.save(hrnet.state_dict(), home / "mine.pt")
+    answer = mtl(*TRAIN, "--init", "mine.pt", "--lr", 1e-30)
     assert answer.code == 0, answer.err
-    run = home / "weights" / "rooms_swin_t_multi_task"
-    module, _ = pretrained.start("swin_t", str(run / "last.pt"))
+    run = home / "weights" / "rooms_hrnet18_multi_task"
     trained = checkpoint.read(run)["network"]
-    assert equal(module, {k.removeprefix("backbone."): v for k, v in trained.items()})
-    assert torch.allclose(module.norms[0].weight, swin.norms[0].weight)
+    assert torch.allclose(trained["backbone.conv1.weight"], hrnet.conv1.weight)
     record = json.loads((run / "run.json").read_text())
-    assert record["init"]["init"] == "swin.pt"
-    assert record["init"]["sha256"] == hashlib.sha256((home / "swin.pt").read_bytes()).hexdigest()
-    assert "(init swin.pt)" in mtl("eval", run, "--device", "cpu", "--workers", 0).out
+    assert record["init"]["init"] == "mine.pt"
+    assert record["init"]["sha256"] == hashlib.sha256((home / "mine.pt").read_bytes()).hexdigest()
+    assert "(init mine.pt)" in mtl("eval", run, "--device", "cpu", "--workers", 0).out
 
 
 def test_every_difference_is_named():
