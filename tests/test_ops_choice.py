@@ -1,6 +1,7 @@
 """The implementation is chosen by what the tensors are, or forced by $MTL_ATTENTION."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,15 @@ def test_the_cpu_takes_fused_kernels_and_double_precision_plain_pytorch(
     assert choice.choose(torch.zeros(1, dtype=torch.float64)) is reference.deformable_attention
     meta = torch.zeros(1, device="meta")
     assert choice.choose(meta) is reference.deformable_attention
+
+
+def test_gpus_take_triton_but_for_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
+    monkeypatch.setattr(choice, "load", lambda name: name)
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
+        tensor = SimpleNamespace(device=torch.device("cuda"), dtype=dtype)
+        wanted = "reference" if dtype == torch.float64 else "triton"
+        assert choice.choose(tensor) == wanted
 
 
 def test_the_variable_forces_and_an_unknown_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +52,7 @@ def test_without_numba_plain_pytorch_answers_after_one_line(
     assert len(caplog.records) == 1
 
 
-def test_both_implementations_agree_through_the_front_door(
+def test_implementations_agree_through_the_front_door(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
@@ -51,7 +61,7 @@ def test_both_implementations_agree_through_the_front_door(
     offsets, logits = 3 * torch.randn(2, 9, 3, 2, 4, 2), torch.randn(2, 9, 3, 2, 4)
     points = torch.rand(9, 2)
     answers = []
-    for name in choice.IMPLEMENTATIONS:
+    for name in ("reference", "numba"):
         monkeypatch.setenv(choice.VARIABLE, name)
         answers.append(deformable_attention(value, shapes, points, offsets, logits))
     assert torch.allclose(*answers, atol=1e-5)

@@ -181,9 +181,10 @@ def test_infinity_is_far_away_and_nan_stays_in_its_query():
             deformable_attention(*arguments, far, logits, border),
         )
     offsets[:, 1] = torch.nan
-    broken = deformable_attention(value, maps, reference, offsets, logits).isnan()
-    assert broken[:, 1].all()
-    assert not broken[:, [0, 2, 3, 4]].any()
+    for border in ("clamp", "zeros"):
+        broken = deformable_attention(value, maps, reference, offsets, logits, border).isnan()
+        assert broken[:, 1].all()
+        assert not broken[:, [0, 2, 3, 4]].any()
 
 
 def test_images_of_a_batch_do_not_see_each_other():

@@ -12,7 +12,11 @@ from mtlcli.errors import InputError
 from mtlcli.ops import reference
 
 Operator = Callable[..., Tensor]
-IMPLEMENTATIONS = ("reference", "numba")
+IMPLEMENTATIONS = ("reference", "numba", "triton")
+FUSED = {  # device -> implementation, and the types of value it is taken for
+    "cpu": ("numba", (torch.float32, torch.bfloat16)),
+    "cuda": ("triton", (torch.float32, torch.bfloat16, torch.float16)),
+}
 VARIABLE = "MTL_ATTENTION"
 
 log = logging.getLogger(__name__)
@@ -21,8 +25,8 @@ log = logging.getLogger(__name__)
 def choose(value: Tensor) -> Operator:
     """The operator for tensors like `value`.
 
-    `auto` (the default) takes the fused CPU kernels for what they can hold, plain PyTorch for the
-    rest: other devices, float64, and while a network is being exported.
+    `auto` (the default) takes the device's fused kernels for what they can hold, plain PyTorch for
+    the rest: other devices, float64, and while a network is being exported.
 
     Raises:
         InputError: $MTL_ATTENTION names no implementation.
@@ -32,8 +36,8 @@ def choose(value: Tensor) -> Operator:
         known = ", ".join(("auto", *IMPLEMENTATIONS))
         raise InputError(f"{VARIABLE}={wanted}: known are {known}.")
     if wanted == "auto":
-        fits = value.device.type == "cpu" and value.dtype in (torch.float32, torch.bfloat16)
-        wanted = "numba" if fits and not exporting() else "reference"
+        name, held = FUSED.get(value.device.type, ("reference", ()))
+        wanted = name if value.dtype in held and not exporting() else "reference"
     return load(wanted)
 
 
@@ -44,12 +48,24 @@ def exporting() -> bool:
 
 @cache
 def load(name: str) -> Operator:
-    """An implementation by name; without numba's compiler, plain PyTorch with one logged line."""
-    if name == "numba":
-        try:
+    """An implementation by name; plain PyTorch, with one logged line, where it cannot be had."""
+    try:
+        if name == "numba":
             from mtlcli.ops.numba_cpu import deformable_attention_numba
-        except (ImportError, OSError) as error:
-            log.warning("no fused CPU kernels (%s): deformable attention runs slowly", error)
-        else:
+
             return deformable_attention_numba
+        if name == "triton":
+            return _working_triton()
+    except Exception as error:  # a missing package, compiler or driver, each with its own kind
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        log.warning("no fused %s kernels (%s): deformable attention runs slowly", name, said[0])
     return reference.deformable_attention
+
+
+def _working_triton() -> Operator:
+    """The Triton operator, after its compiler has shown that it works on this machine's GPU."""
+    from mtlcli.ops.triton_gpu import deformable_attention_triton, probe
+
+    if torch.cuda.is_available():
+        probe(torch.device("cuda", torch.cuda.current_device()))
+    return deformable_attention_triton

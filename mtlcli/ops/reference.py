@@ -120,7 +120,7 @@ def _attend(
         return value_SMD.new_zeros(queries, heads * channels) + 0 * (
             value_SMD.sum() + offsets_NMLP2.sum() + logits_NMLP.sum()
         )
-    index, weight = _taps(offsets_NMLP2, reference_N2, shapes, border)  # both N, M, L, P, 4
+    index, weight = taps(offsets_NMLP2, reference_N2, shapes, border)  # both N, M, L, P, 4
     share = logits_NMLP.to(weight.dtype).flatten(2).softmax(-1).view(logits_NMLP.shape)
     weight = (share[..., None] * weight).to(value_SMD.dtype)
     head = torch.arange(heads, device=index.device)[:, None, None, None]
@@ -134,7 +134,7 @@ def _attend(
     return out.view(queries, heads * channels)
 
 
-def _taps(
+def taps(
     offsets_NMLP2: Tensor, reference_N2: Tensor, shapes: tuple[tuple[int, int], ...], border: str
 ) -> tuple[Tensor, Tensor]:
     """The four pixels around each sample and their bilinear weights, (N, M, L, P, 4) each."""
@@ -153,10 +153,9 @@ def _taps(
     weight = torch.stack((1 - fraction, fraction), -1)  # N, M, L, P, xy, 2
     pixel = torch.stack((cell, cell + 1), -1)
     limit = size_L12[..., None]
-    if border == "zeros":
-        weight = torch.where((pixel >= 0) & (pixel < limit), weight, 0.0)
-    else:
-        weight = torch.where(limit > 0, weight, 0.0)
+    weight = torch.where(limit > 0, weight, 0.0)
+    if border == "zeros":  # weights that are NaN stay
+        weight = torch.where((pixel < 0) | (pixel >= limit), 0.0, weight)
     pixel = pixel.long().clamp(torch.zeros_like(limit).long(), (limit - 1).long())
 
     first = (areas.cumsum(0) - areas)[:, None, None, None]
