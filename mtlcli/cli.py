@@ -158,11 +158,25 @@ def train(
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    amp: Annotated[
+        bool | None, typer.Option("--amp/--no-amp", help="Half precision; on by default on CUDA.")
+    ] = None,
+    accumulate: Annotated[int, typer.Option(help="Passes a batch is split into.")] = 1,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Less memory: compute activations twice.")
+    ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits every time, also on CUDA.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option(help="Newest checkpoints that stay beside last.pt.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what memory it needs and what fits.")
+    ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -189,6 +203,11 @@ def train(
         "lr": lr,
         "weight_decay": weight_decay,
         "seed": seed,
+        "amp": amp,
+        "accumulate": accumulate,
+        "checkpointing": checkpointing,
+        "compile": compile,
+        "deterministic": deterministic,
     }
     typed = {n: v for n, v in options.items() if was_typed(context, "task" if n == "tasks" else n)}
     typed["settings"] = settings.parse(context.args)
@@ -205,6 +224,9 @@ def train(
         folder = train.resume(resume, typed, conduct=conduct)
     else:
         config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
+        if dry_run:
+            print(train.dry_run(config, device=device))
+            return
         folder = train.train(config, out=out, conduct=conduct)
     print(f"Trained: {folder}/last.pt")
     print(f"Next:    mtl eval {folder}/last.pt")

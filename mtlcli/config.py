@@ -44,6 +44,11 @@ class RunConfig:
     weight_decay: float = 5e-4
     power: float = 0.9  # of the polynomial decay of the learning rate
     seed: int = 0
+    amp: bool | None = None  # half precision; None at the command line: on CUDA devices only
+    accumulate: int = 1  # passes that a batch is split into, for less memory
+    checkpointing: bool = False  # compute activations again instead of keeping them
+    compile: bool = False  # let torch.compile fuse the network
+    deterministic: bool = False  # only algorithms that give the same bits every time
     recipe: str = ""  # the recipe it was made by, see mtlcli/recipes
 
     def __post_init__(self) -> None:
@@ -54,6 +59,12 @@ class RunConfig:
         for name in ("weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative.")
+        if self.accumulate < 1 or self.batch_size % self.accumulate:
+            raise InputError(
+                f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}."
+            )
+        if self.compile and self.checkpointing:
+            raise InputError("--compile and --checkpointing exclude each other: choose one.")
         if self.size is not None and min(self.size) < 32:
             raise InputError(
                 f"--size {self.size[0]} {self.size[1]}: both must be at least 32 pixels."

@@ -1,44 +1,38 @@
 """`mtl train`: the paper's recipe, from a dataset file to a run folder."""
 
-import json
-import os
-import sys
-import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
-import mtlcli
 from mtlcli import checkpoint, lookup, settings
-from mtlcli.comparison import departures
 from mtlcli.config import RunConfig, datasets_dir
 from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.errors import Interrupted
+from mtlcli.models.recompute import recompute
 from mtlcli.pretrained import start
-from mtlcli.recipes._index import recipe
-from mtlcli.training.clock import Clock, progress_text
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.failures import Divergence, explained
 from mtlcli.training.folder import (
-    LOG,
     cut_log,
     default_folder,
     make_run_folder,
     read_record,
     write_record,
 )
+from mtlcli.training.log import Log
+from mtlcli.training.memory import estimate
+from mtlcli.training.precision import autocast, make_scaler, numerics
+from mtlcli.training.record import describe, make_record
 from mtlcli.training.resuming import refuse_other_data, refuse_other_options
 from mtlcli.training.state import LAST, State
 from mtlcli.training.stopping import stopping, until
-
-LOGGED_LINES = 1000  # at most about this many per run
 
 
 def train(
@@ -60,7 +54,7 @@ def train(
         Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
     target = pick_device(conduct.device or "auto")
-    reader, config = open_training_data(config)
+    reader, config = complete(config, target)
     torch.manual_seed(config.seed)
     backbone, beginning = start(config.backbone, config.init, quiet=conduct.quiet)
     network = checkpoint.build_network(config, describe(reader), backbone)
@@ -90,7 +84,7 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
     record, config = read_record(folder)
     refuse_other_options(folder, config, given)
     target = pick_device(conduct.device or record["device"])
-    reader, config = open_training_data(config)
+    reader, config = complete(config, target)
     refuse_other_data(folder, record["fingerprint"], reader)
     torch.manual_seed(config.seed)
     begun = (folder / LAST).exists()
@@ -103,8 +97,8 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
     return folder
 
 
-def open_training_data(config: RunConfig) -> tuple[Reader, RunConfig]:
-    """The training split, and the config with tasks and size filled in from it."""
+def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig]:
+    """The training split, and the config with all that was left to it and to the device."""
     lookup.load("systems", config.system)
     lookup.load("backbones", config.backbone)
     for task in config.tasks:
@@ -115,12 +109,19 @@ def open_training_data(config: RunConfig) -> tuple[Reader, RunConfig]:
         tasks=config.tasks or tuple(reader.info.tasks),
         size=config.size or reader.info.size,
         settings=settings.complete(config.system, config.settings),
+        amp=device.type == "cuda" if config.amp is None else config.amp,
     )
 
 
-def describe(reader: Reader) -> dict[str, Any]:
-    """What a network must remember of the dataset it was trained on, as plain types."""
-    return json.loads(json.dumps(asdict(reader.info)))
+def dry_run(config: RunConfig, *, device: str = "auto") -> str:
+    """What memory a run needs and what fits, as text.
+
+    Raises:
+        InputError: as for `train`.
+    """
+    target = pick_device(device)
+    reader, config = complete(config, target)
+    return estimate(config, describe(reader), target).text(config)
 
 
 def make_state(
@@ -131,50 +132,32 @@ def make_state(
     device: torch.device,
 ) -> State:
     """The start of a run."""
-    network = network.to(device)
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    if config.checkpointing:
+        recompute(network)
     return State(
         config=config,
         dataset=dataset,
         folder=folder,
         network=network,
-        optimizer=make_optimizer(network, config),
+        optimizer=make_optimizer(network, config, device),
+        scaler=make_scaler(device, bool(config.amp)),
         device=device,
     )
 
 
-def make_optimizer(network: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, config: RunConfig, device: torch.device
+) -> torch.optim.Optimizer:
     """SGD with momentum; weight decay on everything, as DeMT does."""
     return torch.optim.SGD(
         network.parameters(),
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        fused=device.type == "cuda",
     )
-
-
-def make_record(
-    config: RunConfig, network: nn.Module, reader: Reader, device: torch.device
-) -> dict[str, Any]:
-    """run.json: the settings, and where they were used on what."""
-    return {
-        "config": config.to_json(),
-        "recipe": recipe_record(config),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "dataset": describe(reader),
-        "training_images": len(reader),
-        "fingerprint": reader.fingerprint(),
-        "device": str(device),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv[1:],
-        "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
-    }
-
-
-def recipe_record(config: RunConfig) -> dict[str, Any] | None:
-    """The recipe a run was made by, and [own, recipe's] value of every option that replaces it."""
-    if not config.recipe:
-        return None
-    return {"name": config.recipe, "overrides": departures(config, recipe(config.recipe))}
 
 
 def resolution(config: RunConfig, dataset: Mapping[str, Any]) -> tuple[float, float]:
@@ -191,61 +174,50 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     options = {name: state.dataset["options"].get(name, {}) for name in tasks}
     scale = resolution(config, state.dataset)
     stream = TrainingStream(reader, tasks, config.size, scale, config.seed)
-    every = max(1, config.iterations // LOGGED_LINES)
+    share = Share(batch_size=config.batch_size, parts=config.accumulate)
+    divergence = Divergence(tasks, device)
+    forward = torch.compile(network) if config.compile else network
     network.train()
     with (
+        closing(reader),
         explained(config, state.folder),
-        open(state.folder / LOG, "a") as log,
-        progress_bar(state, conduct.quiet) as bar,
+        numerics(device, config.deterministic),
+        Log(state, tasks, conduct.quiet) as log,
         stopping() as stop,
     ):
         if state.iteration == 0:
             state.save()
-        batches = training_batches(
-            stream,
-            Share(batch_size=config.batch_size),
-            state.iteration,
-            config.iterations,
-            conduct.workers,
-            pin=device.type == "cuda",
-        )
-        clock = Clock(device, config.batch_size)
-        divergence = Divergence(tasks, device)
-        for (batch,) in clock.timed(until(stop, batches)):
-            # ---- one step: from here ----
+        pin, left = device.type == "cuda", (state.iteration, config.iterations)
+        batches = training_batches(stream, share, *left, conduct.workers, pin)
+        for parts in log.clock.timed(until(stop, batches)):
+            log.begin(state.iteration + 1)
             set_learning_rate(optimizer, config, state.iteration)
-            image = batch["image"].to(device, non_blocking=True)
-            targets = {name: batch[name].to(device, non_blocking=True) for name in tasks}
-            logits = network(image)
-            losses = {n: t.loss(logits[n], targets[n], options[n]) for n, t in tasks.items()}
-            total = sum(tasks[n].weight * loss for n, loss in losses.items())
             optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            optimizer.step()
-            state.iteration += 1
-            # ---- to here ----
-            divergence.watch(losses, state.iteration)
-            bar.update()
-            if state.iteration % every == 0 or state.iteration == config.iterations:
-                divergence.check(stream, config)
-                line = {
-                    "iteration": state.iteration,
-                    "total": total.item(),
-                    "loss": {name: loss.item() for name, loss in losses.items()},
-                    "lr": optimizer.param_groups[0]["lr"],
-                    "speed": clock.read(config.iterations - state.iteration),
+            losses = dict.fromkeys(tasks, torch.zeros((), device=device))
+            for part in parts:
+                batch = to_device(part, device)
+                with autocast(device, bool(config.amp)):
+                    logits = forward(batch["image"])
+                loss = {
+                    n: t.loss(logits[n].float(), batch[n], options[n]) for n, t in tasks.items()
                 }
-                print(json.dumps(line), file=log, flush=True)
-                bar.set_postfix(progress_text(line), refresh=False)
-            if (
-                state.iteration % conduct.checkpoint_every == 0
-                or state.iteration == config.iterations
-            ):
+                total = sum(tasks[n].weight * value for n, value in loss.items())
+                state.scaler.scale(total / len(parts)).backward()
+                losses = {n: losses[n] + loss[n].detach() / len(parts) for n in tasks}
+            state.scaler.step(optimizer)
+            state.scaler.update()
+            state.iteration += 1
+            divergence.watch(losses, state.iteration)
+            saves = is_saved(state, conduct)
+            if saves or log.is_due(state.iteration):
                 divergence.check(stream, config)
-                os.fsync(log.fileno())
+            log.end(losses)
+            if saves:
+                log.sync()
                 state.save(conduct.keep)
         if state.iteration < config.iterations:
             divergence.check(stream, config)
+            log.sync()
             state.save(conduct.keep)
             raise Interrupted(
                 f"stopped at iteration {state.iteration} of {config.iterations}, saved. "
@@ -253,17 +225,22 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
             )
 
 
-def progress_bar(state: State, quiet: bool) -> tqdm:
-    """A bar from where the run stands, on a terminal."""
-    return tqdm(
-        initial=state.iteration,
-        total=state.config.iterations,
-        desc="train",
-        disable=True if quiet else None,
-    )
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: RunConfig, iteration: int) -> None:
     """Polynomial decay per iteration: lr (1 - iteration / iterations)^0.9."""
     for group in optimizer.param_groups:
         group["lr"] = config.lr * (1 - iteration / config.iterations) ** config.power
+
+
+def is_saved(state: State, conduct: Conduct) -> bool:
+    """Whether the iteration just done gets a checkpoint."""
+    return state.iteration % conduct.checkpoint_every == 0 or (
+        state.iteration == state.config.iterations
+    )
+
+
+def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """A batch where the network is; images in its memory layout."""
+    moved = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+    if device.type == "cuda":
+        moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
+    return moved

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
+from mtlcli.models.offset_spread import offset_spread
 from mtlcli.models.precision import full_precision
 from mtlcli.ops import BORDERS, deformable_attention
 
@@ -61,6 +62,8 @@ class DeformableAttention(nn.Module):
         self.sampling = nn.Linear(width, 3 * samples)  # offsets (x, y), then logits
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
+        self.watched = False  # whether the next pass leaves its spread in `seen`
+        self.seen: tuple[Tensor, Tensor] | None = None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -83,6 +86,8 @@ class DeformableAttention(nn.Module):
         heads, scale = self.layout[0], self.projection_scale
         value = _linear(self.value, rows, scale).unflatten(-1, (heads, -1))  # B, S, M, C / M
         offsets, logits = self.sample(queries)
+        if self.watched:
+            self.seen = offset_spread(reference, offsets, shapes)
         out = deformable_attention(value, shapes, reference, offsets, logits, self.border)
         return _linear(self.output, out, scale)
 

@@ -39,6 +39,15 @@ def explained(config: RunConfig, folder: Path) -> Iterator[None]:
                 f"A process that prepares batches died ({reason.splitlines()[0]}). "
                 f"Lower --workers if memory is short, {again}."
             ) from error
+        if "does not have a deterministic implementation" in reason:
+            raise RunError(
+                f"--deterministic: {reason.split()[0]} has no such version on this device; "
+                "leave it out, or use --device cpu."
+            ) from error
+        if config.compile and type(error).__module__.startswith(("torch._dynamo", "torch._ind")):
+            raise RunError(
+                f"--compile: torch.compile failed ({reason.splitlines()[0]}); leave it out."
+            ) from error
         raise
 
 
@@ -52,9 +61,15 @@ def out_of_memory(config: RunConfig) -> str:
     """What was too large and what to lower."""
     assert config.size is not None
     height, width = config.size
+    used = {
+        f"--accumulate {2 * config.accumulate}": config.batch_size % (2 * config.accumulate) != 0,
+        "--checkpointing": config.checkpointing,
+        "--amp": bool(config.amp),
+    }
+    ways = ", ".join(option for option, already in used.items() if not already)
     return (
         f"Out of memory with --batch-size {config.batch_size} --size {height} {width}. "
-        "Lower one of them; --dry-run tells what fits."
+        f"Lower one of them{' or use ' + ways if ways else ''}; --dry-run tells what fits."
     )
 
 

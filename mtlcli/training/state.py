@@ -25,6 +25,7 @@ class State:
     folder: Path
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     device: torch.device
     iteration: int = 0  # steps done
 
@@ -46,6 +47,7 @@ class State:
             iteration=self.iteration,
             network=weights,
             optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
             generators=generators(self.device),
         )
         if keep:
@@ -64,6 +66,8 @@ class State:
         try:
             self.network.load_state_dict(saved["network"])
             self.optimizer.load_state_dict(saved["optimizer"])
+            if self.scaler.is_enabled() and saved["scaler"]:
+                self.scaler.load_state_dict(saved["scaler"])
             self.iteration = saved["iteration"]
             set_generators(saved["generators"], self.device)
         except (KeyError, RuntimeError, ValueError) as error:

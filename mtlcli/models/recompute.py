@@ -1,0 +1,62 @@
+"""Less memory for more time: activations inside chosen boxes are computed again when the backward
+pass needs them (Chen et al., arXiv 1604.06174), with the same dropout and batch statistics.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.resnet import Bottleneck
+from torchvision.models.swin_transformer import SwinTransformerBlock
+
+from mtlcli.models.conv_head import ConvHead
+from mtlcli.models.deformable_mixer import DeformableMixer
+from mtlcli.models.hrnet import ExchangeModule
+from mtlcli.models.inter_task_attention import RefinementStep
+
+BOXES = (
+    Bottleneck,
+    ExchangeModule,
+    SwinTransformerBlock,
+    DeformableMixer,
+    RefinementStep,
+    ConvHead,
+)
+
+
+def boxes(network: nn.Module) -> list[nn.Module]:
+    """The boxes of a network whose inputs alone are worth keeping."""
+    return [module for module in network.modules() if isinstance(module, BOXES)]
+
+
+def recompute(network: nn.Module) -> None:
+    """From now on every box of the network keeps its inputs only. Results do not change."""
+    for box in boxes(network):
+        box.forward = _again(box, box.forward)  # type: ignore[method-assign]
+
+
+def _again(box: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), _frozen_statistics(box)
+
+    return partial(checkpoint, forward, use_reentrant=False, context_fn=contexts)
+
+
+@contextmanager
+def _frozen_statistics(box: nn.Module) -> Iterator[None]:
+    """A batch that passes a second time does not move the running statistics again."""
+    norms = [m for m in box.modules() if isinstance(m, _BatchNorm) and m.momentum is not None]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)

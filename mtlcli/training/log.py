@@ -1,0 +1,108 @@
+"""log.jsonl, the progress bar and the curves: what a run tells while it goes on."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from mtlcli.config import RunConfig
+from mtlcli.report.curves import draw_curves
+from mtlcli.training.clock import Clock, progress_text
+from mtlcli.training.collapse import CollapseWatch
+from mtlcli.training.folder import LOG, read_log
+from mtlcli.training.offsets import OffsetWatch
+from mtlcli.training.state import State
+
+LINES = 1000  # at most about this many per run
+CURVES = "curves.png"
+
+
+class Log:
+    """Writes a line every so often; between two lines it only counts."""
+
+    def __init__(self, state: State, tasks: Mapping[str, Any], quiet: bool) -> None:
+        """
+        Args:
+            state: of the run; lines that its folder already has are kept.
+            tasks: names and Task records.
+            quiet: no progress bar.
+        """
+        self.state, self.tasks = state, dict(tasks)
+        self.clock = Clock(state.device, state.config.batch_size)
+        self.offsets = OffsetWatch(state.network)
+        self.collapse = CollapseWatch(remedy(state.config))
+        for line in read_log(state.folder):
+            self.collapse.read(line)
+        self.bar = tqdm(
+            initial=state.iteration,
+            total=state.config.iterations,
+            desc="train",
+            disable=True if quiet else None,
+        )
+
+    def __enter__(self) -> "Log":
+        self.file = open(self.state.folder / LOG, "a")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.close()
+        self.file.close()
+        if error is None:
+            draw_curves(read_log(self.state.folder), self.state.folder / CURVES)
+
+    def begin(self, iteration: int) -> None:
+        """Prepare for an iteration, counted from 1."""
+        self.offsets.look(self.is_due(iteration))
+
+    def end(self, losses: Mapping[str, Tensor]) -> None:
+        """An iteration is over: show it, and write its line if it is due.
+
+        Args:
+            losses: of the tasks, scalars.
+        """
+        self.bar.update()
+        if not self.is_due(self.state.iteration):
+            return
+        line = self._line(losses)
+        print(json.dumps(line), file=self.file, flush=True)
+        self.bar.set_postfix(progress_text(line), refresh=False)
+        for warning in self.collapse.read(line):
+            self.bar.write(f"mtl: {warning}", file=sys.stderr)
+
+    def sync(self) -> None:
+        """Lines so far are on the disk when this returns."""
+        os.fsync(self.file.fileno())
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether an iteration, counted from 1, gets a line."""
+        last = self.state.config.iterations
+        return iteration % max(1, last // LINES) == 0 or iteration == last
+
+    def _line(self, losses: Mapping[str, Tensor]) -> dict[str, Any]:
+        values = {name: loss.item() for name, loss in losses.items()}
+        offsets = self.offsets.read()
+        return {
+            "iteration": self.state.iteration,
+            "total": sum(self.tasks[name].weight * value for name, value in values.items()),
+            "loss": values,
+            "lr": self.state.optimizer.param_groups[0]["lr"],
+            "speed": self.clock.read(self.state.config.iterations - self.state.iteration),
+            **({"offsets": offsets} if offsets else {}),
+        }
+
+
+def remedy(config: RunConfig) -> str:
+    """What to change when learning collapses."""
+    scale = config.settings.get("gradient_scale")
+    also = f" or --gradient-scale (now {scale:g})" if scale else ""
+    return f"Lower --lr (now {config.lr:g}){also}."

@@ -1,0 +1,47 @@
+"""In which precision a run computes: half where it is safe and wanted, float32 elsewhere."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+
+
+def half_type(device: torch.device) -> torch.dtype:
+    """bfloat16, or float16 on CUDA devices without it."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def autocast(device: torch.device, amp: bool) -> AbstractContextManager:
+    """Within it, a forward pass computes in half precision what can be, if `amp`."""
+    return torch.autocast(device.type, half_type(device), enabled=amp)
+
+
+def make_scaler(device: torch.device, amp: bool) -> torch.amp.GradScaler:
+    """Scales losses so that float16 gradients do not vanish; does nothing in other types."""
+    needed = amp and half_type(device) == torch.float16
+    return torch.amp.GradScaler(device.type, enabled=needed)
+
+
+@contextmanager
+def numerics(device: torch.device, deterministic: bool) -> Iterator[None]:
+    """Within it, float32 products on CUDA may use TF32, and convolutions the algorithm that is
+    measured to be the fastest; `deterministic` allows only what gives the same bits every time.
+    """
+    products = torch.get_float32_matmul_precision()
+    strict = torch.are_deterministic_algorithms_enabled()
+    measured = torch.backends.cudnn.benchmark
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = not deterministic
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.use_deterministic_algorithms(strict)
+        torch.backends.cudnn.benchmark = measured
