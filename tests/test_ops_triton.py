@@ -62,14 +62,15 @@ def compiled(name: str, cut, kind: str, architecture: int, clamp: bool, folder: 
     from mtlcli.ops.triton_cuts import pitch
 
     kernel = getattr(triton_forward, name, None) or getattr(triton_backward, name)
-    constants = {"HEADS": 4, "POINTS": 16, "CHANNELS": 70, "PITCH": pitch(70), "CLAMP": clamp}
+    constants = {"HEADS": 4, "LEVELS": 12, "POINTS": 16, "CHANNELS": 70, "PITCH": pitch(70)}
+    constants["CLAMP"] = clamp
     if name == "log_sum_exp":
         block, chunk = triton_launch.SOFTMAX_QUERIES, triton_launch.SOFTMAX_CHUNK
         constants |= {"SAMPLES": 192, "BLOCK": block, "CHUNK": chunk}
     else:
         constants |= {"FIRST": cut.first, "BLOCK": cut.block, "TALL": cut.tall, "WIDE": cut.wide}
     values = dict.fromkeys(("value", "out", "grad_out"), f"*{kind}") | {"maps": "*i32"}
-    numbers = ("queries", "height", "width", "rows", "levels")
+    numbers = ("queries", "height", "width", "rows")
     signature = {}
     for argument in kernel.arg_names:
         if argument in constants:

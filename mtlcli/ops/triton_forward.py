@@ -39,12 +39,13 @@ def log_sum_exp(
     tl.store(lse + place, largest + tl.log(total), mask=exists)
 
 
-@triton.jit(do_not_specialize=["queries", "height", "width", "rows", "levels"])
+@triton.jit(do_not_specialize=["queries", "height", "width", "rows"])
 def forward(
     value, maps, reference, offsets, logits, out, lse,
-    queries, height, width, rows, levels,
+    queries, height, width, rows,
     offsets_per_image, offsets_per_query, logits_per_image, logits_per_query,
-    HEADS: tl.constexpr, POINTS: tl.constexpr, CHANNELS: tl.constexpr, PITCH: tl.constexpr,
+    HEADS: tl.constexpr, LEVELS: tl.constexpr, POINTS: tl.constexpr,
+    CHANNELS: tl.constexpr, PITCH: tl.constexpr,
     FIRST: tl.constexpr, BLOCK: tl.constexpr,
     TALL: tl.constexpr, WIDE: tl.constexpr, CLAMP: tl.constexpr,
 ):  # fmt: skip
@@ -59,18 +60,17 @@ def forward(
     head, image = unit // tiles % HEADS, (unit // tiles // HEADS).to(tl.int64)
     query, exists = tile_queries(unit % tiles, height, width, TALL, WIDE)
     place = (image * queries + query) * HEADS + head
-    samples = levels * POINTS
     steps = offsets + image * offsets_per_image + query.to(tl.int64) * offsets_per_query
     scores = logits + image * logits_per_image + query.to(tl.int64) * logits_per_query
-    steps += head * samples * 2
-    scores += head * samples
+    steps += head * (LEVELS * POINTS) * 2
+    scores += head * (LEVELS * POINTS)
     log_sum = tl.load(lse + place)
     x_reference = tl.load(reference + 2 * query)
     y_reference = tl.load(reference + 2 * query + 1)
 
     channel = FIRST + tl.arange(0, BLOCK)
     sums = tl.zeros((TALL * WIDE, BLOCK), tl.float32)
-    for level in range(levels):
+    for level in range(LEVELS):
         rows_high = tl.load(maps + 3 * level)
         columns = tl.load(maps + 3 * level + 1)
         first = tl.load(maps + 3 * level + 2)
@@ -79,27 +79,27 @@ def forward(
         below = tl.where(rows_high > 1, columns * PITCH, 0)
         x_level = x_reference * columns - 0.5
         y_level = y_reference * rows_high - 0.5
-        points = tl.where(rows_high * columns > 0, POINTS, 0)  # an empty map reads as zero
-        for point in range(points):
-            k = level * POINTS + point
-            share = tl.exp(tl.load(scores + k).to(tl.float32) - log_sum)
-            x = x_level + tl.load(steps + 2 * k).to(tl.float32)
-            y = y_level + tl.load(steps + 2 * k + 1).to(tl.float32)
-            column, u = cell_of(x, columns, CLAMP)
-            row, v = cell_of(y, rows_high, CLAMP)
-            left, right_weight = hats(u, columns, CLAMP)
-            upper, lower = hats(v, rows_high, CLAMP)
-            upper, lower = upper * share, lower * share
-            cell = (row * columns + column) * PITCH
-            for corner in tl.static_range(4):
-                weight = (right_weight if corner % 2 else left) * (lower if corner // 2 else upper)
-                pixel = cell
-                if corner % 2:
-                    pixel += right
-                if corner // 2:
-                    pixel += below
-                read = tl.load(pixels + pixel[:, None] + channel[None, :])
-                sums += weight[:, None] * read.to(tl.float32)
+        if rows_high * columns > 0:  # an empty map reads as zero
+            for point in range(POINTS):
+                k = level * POINTS + point
+                share = tl.exp(tl.load(scores + k).to(tl.float32) - log_sum)
+                x = x_level + tl.load(steps + 2 * k).to(tl.float32)
+                y = y_level + tl.load(steps + 2 * k + 1).to(tl.float32)
+                column, u = cell_of(x, columns, CLAMP)
+                row, v = cell_of(y, rows_high, CLAMP)
+                near_x, far_x = hats(u, columns, CLAMP)
+                near_y, far_y = hats(v, rows_high, CLAMP)
+                near_y, far_y = near_y * share, far_y * share
+                cell = (row * columns + column) * PITCH
+                for corner in tl.static_range(4):
+                    weight = (far_x if corner % 2 else near_x) * (far_y if corner // 2 else near_y)
+                    pixel = cell
+                    if corner % 2:
+                        pixel += right
+                    if corner // 2:
+                        pixel += below
+                    read = tl.load(pixels + pixel[:, None] + channel[None, :])
+                    sums += weight[:, None] * read.to(tl.float32)
 
     there = exists[:, None] & (channel < CHANNELS)[None, :]
     target = out + place[:, None] * CHANNELS + channel[None, :]
