@@ -1,0 +1,152 @@
+"""`mtl bench attention`: what is compared is the same thing, and what is scaled says so."""
+
+import json
+
+import pytest
+import torch
+
+from mtlcli.bench import trial
+from mtlcli.bench.attention import bench
+from mtlcli.bench.contenders import OURS, contenders
+from mtlcli.bench.scaling import TASKS, Point, Scaling, plot, scaling
+from mtlcli.bench.stopwatch import Floor, Timing
+from mtlcli.bench.trial import Trial
+from mtlcli.bench.workload import grid_sample_by_map, make
+from mtlcli.ops.reference import deformable_attention
+
+CPU = torch.device("cpu")
+SMALL = (24, 32)
+BASELINES = {"vs_sdpa_fp32", "vs_sdpa_bf16", "vs_grid_sample"}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return bench(tasks=2, size=SMALL, repeats=2, device="cpu", quiet=True)
+
+
+def contender(name, dtype="fp32"):
+    found = contenders(CPU, ["fp32", "bf16"])
+    return next(c for c in found if (c.name, c.dtype) == (name, dtype))
+
+
+def test_every_contender_computes_what_it_should(measured):
+    for row in measured.rows:
+        if row.ms and row.error is not None:
+            assert row.error < (1e-5 if row.dtype == "fp32" else 1e-2), row.name
+    assert {row.name for row in measured.rows if row.ms} >= {"SDPA flash", "numba", "reference"}
+
+
+def test_grid_sample_is_deformable_attention():
+    work = make((20, 28), 2, CPU)
+    arguments = (work.value, work.shapes, work.reference, work.offsets, work.logits)
+    torch.testing.assert_close(
+        grid_sample_by_map(*arguments), deformable_attention(*arguments), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_ratios_are_times_of_the_same_run(measured):
+    rows = measured.to_json()["rows"]
+    ratios = measured.to_json()["ratios"]
+    assert set(ratios) == {"forward", "forward_backward"}
+    for direction, found in ratios.items():
+        assert set(found) == BASELINES
+        times = {
+            (row["family"], row["dtype"]): min(
+                other["ms"]
+                for other in rows
+                if other["ms"]
+                and [other[k] for k in ("family", "dtype", "direction")]
+                == [row["family"], row["dtype"], direction]
+            )
+            for row in rows
+            if row["ms"]
+        }
+        wanted = times["sdpa", "bf16"] / times["ours", "fp32"]
+        assert found["vs_sdpa_bf16"] == pytest.approx(wanted)
+        assert found["vs_grid_sample"] > 1
+
+
+def test_backward_counts_more_and_takes_longer(measured):
+    by = {(row.name, row.dtype, row.direction): row for row in measured.rows}
+    forward, both = (by["numba", "fp32", d] for d in ("forward", "forward_backward"))
+    assert both.flops == 3 * forward.flops
+    assert both.bytes > forward.bytes
+    assert both.cpu_ms > forward.cpu_ms
+
+
+def test_what_would_take_long_is_measured_on_fewer_queries_and_says_so(monkeypatch):
+    monkeypatch.setattr(trial, "SLOW", 0.0)
+    work = make((64, 64), 1, CPU)
+    task = Trial(workload=work, backward=False, repeats=1, slow=False, device=CPU)
+    for name, power in (("SDPA flash", 2), ("numba", 1)):
+        row = task.measure(contender(name))
+        assert row.scaled_from == work.queries // 4
+        assert row.ms == pytest.approx(row.timing.ms * 4**power)
+        assert row.to_json(Floor(bytes_per_s=1, flops_per_s={"fp32": 1}))["scaled_from"] == 64
+    whole = Trial(workload=work, backward=False, repeats=1, slow=True, device=CPU)
+    assert whole.measure(contender("numba")).scaled_from is None
+
+
+def test_what_does_not_fit_is_said_or_measured_in_part(monkeypatch):
+    monkeypatch.setattr(trial, "free_bytes", lambda device: 1e6)
+    work = make((64, 64), 2, CPU)
+    task = Trial(workload=work, backward=True, repeats=1, slow=False, device=CPU)
+    assert "does not fit" in task.measure(contender("SDPA math")).absent
+    assert task.measure(contender("grid_sample by map")).scaled_from < work.queries
+
+
+def test_runs_of_ours_are_added_between_the_others(measured):
+    runs = {row.name: len(row.timing.wall) for row in measured.rows if row.timing}
+    assert runs["numba"] > runs["grid_sample by map"]
+    one = Timing(wall=(1.0, 9.0), processor=(1.0, 1.0), extra_bytes=7)
+    more = one.with_runs(Timing(wall=(2.0,), processor=(3.0,), extra_bytes=0))
+    assert (more.ms, more.extra_bytes) == (2000, 7)
+
+
+def test_the_crossing_is_where_both_laws_meet():
+    points = [
+        Point(
+            tasks=2,
+            size=(n, 1),
+            queries=n,
+            ms={"ours fp32": 3.0 * n, "SDPA fp32": 0.01 * n**2},
+            scaled=(),
+        )
+        for n in (100, 200, 400)
+    ]
+    made = Scaling(ours="ours fp32", over={"tasks": (), "size": tuple(points)})
+    assert made.crossings() == {"SDPA fp32": pytest.approx(300)}
+
+
+def test_scaling_covers_tasks_and_sizes_and_can_be_drawn(tmp_path):
+    found = [c for c in contenders(CPU, ["fp32"]) if c.name != "reference"]
+    grown = scaling(found, 2, SMALL, CPU, slow=False, quiet=True)
+    assert [p.tasks for p in grown.over["tasks"]] == list(TASKS)
+    assert [p.queries for p in grown.over["size"]] == sorted(p.queries for p in grown.over["size"])
+    assert grown.over["size"][-1].size == SMALL
+    assert "queries on" in grown.table()
+    plot(grown, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_json_of_the_command(mtl):
+    answer = mtl(
+        "bench", "attention", "--tasks", 1, "--size", "16x16", "--repeats", 1, "--no-backward",
+        "--device", "cpu", "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    record = json.loads(answer.out)
+    assert set(record["ratios"]) == {"forward"}
+    assert set(record["ratios_of_each_type"]) >= {"fp32", "bf16"}
+    assert record["queries"] == 16
+    assert any(row["family"] == OURS and row["ms"] for row in record["rows"])
+
+
+@pytest.mark.parametrize(
+    "option", [("--dtype", "fp8"), ("--size", "0x4"), ("--tasks", 0), ("--repeats", 0),
+               ("--dataset", "nothing")],
+)  # fmt: skip
+def test_options_that_cannot_be_used_are_named(mtl, option):
+    answer = mtl("bench", "attention", *option, "--device", "cpu")
+    assert answer.code == 2
+    assert str(option[1])[0] in answer.err
