@@ -9,6 +9,7 @@ import torch
 from mtlcli.errors import InputError
 from mtlcli.ops import choice, deformable_attention, reference
 from mtlcli.ops.numba_cpu import deformable_attention_numba
+from mtlcli.systems import demt_itsa
 
 
 def test_the_cpu_takes_fused_kernels_and_double_precision_plain_pytorch(
@@ -43,12 +44,9 @@ def test_without_numba_plain_pytorch_answers_after_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "mtlcli.ops.numba_cpu", None)
-    choice.load.cache_clear()
-    try:
-        for _ in range(2):
-            assert choice.load("numba") is reference.deformable_attention
-    finally:
-        choice.load.cache_clear()
+    monkeypatch.setattr(choice, "_loaded", {"reference": reference.deformable_attention})
+    for _ in range(2):
+        assert choice.load("numba") is reference.deformable_attention
     assert len(caplog.records) == 1
 
 
@@ -65,3 +63,42 @@ def test_implementations_agree_through_the_front_door(
         monkeypatch.setenv(choice.VARIABLE, name)
         answers.append(deformable_attention(value, shapes, points, offsets, logits))
     assert torch.allclose(*answers, atol=1e-5)
+
+
+class Backbone(torch.nn.Module):
+    """Four maps by one convolution each."""
+
+    channels = (4, 4, 4, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = torch.nn.ModuleList(
+            torch.nn.Conv2d(3, 4, 3, stride=2**i, padding=1) for i in range(2, 6)
+        )
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        return [layer(image) for layer in self.maps]
+
+
+def test_a_network_compiles_into_one_graph(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(choice, "_loaded", {"reference": reference.deformable_attention})
+    torch.manual_seed(0)
+    network = demt_itsa.build(
+        {"a": 1, "b": 2}, Backbone(), width=16, position_channels=8, steps=2, levels=2, heads=2,
+        points=2, feedforward=16, query="deformable",
+    ).eval()  # fmt: skip
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    image = torch.randn(1, 3, 32, 32)
+    gradients = []
+    for candidate in (network, compiled):
+        out = candidate(image)
+        network.zero_grad()
+        (out["a"].sum() + out["b"].square().sum()).backward()
+        gradients.append([p.grad.clone() for p in network.parameters() if p.grad is not None])
+    for eager, fused in zip(*gradients):
+        torch.testing.assert_close(fused, eager, rtol=1e-4, atol=1e-4)
+    assert not [
+        r for r in caplog.records if r.name.startswith("mtlcli") and r.levelname == "WARNING"
+    ]

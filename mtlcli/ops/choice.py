@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ FUSED = {  # device -> implementation, and the types of value it is taken for
 VARIABLE = "MTL_ATTENTION"
 
 log = logging.getLogger(__name__)
+_loaded: dict[str, Operator] = {"reference": reference.deformable_attention}
 
 
 def choose(value: Tensor) -> Operator:
@@ -46,20 +46,30 @@ def exporting() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
-@cache
 def load(name: str) -> Operator:
     """An implementation by name; plain PyTorch, with one logged line, where it cannot be had."""
-    try:
-        if name == "numba":
-            from mtlcli.ops.numba_cpu import deformable_attention_numba
+    return _loaded[_settle(name)]
 
-            return deformable_attention_numba
-        if name == "triton":
-            return _working_triton()
-    except Exception as error:  # a missing package, compiler or driver, each with its own kind
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        log.warning("no fused %s kernels (%s): deformable attention runs slowly", name, said[0])
-    return reference.deformable_attention
+
+@torch.compiler.assume_constant_result  # compilers trace neither the imports nor the trial
+def _settle(name: str) -> str:
+    """The name under which `_loaded` then holds what `name` stands for."""
+    if name not in _loaded:
+        try:
+            _loaded[name] = _import(name)
+        except Exception as error:  # a missing package, compiler or driver, each with its own kind
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            log.warning("no fused %s kernels (%s): deformable attention runs slowly", name, said)
+            _loaded[name] = reference.deformable_attention
+    return name
+
+
+def _import(name: str) -> Operator:
+    if name == "numba":
+        from mtlcli.ops.numba_cpu import deformable_attention_numba
+
+        return deformable_attention_numba
+    return _working_triton()
 
 
 def _working_triton() -> Operator:
