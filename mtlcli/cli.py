@@ -4,6 +4,7 @@ needs them.
 
 import inspect
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -155,6 +156,7 @@ def train(
     iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
     size: SizeOption = None,
+    optimizer: Annotated[str, typer.Option(help="sgd (the paper's) or adamw.")] = "sgd",
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
@@ -169,6 +171,12 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits every time, also on CUDA.")
     ] = False,
+    holdout: Annotated[
+        float, typer.Option(help="Share of the training images that choose best.pt.")
+    ] = 0.0,
+    weighting: Annotated[
+        str, typer.Option(help="Of losses: fixed, uncertainty, dwa, gradnorm or geometric.")
+    ] = "fixed",
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
@@ -200,6 +208,7 @@ def train(
         "iterations": iterations,
         "batch_size": batch_size,
         "size": size,
+        "optimizer": optimizer,
         "lr": lr,
         "weight_decay": weight_decay,
         "seed": seed,
@@ -208,6 +217,8 @@ def train(
         "checkpointing": checkpointing,
         "compile": compile,
         "deterministic": deterministic,
+        "holdout": holdout,
+        "weighting": weighting,
     }
     typed = {n: v for n, v in options.items() if was_typed(context, "task" if n == "tasks" else n)}
     typed["settings"] = settings.parse(context.args)
@@ -493,6 +504,12 @@ def complain(message: str) -> None:
     print(f"mtl: {message}", file=sys.stderr)
 
 
+def silence_all_but_the_first() -> None:
+    """Of the processes that torchrun starts, the first prints the results."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
 def spread_sizes(arguments: list[str]) -> list[str]:
     """`--size 212x280` may be written for `--size 212 280`."""
     spread: list[str] = []
@@ -505,6 +522,7 @@ def spread_sizes(arguments: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line; an error made for the user becomes one line and its exit code."""
+    silence_all_but_the_first()
     try:
         app(args=spread_sizes(sys.argv[1:]), prog_name="mtl", standalone_mode=True)
     except MtlError as error:

@@ -16,8 +16,8 @@ from mtlcli.report.gain import gain, shared_tasks
 from mtlcli.report.table import markdown, number
 
 Scores = Mapping[str, float]
-COMPARED = ("dataset", "backbone", "system", "settings", "init", "lr", "iterations", "batch_size",
-            "momentum", "weight_decay", "power")  # fmt: skip
+COMPARED = ("dataset", "backbone", "system", "settings", "init", "optimizer", "lr",
+            "iterations", "batch_size", "momentum", "weight_decay", "power")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

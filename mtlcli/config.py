@@ -24,6 +24,9 @@ def weights_dir() -> Path:
     return home() / "weights"
 
 
+OPTIMIZERS = ("sgd", "adamw")
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All that decides what a run computes; the defaults are the paper's recipe (section 4)."""
@@ -39,6 +42,7 @@ class RunConfig:
     size: tuple[int, int] | None = None  # working resolution; None: the dataset's
     iterations: int = 40_000
     batch_size: int = 8
+    optimizer: str = "sgd"  # or "adamw", which learns sooner from random weights
     lr: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -49,6 +53,8 @@ class RunConfig:
     checkpointing: bool = False  # compute activations again instead of keeping them
     compile: bool = False  # let torch.compile fuse the network
     deterministic: bool = False  # only algorithms that give the same bits every time
+    holdout: float = 0.0  # share of the training pictures that choose best.pt
+    weighting: str = "fixed"  # how the tasks' losses become one, see mtlcli/weighting.py
     recipe: str = ""  # the recipe it was made by, see mtlcli/recipes
 
     def __post_init__(self) -> None:
@@ -59,10 +65,15 @@ class RunConfig:
         for name in ("weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative.")
+        if self.optimizer not in OPTIMIZERS:
+            known = ", ".join(OPTIMIZERS)
+            raise InputError(f"--optimizer {self.optimizer}: known are {known}.")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise InputError(
                 f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}."
             )
+        if not 0 <= self.holdout <= 0.5:
+            raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
         if self.compile and self.checkpointing:
             raise InputError("--compile and --checkpointing exclude each other: choose one.")
         if self.size is not None and min(self.size) < 32:

@@ -16,9 +16,10 @@ from mtlcli.config import RunConfig, datasets_dir
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
-from mtlcli.eval import Predict, evaluate, results_table, score
+from mtlcli.eval import evaluate, results_table
 from mtlcli.predict import predict
 from mtlcli.prepare import prepare
+from mtlcli.scoring import Predict, score
 from mtlcli.train import train
 from mtlcli.training.conduct import Conduct
 from mtlcli.visualize import grid
@@ -26,11 +27,22 @@ from mtlcli.visualize import grid
 RECIPE = RunConfig(
     dataset="rooms",
     init="random",
-    size=(96, 128),
-    settings={"width": 64, "position_channels": 16, "steps": 1, "points": 4, "feedforward": 128},
-    iterations=300,
-    batch_size=8,
-    lr=1e-2,
+    size=(64, 96),
+    settings={
+        "width": 48,
+        "position_channels": 16,
+        "steps": 1,
+        "levels": 2,
+        "heads": 2,
+        "points": 2,
+        "feedforward": 96,
+        "query": "pixel",
+    },
+    iterations=480,
+    batch_size=4,
+    weighting="geometric",
+    optimizer="adamw",
+    lr=2e-3,
 )
 LEARNT_FROM = 100  # training images are enough for the best constant
 

@@ -1,7 +1,7 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,20 +10,18 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
-from tqdm import tqdm
 
 from mtlcli import checkpoint
 from mtlcli.checkpoint import Trained
 from mtlcli.comparison import Comparison, compare, read_reference
 from mtlcli.config import datasets_dir
-from mtlcli.data.batches import WholePictures, whole_pictures
+from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
+from mtlcli.distributed import is_first, joined
 from mtlcli.report.table import metrics_table
+from mtlcli.scoring import merged, score
 from mtlcli.train import resolution
-
-Predict = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,76 +68,35 @@ def evaluate(
     Raises:
         InputError: the checkpoint or the dataset cannot be used.
     """
-    target = pick_device(device)
     other = read_reference(reference) if reference else None
-    trained = checkpoint.load(path, target)
-    tasks = trained.tasks
-    reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
-    scale = resolution(trained.config, trained.dataset)
-    pictures = WholePictures(reader, tasks, scale, limit)
-    options = merged(trained.dataset["options"], overrides or {}, tasks)
-    saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
-    with torch.inference_mode():
-        scores = score(
-            lambda image: trained.network(image.to(target)),
-            pictures,
-            tasks,
-            options,
-            workers,
-            quiet,
-            saver,
-        )
+    with joined(pick_device(device)) as target:
+        trained = checkpoint.load(path, target)
+        tasks = trained.tasks
+        reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
+        scale = resolution(trained.config, trained.dataset)
+        pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
+        options = merged(trained.dataset["options"], overrides or {}, tasks)
+        saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
+        with torch.inference_mode():
+            scores = score(
+                lambda image: trained.network(image.to(target)),
+                pictures,
+                tasks,
+                options,
+                workers,
+                quiet,
+                saver,
+            )
+        writes = is_first()
     main = {name: scores[name][task.metric] for name, task in tasks.items()}
     directions = {name: task.higher_is_better for name, task in tasks.items()}
     comparison = compare(main, directions, trained.config, other)
     record = make_record(trained, len(pictures), split, scores, options)
     record["comparison"] = comparison.to_json()
-    (trained.path.parent if trained.path.is_file() else trained.path).joinpath(
-        "results.json"
-    ).write_text(json.dumps(record, indent=2) + "\n")
+    folder = trained.path.parent if trained.path.is_file() else trained.path
+    if writes:
+        (folder / "results.json").write_text(json.dumps(record, indent=2) + "\n")
     return Results(scores=scores, record=record, comparison=comparison, tasks=tasks)
-
-
-def score(
-    predict: Predict,
-    pictures: WholePictures,
-    tasks: Mapping[str, Any],
-    options: Mapping[str, Mapping[str, Any]],
-    workers: int,
-    quiet: bool,
-    save: Callable[[str, Mapping[str, Tensor]], None] | None = None,
-) -> dict[str, dict[str, float]]:
-    """Scores of any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
-
-    Logits are resized bilinearly to the size of the labels and scored there (ATRC's protocol). A
-    picture does not count for a task it has no label for, or whose option "ids" leaves it out.
-    `save` is given the id and the resized logits of every picture.
-    """
-    statistics: dict[str, list[Any]] = {name: [] for name in tasks}
-    options = merged(options, {}, tasks)
-    counted = {n: set(options[n].get("ids") or pictures.reader.ids) for n in tasks}
-    batches = tqdm(whole_pictures(pictures, workers), desc="eval", disable=True if quiet else None)
-    for ident, batch in zip(pictures.reader.ids, batches):
-        height, width = batch["size"][0].tolist()
-        logits = {
-            n: at_size(x.float(), (height, width)) for n, x in predict(batch["image"]).items()
-        }
-        for name, task in tasks.items():
-            if name in batch and ident in counted[name]:
-                label = batch[name][0].to(logits[name].device)
-                statistics[name].append(task.measure(logits[name][0], label, options[name]))
-        if save:
-            save(ident, logits)
-    return {name: task.score(statistics[name], options[name]) for name, task in tasks.items()}
-
-
-def merged(
-    dataset: Mapping[str, Mapping[str, Any]],
-    overrides: Mapping[str, Mapping[str, Any]],
-    tasks: Mapping[str, Any],
-) -> dict[str, dict[str, Any]]:
-    """Each task's options: the dataset's, replaced by those the user gave."""
-    return {n: {**dataset.get(n, {}), **overrides.get(n, {})} for n in tasks}
 
 
 def save_maps(
@@ -151,13 +108,6 @@ def save_maps(
         path = folder / name / f"{ident}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-
-
-def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear to (H, W) unless already so."""
-    if tuple(logits.shape[-2:]) == size:
-        return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 def make_record(

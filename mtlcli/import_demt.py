@@ -19,7 +19,7 @@ from mtlcli.demt_names import mixes_space_first, our_name, why_unused
 from mtlcli.errors import InputError
 from mtlcli.pretrained import differences, enumerate_, size
 from mtlcli.tensor_files import read_tensors
-from mtlcli.train import make_run_folder
+from mtlcli.training.folder import make_run_folder
 
 LIGHTNING = "model."
 

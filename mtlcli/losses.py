@@ -1,5 +1,8 @@
 """The losses of ATRC and DeMT, each a mean over the labelled pixels of the whole batch.
 
+Where several processes share the batch, each counts the labelled pixels of all, so that the mean of
+their losses is the loss of the batch.
+
 All take logits (B, C, H, W) and return a scalar; a batch without any labelled pixel gives 0 with a
 gradient of 0. `options` is the dataset's record for the task (only the boundary loss reads it).
 """
@@ -11,13 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtlcli.distributed import average, world
+
 IGNORE = 255
 
 
 def masked_mean(per_pixel: Tensor, valid: Tensor) -> Tensor:
     """Mean of `per_pixel` where `valid`, 0 where nothing is valid; both of the same shape."""
     total = torch.where(valid, per_pixel, 0).sum()
-    return total / valid.sum().clamp(min=1)
+    return total / average(valid.sum()).clamp(min=1 / world()).to(total.dtype)
 
 
 def cross_entropy(
@@ -37,7 +42,7 @@ def balanced_cross_entropy(
     target (B, H, W) 0 or 1, 255 ignored.
     """
     valid = target != IGNORE
-    positive = (target == 1).sum() / valid.sum().clamp(min=1)
+    positive = average((target == 1).sum()) / average(valid.sum()).clamp(min=1 / world())
     weight = torch.stack([positive, 1 - positive]).to(logits.dtype)
     per_pixel = F.cross_entropy(
         logits, target.long(), weight=weight, ignore_index=IGNORE, reduction="none"

@@ -6,7 +6,7 @@ import torch
 from mtlcli.checkpoint import Trained
 from mtlcli.data.augment import normalise
 from mtlcli.data.batches import to_resolution
-from mtlcli.eval import at_size
+from mtlcli.scoring import at_size
 
 
 @torch.inference_mode()

@@ -7,32 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mtlcli import checkpoint, lookup, settings
+from mtlcli import checkpoint, distributed, lookup, settings
 from mtlcli.config import RunConfig, datasets_dir
-from mtlcli.data.batches import Share, TrainingStream, training_batches
+from mtlcli.data.batches import Share, TrainingStream, WholePictures, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.errors import Interrupted
-from mtlcli.models.recompute import recompute
 from mtlcli.pretrained import start
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.failures import Divergence, explained
-from mtlcli.training.folder import (
-    cut_log,
-    default_folder,
-    make_run_folder,
-    read_record,
-    write_record,
-)
+from mtlcli.training.folder import RECORD, begin_run, cut_log, read_record
 from mtlcli.training.log import Log
 from mtlcli.training.memory import estimate
-from mtlcli.training.precision import autocast, make_scaler, numerics
+from mtlcli.training.precision import autocast, numerics
 from mtlcli.training.record import describe, make_record
 from mtlcli.training.resuming import refuse_other_data, refuse_other_options
+from mtlcli.training.selection import Selection, split
+from mtlcli.training.setup import make_state, prepared
 from mtlcli.training.state import LAST, State
 from mtlcli.training.stopping import stopping, until
+from mtlcli.weighting import check_weighting
 
 
 def train(
@@ -53,16 +49,17 @@ def train(
         RunError: the loss is no longer finite, memory is short, or a file cannot be written.
         Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
-    target = pick_device(conduct.device or "auto")
-    reader, config = complete(config, target)
-    torch.manual_seed(config.seed)
-    backbone, beginning = start(config.backbone, config.init, quiet=conduct.quiet)
-    network = checkpoint.build_network(config, describe(reader), backbone)
-    folder = make_run_folder(out or default_folder(config), fixed=out is not None)
-    record = make_record(config, network, reader, target) | {"init": asdict(beginning)}
-    write_record(folder, record)
-    state = make_state(config, network, describe(reader), folder, target)
-    run(state, reader, conduct)
+    if out and distributed.restarted() and (out / RECORD).exists():
+        return resume(out, {}, conduct=conduct)
+    with distributed.joined(pick_device(conduct.device or "auto")) as device:
+        reader, config = complete(config, device)
+        distributed.by_first(lambda: start(config.backbone, config.init, quiet=conduct.quiet)[1])
+        torch.manual_seed(config.seed)
+        backbone, beginning = start(config.backbone, config.init, quiet=True)
+        network = checkpoint.build_network(config, describe(reader), backbone)
+        record = make_record(config, network, reader, device) | {"init": asdict(beginning)}
+        folder = distributed.by_first(lambda: begin_run(out, config, record))
+        run(make_state(config, network, describe(reader), folder, device), reader, conduct)
     return folder
 
 
@@ -83,22 +80,24 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
     folder = folder.parent if folder.name == LAST else folder
     record, config = read_record(folder)
     refuse_other_options(folder, config, given)
-    target = pick_device(conduct.device or record["device"])
-    reader, config = complete(config, target)
-    refuse_other_data(folder, record["fingerprint"], reader)
-    torch.manual_seed(config.seed)
-    begun = (folder / LAST).exists()
-    backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
-    network = checkpoint.build_network(config, record["dataset"], backbone)
-    state = make_state(config, network, record["dataset"], folder, target)
-    state.restore()
-    cut_log(folder, state.iteration)
-    run(state, reader, conduct)
+    with distributed.joined(pick_device(conduct.device or record["device"])) as device:
+        reader, config = complete(config, device)
+        refuse_other_data(folder, record["fingerprint"], reader)
+        torch.manual_seed(config.seed)
+        begun = (folder / LAST).exists()
+        backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
+        network = checkpoint.build_network(config, record["dataset"], backbone)
+        state = make_state(config, network, record["dataset"], folder, device)
+        state.restore()
+        distributed.by_first(lambda: cut_log(folder, state.iteration))
+        run(state, reader, conduct)
     return folder
 
 
 def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig]:
     """The training split, and the config with all that was left to it and to the device."""
+    check_weighting(config.weighting)
+    Share(batch_size=config.batch_size, parts=config.accumulate, world=distributed.world())
     lookup.load("systems", config.system)
     lookup.load("backbones", config.backbone)
     for task in config.tasks:
@@ -124,42 +123,6 @@ def dry_run(config: RunConfig, *, device: str = "auto") -> str:
     return estimate(config, describe(reader), target).text(config)
 
 
-def make_state(
-    config: RunConfig,
-    network: nn.Module,
-    dataset: Mapping[str, Any],
-    folder: Path,
-    device: torch.device,
-) -> State:
-    """The start of a run."""
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
-    if config.checkpointing:
-        recompute(network)
-    return State(
-        config=config,
-        dataset=dataset,
-        folder=folder,
-        network=network,
-        optimizer=make_optimizer(network, config, device),
-        scaler=make_scaler(device, bool(config.amp)),
-        device=device,
-    )
-
-
-def make_optimizer(
-    network: nn.Module, config: RunConfig, device: torch.device
-) -> torch.optim.Optimizer:
-    """SGD with momentum; weight decay on everything, as DeMT does."""
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=device.type == "cuda",
-    )
-
-
 def resolution(config: RunConfig, dataset: Mapping[str, Any]) -> tuple[float, float]:
     """Working pixels per stored pixel along y and x: the run's size over the dataset's."""
     assert config.size is not None
@@ -173,22 +136,31 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
     options = {name: state.dataset["options"].get(name, {}) for name in tasks}
     scale = resolution(config, state.dataset)
-    stream = TrainingStream(reader, tasks, config.size, scale, config.seed)
-    share = Share(batch_size=config.batch_size, parts=config.accumulate)
+    kept, held = split(len(reader), config.holdout)
+    stream = TrainingStream(reader, tasks, config.size, scale, config.seed, kept)
+    pictures = WholePictures(reader, tasks, scale, held)
+    selection = Selection(state, pictures, tasks, options, conduct.workers)
+    share = Share(
+        batch_size=config.batch_size,
+        parts=config.accumulate,
+        rank=distributed.rank(),
+        world=distributed.world(),
+    )
     divergence = Divergence(tasks, device)
-    forward = torch.compile(network) if config.compile else network
+    forward = prepared(network, config, device)
     network.train()
     with (
         closing(reader),
         explained(config, state.folder),
         numerics(device, config.deterministic),
         Log(state, tasks, conduct.quiet) as log,
-        stopping() as stop,
+        stopping() as asked,
     ):
         if state.iteration == 0:
             state.save()
         pin, left = device.type == "cuda", (state.iteration, config.iterations)
         batches = training_batches(stream, share, *left, conduct.workers, pin)
+        stop = distributed.Agreement(asked, device)
         for parts in log.clock.timed(until(stop, batches)):
             log.begin(state.iteration + 1)
             set_learning_rate(optimizer, config, state.iteration)
@@ -201,17 +173,17 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 loss = {
                     n: t.loss(logits[n].float(), batch[n], options[n]) for n, t in tasks.items()
                 }
-                total = sum(tasks[n].weight * value for n, value in loss.items())
+                total = state.weighting(loss)
                 state.scaler.scale(total / len(parts)).backward()
                 losses = {n: losses[n] + loss[n].detach() / len(parts) for n in tasks}
             state.scaler.step(optimizer)
             state.scaler.update()
             state.iteration += 1
             divergence.watch(losses, state.iteration)
-            saves = is_saved(state, conduct)
-            if saves or log.is_due(state.iteration):
+            saves, selects = is_saved(state, conduct), selection.is_due(state.iteration)
+            if saves or selects or log.is_due(state.iteration):
                 divergence.check(stream, config)
-            log.end(losses)
+            log.end(losses, selection.evaluate() if selects else {})
             if saves:
                 log.sync()
                 state.save(conduct.keep)

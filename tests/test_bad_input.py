@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlcli import checkpoint, train
+from mtlcli import checkpoint
 from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
+from mtlcli.training.folder import make_run_folder
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu",
          "--iterations", 1, "--workers", 0)  # fmt: skip
@@ -92,8 +93,8 @@ def test_a_run_folder_is_never_written_over(home: Path) -> None:
     taken.mkdir(parents=True)
     (taken / "last.pt").write_bytes(b"precious")
     with pytest.raises(InputError, match="taken"):
-        train.make_run_folder(taken, fixed=True)
-    assert train.make_run_folder(taken, fixed=False) == taken.with_name("taken_2")
+        make_run_folder(taken, fixed=True)
+    assert make_run_folder(taken, fixed=False) == taken.with_name("taken_2")
     assert (taken / "last.pt").read_bytes() == b"precious"
 
 

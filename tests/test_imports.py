@@ -26,13 +26,13 @@ LAYERS: list[list[set[str]]] = [
     [{"import_demt"}],
     [{"train"}, {"prepare"}, {"inspect"}, {"bench"}],
     [{"training"}],
-    [{"checkpoint"}, {"comparison"}, {"pretrained"}],
+    [{"scoring"}, {"checkpoint"}, {"comparison"}, {"pretrained"}],
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"},
      {"recipes"}],
-    [{"models"}, {"losses"}, {"metrics"}, {"constant"}, {"colors"}],
+    [{"models"}, {"losses"}, {"weighting"}, {"metrics"}, {"constant"}, {"colors"}],
     [{"encode"}, {"tensor_files"}],
     [{"ops"}, {"boundary"}, {"decode"}],
-    [{"config"}, {"lookup"}, {"device"}, {"demt_names"}, {"atomic"}],
+    [{"config"}, {"lookup"}, {"device"}, {"demt_names"}, {"atomic"}, {"distributed"}],
     [{"errors", "__init__"}],
 ]  # fmt: skip
 # data/ writes and checks what datasets/ describes: it may see the records, which import nothing.

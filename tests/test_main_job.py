@@ -13,7 +13,7 @@ from mtlcli import checkpoint, lookup
 from mtlcli.boundary import run_boundary
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
-from mtlcli.eval import score
+from mtlcli.scoring import score
 
 SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
          "--feedforward", 32, "--query", "pixel")  # fmt: skip

@@ -103,7 +103,7 @@ def lines_of(values: list[float]) -> list[dict[str, Any]]:
     ],
 )
 def test_a_loss_that_collapses_is_noticed_once(values: list[float], said: str | None) -> None:
-    watch = CollapseWatch("Lower --lr.")
+    watch = CollapseWatch("Lower --lr.", {})
     news = [sentence for line in lines_of(values) for sentence in watch.read(line)]
     assert len(news) == (said is not None)
     if said:
@@ -113,7 +113,7 @@ def test_a_loss_that_collapses_is_noticed_once(values: list[float], said: str | 
 
 
 def test_points_outside_the_maps_are_noticed() -> None:
-    watch = CollapseWatch("")
+    watch = CollapseWatch("", {})
     line = {"iteration": 1, "loss": {}, "offsets": {"a": {"pixels": [9], "outside": [0.5, 0.97]}}}
     assert watch.read(line) == []
     line["offsets"]["a"]["outside"] = [0.95, 0.97]  # type: ignore[index]
@@ -123,7 +123,7 @@ def test_points_outside_the_maps_are_noticed() -> None:
 
 def test_notices_depend_on_the_log_alone() -> None:
     lines = lines_of([1 - 0.005 * i for i in range(100)] + [1.0] * WINDOW * 2)
-    whole, first, second = (CollapseWatch("") for _ in range(3))
+    whole, first, second = (CollapseWatch("", {}) for _ in range(3))
     expected = [whole.read(line) for line in lines]
     before = [first.read(line) for line in lines[:105]]
     for line in lines[:105]:

@@ -4,9 +4,8 @@ What the k-th sample of a training run is depends on the seed and on k alone: no
 on the number of workers or on where the run was interrupted. That is what makes resuming exact.
 """
 
-import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtlcli.data.augment import Sample, augment, normalise
 from mtlcli.data.reader import Reader
+from mtlcli.errors import InputError
 
 Size = tuple[int, int]
 Resolution = tuple[float, float]
@@ -33,6 +33,7 @@ class TrainingStream(Dataset):
         size: Size,
         resolution: Resolution,
         seed: int,
+        chosen: Sequence[int] | None = None,
     ):
         """
         Args:
@@ -41,15 +42,17 @@ class TrainingStream(Dataset):
             size: height and width of the crops.
             resolution: working pixels per stored pixel, along y and x.
             seed: of the order and of the augmentation.
+            chosen: indices of the samples to train on; by default all.
         """
         self.reader, self.tasks = reader, dict(tasks)
+        self.chosen = range(len(reader)) if chosen is None else chosen
         self.size, self.resolution, self.seed = size, resolution, seed
 
     def index(self, position: int) -> int:
         """Which sample of the split stands at a position of the stream."""
-        epoch, place = divmod(position, len(self.reader))
-        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.reader))
-        return int(order[place])
+        epoch, place = divmod(position, len(self.chosen))
+        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.chosen))
+        return self.chosen[order[place]]
 
     def __getitem__(self, position: int) -> Sample:
         rng = np.random.default_rng((self.seed, 1, position))
@@ -68,16 +71,28 @@ class WholePictures(Dataset):
         reader: Reader,
         tasks: Mapping[str, Any],
         resolution: Resolution,
-        limit: int | None = None,
+        chosen: Sequence[int] | None = None,
     ):
+        """
+        Args:
+            reader: the split.
+            tasks: names and Task records.
+            resolution: working pixels per stored pixel, along y and x.
+            chosen: indices of the pictures; by default all.
+        """
         self.reader, self.tasks, self.resolution = reader, dict(tasks), resolution
-        self.count = min(len(reader), limit or len(reader))
+        self.chosen = range(len(reader)) if chosen is None else chosen
+
+    @property
+    def ids(self) -> list[str]:
+        """Names of the pictures."""
+        return [self.reader.ids[index] for index in self.chosen]
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.chosen)
 
     def __getitem__(self, index: int) -> Sample:
-        stored = self.reader[index]
+        stored = self.reader[self.chosen[index]]
         image = to_resolution(stored["image"], self.resolution)
         targets = {n: t.target(stored[n]) for n, t in self.tasks.items() if n in stored}
         size = np.array(stored["image"].shape[:2])
@@ -103,11 +118,16 @@ def stack(samples: list[Sample]) -> dict[str, Tensor]:
 
 def start_worker(worker: int) -> None:
     """A loader process must not multiply its threads by OpenCV's, and leaves stopping to its
-    parent: it ignores Ctrl-C and ends without complaint when it is told to.
+    parent: what is meant for all processes, Ctrl-C and the first SIGTERM, does not end it.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+    signal.signal(signal.SIGTERM, obey_the_next)
+
+
+def obey_the_next(number: int, frame: object) -> None:
+    """The parent sends SIGTERM again if it gets no other answer."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +138,14 @@ class Share:
     parts: int = 1  # passes whose gradients are accumulated
     rank: int = 0
     world: int = 1  # processes
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.parts * self.world):
+            raise InputError(
+                f"{self.world} processes with --accumulate {self.parts} cannot share "
+                f"--batch-size {self.batch_size}: it must be a multiple of "
+                f"{self.world * self.parts}."
+            )
 
     def positions(self, first: int, last: int) -> Iterator[list[int]]:
         """Places in the stream, a list for every part of the iterations `first` to `last`."""
@@ -146,10 +174,11 @@ def training_batches(
     return zip(*[iter(loader)] * share.parts)
 
 
-def whole_pictures(pictures: WholePictures, workers: int) -> DataLoader:
-    """The pictures one by one, in the order of the split, as batches of one."""
+def whole_pictures(pictures: WholePictures, own: Sequence[int], workers: int) -> DataLoader:
+    """The pictures at the places `own`, one by one, as batches of one."""
     return DataLoader(
         pictures,
+        sampler=own,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=stack,
         worker_init_fn=start_worker,

@@ -13,7 +13,7 @@ UNLEARNT = 0.98  # of the first window's loss: no better than at the start
 RISEN = 1.5  # times the lowest window's loss
 LOST = 0.8  # of what had been learnt, gone again
 OUTSIDE = 0.9  # share of sampling points
-FALLEN = 0.5  # of the best held-out metric
+FALLEN = 2  # times worse than the best held-out metric
 
 
 class CollapseWatch:
@@ -22,12 +22,14 @@ class CollapseWatch:
     It depends on the lines alone, so it is the same after a run was resumed.
     """
 
-    def __init__(self, remedy: str) -> None:
+    def __init__(self, remedy: str, higher_is_better: Mapping[str, bool]) -> None:
         """
         Args:
             remedy: what to do about it, with the values that the run has.
+            higher_is_better: task -> direction of its held-out metric.
         """
-        self.remedy = remedy
+        self.remedy, self.higher_is_better = remedy, higher_is_better
+        self.best: dict[str, float] = {}
         self.said: set[str] = set()
         self.losses: dict[str, list[float]] = {}
         self.lowest: dict[str, float] = {}
@@ -38,6 +40,10 @@ class CollapseWatch:
         found += [
             (name, outside_maps(name, spread["outside"]))
             for name, spread in line.get("offsets", {}).items()
+        ]
+        found += [
+            (f"{task} held out", self._of_metric(task, value))
+            for task, value in line.get("holdout", {}).items()
         ]
         news = [(name, what) for name, what in found if what and name not in self.said]
         self.said.update(name for name, _ in news)
@@ -56,6 +62,14 @@ class CollapseWatch:
             return f"The loss of {task} fell to {lowest:.3g} and is back at {now:.3g}"
         if len(history) == 10 * WINDOW and now > UNLEARNT * first:
             return f"The loss of {task} has not fallen ({first:.3g} at the start, {now:.3g})"
+        return None
+
+    def _of_metric(self, task: str, value: float) -> str | None:
+        higher = self.higher_is_better[task]
+        best = (max if higher else min)(value, self.best.get(task, value))
+        self.best[task] = best
+        if (FALLEN * value < best) if higher else (value > FALLEN * best):
+            return f"The held-out metric of {task} went from {best:.3g} to {value:.3g}"
         return None
 
 

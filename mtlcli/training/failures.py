@@ -12,6 +12,7 @@ from mtlcli.data.batches import TrainingStream
 from mtlcli.errors import MtlError, RunError
 
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL")
 
 
 @contextmanager
@@ -38,6 +39,10 @@ def explained(config: RunConfig, folder: Path) -> Iterator[None]:
             raise RunError(
                 f"A process that prepares batches died ({reason.splitlines()[0]}). "
                 f"Lower --workers if memory is short, {again}."
+            ) from error
+        if any(words in reason for words in LOST):
+            raise RunError(
+                f"Another process of this run ended; see its message, {again}."
             ) from error
         if "does not have a deterministic implementation" in reason:
             raise RunError(

@@ -18,8 +18,20 @@ def default_folder(config: RunConfig) -> Path:
     return weights_dir() / f"{config.dataset}_{config.backbone}_{config.system}"
 
 
+def begin_run(out: Path | None, config: RunConfig, record: Mapping[str, Any]) -> Path:
+    """Create a run folder with its run.json; by default weights/DATASET_BACKBONE_SYSTEM.
+
+    Raises:
+        InputError: the chosen folder is taken, or cannot be made.
+        RunError: run.json cannot be written.
+    """
+    folder = make_run_folder(out or default_folder(config), fixed=out is not None)
+    write_record(folder, record)
+    return folder
+
+
 def make_run_folder(path: Path, fixed: bool) -> Path:
-    """Create an empty run folder; one that exists is never written into.
+    """Create an empty folder; one that exists is never written into.
 
     A name the user did not choose is numbered until it is free.
 

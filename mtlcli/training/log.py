@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mtlcli.config import RunConfig
+from mtlcli.distributed import average, is_first
 from mtlcli.report.curves import draw_curves
 from mtlcli.training.clock import Clock, progress_text
 from mtlcli.training.collapse import CollapseWatch
@@ -35,18 +36,19 @@ class Log:
         self.state, self.tasks = state, dict(tasks)
         self.clock = Clock(state.device, state.config.batch_size)
         self.offsets = OffsetWatch(state.network)
-        self.collapse = CollapseWatch(remedy(state.config))
-        for line in read_log(state.folder):
+        better = {name: task.higher_is_better for name, task in tasks.items()}
+        self.collapse = CollapseWatch(remedy(state.config), better)
+        for line in read_log(state.folder) if is_first() else ():
             self.collapse.read(line)
         self.bar = tqdm(
             initial=state.iteration,
             total=state.config.iterations,
             desc="train",
-            disable=True if quiet else None,
+            disable=True if quiet or not is_first() else None,
         )
 
     def __enter__(self) -> "Log":
-        self.file = open(self.state.folder / LOG, "a")
+        self.file = open(self.state.folder / LOG if is_first() else os.devnull, "a")
         return self
 
     def __exit__(
@@ -57,31 +59,33 @@ class Log:
     ) -> None:
         self.bar.close()
         self.file.close()
-        if error is None:
+        if error is None and is_first():
             draw_curves(read_log(self.state.folder), self.state.folder / CURVES)
 
     def begin(self, iteration: int) -> None:
         """Prepare for an iteration, counted from 1."""
         self.offsets.look(self.is_due(iteration))
 
-    def end(self, losses: Mapping[str, Tensor]) -> None:
+    def end(self, losses: Mapping[str, Tensor], more: Mapping[str, Any]) -> None:
         """An iteration is over: show it, and write its line if it is due.
 
         Args:
-            losses: of the tasks, scalars.
+            losses: of the tasks, scalars of this process.
+            more: what else is known of it; then it gets a line in any case.
         """
         self.bar.update()
-        if not self.is_due(self.state.iteration):
+        if not (more or self.is_due(self.state.iteration)):
             return
-        line = self._line(losses)
+        line = self._line(losses) | dict(more)
         print(json.dumps(line), file=self.file, flush=True)
         self.bar.set_postfix(progress_text(line), refresh=False)
-        for warning in self.collapse.read(line):
+        for warning in self.collapse.read(line) if is_first() else ():
             self.bar.write(f"mtl: {warning}", file=sys.stderr)
 
     def sync(self) -> None:
         """Lines so far are on the disk when this returns."""
-        os.fsync(self.file.fileno())
+        if is_first():
+            os.fsync(self.file.fileno())
 
     def is_due(self, iteration: int) -> bool:
         """Whether an iteration, counted from 1, gets a line."""
@@ -89,7 +93,7 @@ class Log:
         return iteration % max(1, last // LINES) == 0 or iteration == last
 
     def _line(self, losses: Mapping[str, Tensor]) -> dict[str, Any]:
-        values = {name: loss.item() for name, loss in losses.items()}
+        values = {name: average(loss).item() for name, loss in losses.items()}
         offsets = self.offsets.read()
         return {
             "iteration": self.state.iteration,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlcli import checkpoint
 from mtlcli.config import RunConfig
+from mtlcli.distributed import gather, is_first, rank, world
 from mtlcli.errors import InputError, RunError
 
 LAST = "last.pt"
@@ -26,29 +27,37 @@ class State:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    weighting: nn.Module  # losses of the tasks -> the one that is minimised
     device: torch.device
     iteration: int = 0  # steps done
 
-    def save(self, keep: int = 0) -> None:
-        """Write last.pt; the one before is untouched if anything fails.
+    def save(self, keep: int = 0, name: str = LAST) -> None:
+        """Write a checkpoint; the one before is untouched if anything fails.
+
+        All processes take part, the first one writes.
 
         Args:
             keep: how many of the newest checkpoints stay, as iteration_N.pt.
+            name: of the file.
 
         Raises:
             RunError: a weight is not finite, or the file cannot be written.
         """
         weights = self.network.state_dict()
         self._refuse_infinite(weights)
+        states = gather(generators(self.device))
+        if not is_first():
+            return
         checkpoint.save(
-            self.folder / LAST,
+            self.folder / name,
             config=self.config.to_json(),
             dataset=dict(self.dataset),
             iteration=self.iteration,
             network=weights,
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
-            generators=generators(self.device),
+            weighting=self.weighting.state_dict(),
+            generators=states,
         )
         if keep:
             self._keep(keep)
@@ -69,7 +78,11 @@ class State:
             if self.scaler.is_enabled() and saved["scaler"]:
                 self.scaler.load_state_dict(saved["scaler"])
             self.iteration = saved["iteration"]
-            set_generators(saved["generators"], self.device)
+            self.weighting.load_state_dict(saved["weighting"])
+            if len(saved["generators"]) == world():
+                set_generators(saved["generators"][rank()], self.device)
+            else:
+                torch.manual_seed(hash((self.config.seed, self.iteration, rank())))
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error

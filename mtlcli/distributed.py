@@ -1,0 +1,111 @@
+"""Several processes as one, started by torchrun: who a process is, and what all of them agree on.
+
+A process that was started alone is the first of one; then nothing here does anything.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mtlcli.errors import MtlError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[torch.device]:
+    """Within it the processes that torchrun started know each other; gives the own device.
+
+    NCCL connects CUDA devices, gloo all others.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield device
+        return
+    own = device
+    if device.type == "cuda":
+        own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(own)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield own
+    finally:
+        dist.destroy_process_group()
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which one this is."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes."""
+    return rank() == 0
+
+
+def restarted() -> bool:
+    """Whether torchrun has started this process again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def average(values: Tensor) -> Tensor:
+    """The mean over the processes, without a gradient."""
+    if world() == 1:
+        return values
+    total = values.detach().to(torch.float64 if values.device.type == "cpu" else torch.float32)
+    dist.all_reduce(total)
+    return total / world()
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, by rank."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def by_first(action: Callable[[], T]) -> T:
+    """What `action` returns in the first process, which alone does it; its error is everybody's."""
+    if world() == 1:
+        return action()
+    outcome: list[Any] = [None, None]
+    if is_first():
+        try:
+            outcome = [action(), None]
+        except MtlError as error:
+            outcome = [None, error]
+    dist.broadcast_object_list(outcome)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+class Agreement:
+    """Makes a yes of one process a yes of all.
+
+    It is told one call later, so that no process waits for the others or for its device.
+    """
+
+    def __init__(self, asked: Callable[[], bool], device: torch.device) -> None:
+        self.asked, self.device = asked, device
+        self.pending: Tensor | None = None
+
+    def __call__(self) -> bool:
+        """To be called by all processes the same number of times."""
+        if world() == 1:
+            return self.asked()
+        known = self.pending is not None and bool(self.pending.item())
+        self.pending = torch.tensor(float(self.asked()), device=self.device)
+        dist.all_reduce(self.pending)
+        return known

@@ -1,0 +1,83 @@
+"""What the loop works with, made from the options of a run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mtlcli import distributed, lookup
+from mtlcli.config import RunConfig
+from mtlcli.models.recompute import recompute
+from mtlcli.training.batchnorm import synchronise
+from mtlcli.training.precision import make_scaler
+from mtlcli.training.state import State
+from mtlcli.weighting import WEIGHTINGS, shared_parameter
+
+
+def make_state(
+    config: RunConfig,
+    network: nn.Module,
+    dataset: Mapping[str, Any],
+    folder: Path,
+    device: torch.device,
+) -> State:
+    """The start of a run."""
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    if distributed.world() > 1:
+        network = synchronise(network, device)
+    if config.checkpointing:
+        recompute(network)
+    weighting = make_weighting(config, network, dataset).to(device)
+    return State(
+        config=config,
+        dataset=dataset,
+        folder=folder,
+        network=network,
+        optimizer=make_optimizer(network, weighting, config, device),
+        scaler=make_scaler(device, bool(config.amp)),
+        weighting=weighting,
+        device=device,
+    )
+
+
+def make_weighting(config: RunConfig, network: nn.Module, dataset: Mapping[str, Any]) -> nn.Module:
+    """What makes one loss of those of the tasks."""
+    weights = {name: lookup.load("tasks", name).TASK.weight for name in config.tasks}
+    images = dataset["expected"]["train"]
+    epoch = max(1, config.accumulate * images // config.batch_size)
+    backbone = network.get_submodule("backbone") if hasattr(network, "backbone") else network
+    shared = shared_parameter(list(backbone.parameters()))
+    return WEIGHTINGS[config.weighting](weights, shared, epoch)
+
+
+def make_optimizer(
+    network: nn.Module, weighting: nn.Module, config: RunConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW; weight decay on the whole network, as DeMT does.
+
+    AdamW takes the scale of a gradient out of its step, and with it the gradient scale lambda.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if learnt := list(weighting.parameters()):
+        groups.append({"params": learnt, "weight_decay": 0.0})
+    shared: dict[str, Any] = {
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+        "fused": device.type == "cuda",
+    }
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, **shared)
+    return torch.optim.SGD(groups, momentum=config.momentum, **shared)
+
+
+def prepared(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
+    """The network as the loop calls it: shared among processes, compiled."""
+    shared = network
+    if distributed.world() > 1:
+        own = [device] if device.type == "cuda" else None
+        shared = DistributedDataParallel(network, device_ids=own)
+    return torch.compile(shared) if config.compile else shared  # type: ignore[return-value]

@@ -1,0 +1,157 @@
+"""Held-out pictures choose the best iterate; weightings of losses do what their papers say."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mtlcli import checkpoint
+from mtlcli.data.batches import TrainingStream
+from mtlcli.data.reader import Reader
+from mtlcli.training import selection
+from mtlcli.training.folder import read_log
+from mtlcli.training.selection import mean_gain, split
+from mtlcli.weighting import WEIGHTINGS
+
+TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
+         "--batch-size", 2, "--iterations", 4, "--quiet", "--task", "depth", "--task", "normals",
+         "--system", "multi_task")  # fmt: skip
+BETTER = {"a": SimpleNamespace(higher_is_better=True), "b": SimpleNamespace(higher_is_better=False)}
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(795, 0.05, 40), (8, 0.05, 1), (8, 0, 0)])
+def test_the_split_is_fixed_and_whole(count: int, share: float, held: int) -> None:
+    kept, out = split(count, share)
+    assert len(out) == held
+    assert sorted(kept + out) == list(range(count))
+    assert split(count, share) == (kept, out)
+
+
+def test_held_out_pictures_are_never_trained_on(home: Path) -> None:
+    reader = Reader(home / "datasets" / "rooms.h5", "train")
+    kept, out = split(len(reader), 0.25)
+    stream = TrainingStream(reader, {}, (48, 64), (1.0, 1.0), 0, kept)
+    seen = {stream.index(position) for position in range(3 * len(kept))}
+    assert seen == set(kept)
+    assert not seen & set(out)
+
+
+def test_the_gain_is_relative_signed_and_finite() -> None:
+    first = {"a": 0.5, "b": 2.0}
+    assert mean_gain({"a": 0.6, "b": 2.0}, first, BETTER) == pytest.approx(10)
+    assert mean_gain({"a": 0.5, "b": 1.0}, first, BETTER) == pytest.approx(25)
+    assert mean_gain({"a": math.nan, "b": 1.0}, first, BETTER) == pytest.approx(50)
+    assert math.isfinite(mean_gain({"a": 0.5, "b": 1.0}, {"a": 0.0, "b": 1.0}, BETTER))
+
+
+def test_best_is_the_iterate_with_the_highest_gain(home: Path, mtl, monkeypatch) -> None:
+    real, worse = selection.Selection._score, {2: 0.5, 3: 2.0, 4: 1.0}
+
+    def scores(self: selection.Selection) -> dict[str, float]:
+        found = real(self)
+        self.constant = getattr(self, "constant", found)
+        return {n: v * worse.get(self.state.iteration, 1.0) for n, v in self.constant.items()}
+
+    monkeypatch.setattr(selection.Selection, "_score", scores)
+    answer = mtl(*TRAIN, "--holdout", 0.25, "--out", "run")
+    assert answer.code == 0, answer.err
+    assert checkpoint.read(home / "run" / "best.pt")["iteration"] == 2  # both errors halved
+    assert [line["gain"] for line in read_log(home / "run")] == pytest.approx([0, 50, -100, 0])
+    assert mtl("eval", "run/best.pt", "--workers", 0).code == 0
+
+
+def test_selection_goes_on_after_a_kill_as_if_nothing_had_been(home: Path, mtl) -> None:
+    options = ("--holdout", 0.25, "--checkpoint-every", 2)
+    assert mtl(*TRAIN, *options, "--out", "whole").code == 0
+    assert mtl(*TRAIN, *options, "--out", "cut", "--keep", 2).code == 0
+    cut = home / "cut"
+    (cut / "last.pt").write_bytes((cut / "iteration_2.pt").read_bytes())
+    assert mtl("train", "--resume", "cut", "--workers", 0).code == 0
+    for name in ("last.pt", "best.pt"):
+        a, b = (checkpoint.read(home / run / name) for run in ("whole", "cut"))
+        assert a["iteration"] == b["iteration"]
+        assert all(torch.equal(a["network"][k], b["network"][k]) for k in a["network"])
+    logs = [[{**line, "speed": None} for line in read_log(home / r)] for r in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.9, "nan"])
+def test_a_share_that_is_none(home: Path, mtl, share: object) -> None:
+    answer = mtl(*TRAIN, "--holdout", share)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "--holdout" in answer.err
+
+
+def weighting(name: str, weights: dict[str, float], epoch: int = 1) -> torch.nn.Module:
+    return WEIGHTINGS[name](weights, torch.ones(2, 2, requires_grad=True), epoch)
+
+
+def losses(**values: float) -> dict[str, torch.Tensor]:
+    return {n: torch.tensor(v, requires_grad=True) for n, v in values.items()}
+
+
+def test_fixed_is_the_weighted_sum() -> None:
+    assert weighting("fixed", {"a": 2.0, "b": 50.0})(losses(a=1.5, b=0.1)).item() == 8.0
+
+
+def test_uncertainty_learns_to_be_certain_where_losses_are_small() -> None:
+    module = weighting("uncertainty", {"a": 1.0, "b": 1.0})
+    steps = torch.optim.SGD(module.parameters(), lr=0.1)
+    for _ in range(500):
+        steps.zero_grad()
+        module(losses(a=0.5, b=4.0)).backward()
+        steps.step()
+    # the optimum of exp(-s) L + s is s = log L
+    assert module.log_variance.tolist() == pytest.approx([math.log(0.5), math.log(4.0)], abs=1e-3)
+
+
+def test_the_geometric_mean_does_not_mind_scales() -> None:
+    module = weighting("geometric", {"a": 1.0, "b": 1.0})
+    assert module(losses(a=2.0, b=8.0)).item() == pytest.approx(4.0)
+    small, large = losses(a=2.0, b=8.0), losses(a=2.0, b=800.0)
+    for given in (small, large):
+        module(given).log().backward()
+    assert small["a"].grad == large["a"].grad
+
+
+def test_dynamic_average_favours_the_task_that_stalls() -> None:
+    module = weighting("dwa", {"a": 1.0, "b": 1.0}, epoch=2)
+    for a in (4.0, 4.0, 2.0, 2.0):  # two epochs: a halves, b stays
+        module(losses(a=a, b=1.0))
+    given = losses(a=1.0, b=1.0)
+    module(given).backward()
+    expected = 2 * np.exp([0.25, 0.5]) / np.exp([0.25, 0.5]).sum()
+    assert [given["a"].grad.item(), given["b"].grad.item()] == pytest.approx(expected.tolist())
+
+
+def test_gradnorm_balances_gradients_at_the_shared_layer() -> None:
+    shared = torch.ones(2, 2, requires_grad=True)
+    module = WEIGHTINGS["gradnorm"]({"a": 1.0, "b": 1.0}, shared, 1)
+    for _ in range(300):
+        module({"a": 10 * shared.sum(), "b": shared.sum()})
+    weight = module.weight
+    assert weight.sum().item() == pytest.approx(2, abs=1e-4)
+    assert (10 * weight[0] / weight[1]).item() == pytest.approx(1, abs=0.35)
+
+
+@pytest.mark.parametrize("name", [n for n in WEIGHTINGS if n != "fixed"])
+def test_every_weighting_trains_and_resumes_exactly(home: Path, mtl, name: str) -> None:
+    options = ("--weighting", name, "--checkpoint-every", 2)
+    assert mtl(*TRAIN, *options, "--out", "run", "--keep", 2).code == 0
+    whole = checkpoint.read(home / "run")
+    (home / "run" / "last.pt").write_bytes((home / "run" / "iteration_2.pt").read_bytes())
+    assert mtl("train", "--resume", "run", "--workers", 0).code == 0
+    resumed = checkpoint.read(home / "run")
+    for part in ("network", "weighting"):
+        assert all(torch.equal(whole[part][k], resumed[part][k]) for k in whole[part])
+    assert json.loads((home / "run" / "run.json").read_text())["config"]["weighting"] == name
+
+
+def test_an_unknown_weighting(home: Path, mtl) -> None:
+    answer = mtl(*TRAIN, "--weighting", "pcgrab")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "geometric" in answer.err
