@@ -27,7 +27,7 @@ from mtlcli.visualize import grid
 RECIPE = RunConfig(
     dataset="rooms",
     init="random",
-    size=(64, 96),
+    size=(96, 128),
     settings={
         "width": 48,
         "position_channels": 16,
@@ -38,7 +38,7 @@ RECIPE = RunConfig(
         "feedforward": 96,
         "query": "pixel",
     },
-    iterations=480,
+    iterations=360,
     batch_size=4,
     weighting="geometric",
     optimizer="adamw",

@@ -9,6 +9,7 @@ from statistics import median
 import torch
 
 LONG = 5.0  # seconds after which one run, without another to warm up, is enough
+RUNS = 7  # of a floor
 COPIED = 256 * 2**20  # bytes
 SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices that are multiplied
 FREE, PEAK, STATUS = (Path("/proc") / p for p in ("meminfo", "self/clear_refs", "self/status"))
@@ -83,17 +84,17 @@ def free_bytes(device: torch.device) -> float:
 
 
 def floor(device: torch.device, dtypes: dict[str, torch.dtype], quick: bool) -> Floor:
-    """Measure a large copy, and matrix products of each type."""
+    """Measure a large copy, and matrix products of each type; the best of a few runs counts."""
     source = torch.ones((COPIED // 8 if quick else COPIED) // 4, device=device)
     target = torch.empty_like(source)
-    copied = timed(lambda: target.copy_(source), device, 5)
+    copied = timed(lambda: target.copy_(source), device, RUNS)
     side = SIDE.get(device.type, 2048) // (4 if quick else 1)
     rates = {}
     for name, dtype in dtypes.items():
         matrix = torch.ones(side, side, dtype=dtype, device=device)
-        multiplied = timed(lambda matrix=matrix: matrix @ matrix, device, 3)  # type: ignore[misc]
-        rates[name] = 2 * side**3 / (1e-3 * multiplied.ms)
-    return Floor(bytes_per_s=2 * source.nbytes / (1e-3 * copied.ms), flops_per_s=rates)
+        multiplied = timed(lambda matrix=matrix: matrix @ matrix, device, RUNS)  # type: ignore[misc]
+        rates[name] = 2 * side**3 / min(multiplied.wall)
+    return Floor(bytes_per_s=2 * source.nbytes / min(copied.wall), flops_per_s=rates)
 
 
 def _seconds(function: Callable[[], object], device: torch.device) -> tuple[float, float]:
