@@ -122,7 +122,7 @@ class GradNorm(Fixed):
 
     def _adapt(self, values: Tensor) -> None:
         """One step of the weights on sum |w G - mean(w G) r^alpha|, whose sign is its slope."""
-        norms = average(torch.stack([self._norm(value) for value in values])).to(values.dtype)
+        norms = torch.stack([self._norm(value) for value in values]).to(values.dtype)
         now = values.detach()
         if not self.first.any():
             self.first.copy_(now)
@@ -134,7 +134,7 @@ class GradNorm(Fixed):
 
     def _norm(self, value: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(value, self.shared, retain_graph=True, allow_unused=True)
-        return value.new_zeros(()) if gradient is None else gradient.float().norm()
+        return value.new_zeros(()) if gradient is None else average(gradient.float()).norm()
 
 
 WEIGHTINGS: dict[str, type[Fixed]] = {
