@@ -93,7 +93,7 @@ with distributed.joined(torch.device("cpu")) as device:
 """
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "geometric"])
+@pytest.mark.parametrize("weighting", ["fixed", "geometric", "gradnorm"])
 def test_two_and_four_processes_descend_as_one(tmp_path: Path, weighting: str) -> None:
     code = tmp_path / "job.py"
     code.write_text(SMALL_NETWORK)
