@@ -19,6 +19,7 @@ MODULES = {
 LAYERS: list[list[set[str]]] = [
     [{"__main__"}],
     [{"cli"}],
+    [{"commands"}],
     [{"demo"}],
     [{"visualize"}],
     [{"predict"}],

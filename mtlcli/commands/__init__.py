@@ -1,0 +1,1 @@
+"""The commands of `mtl`, one file each: options in, one call, print."""

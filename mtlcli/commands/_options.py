@@ -1,0 +1,30 @@
+"""What the commands share: options that mean the same everywhere, and printing."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+SizeOption = Annotated[
+    tuple[int, int] | None, typer.Option(help="Height and width in pixels.", metavar="H W")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def was_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, rather than its default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def print_json(record: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(record, indent=2))
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print(f"mtl: {message}", file=sys.stderr)

@@ -1,0 +1,45 @@
+"""`mtl bench model`."""
+
+from typing import Annotated
+
+import typer
+
+from mtlcli.commands._options import AsJson, Device, SizeOption, print_json
+
+
+def bench_model(
+    context: typer.Context,
+    system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
+    backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
+    dataset: Annotated[str, typer.Option(help="Whose tasks and classes; no file needed.")] = "nyud",
+    task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
+    size: SizeOption = None,
+    params_only: Annotated[bool, typer.Option("--params-only", help="Count, do not run.")] = False,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="Also run what takes a CPU minutes.")
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Count a network's parameters and operations and measure its memory and time, part by part.
+
+    The settings of the system are options too, for example `--steps 1 --query pixel`.
+    """
+    from mtlcli import settings
+    from mtlcli.bench.model import bench
+    from mtlcli.config import RunConfig
+
+    config = RunConfig(
+        dataset=dataset,
+        system=system,
+        backbone=backbone,
+        init="random",
+        tasks=tuple(task or ()),
+        size=size,
+        settings=settings.parse(context.args),
+    )
+    measured = bench(config, params_only=params_only, slow=slow, device=device)
+    if as_json:
+        print_json(measured.to_json())
+    else:
+        print(measured.table())

@@ -1,0 +1,59 @@
+"""`mtl eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlcli.commands._options import AsJson, Device, Quiet, print_json
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="weights/RUN/last.pt, or the run folder.")],
+    split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
+    edge_protocol: Annotated[
+        str | None, typer.Option(help="Boundaries: seism (published numbers), mti or bsds.")
+    ] = None,
+    edge_gt_as: Annotated[
+        str | None,
+        typer.Option(help="Boundary labels: boundary (as they are) or partition (as published)."),
+    ] = None,
+    edge_ids: Annotated[
+        Path | None, typer.Option(help="File naming the images whose boundaries count.")
+    ] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option(help="Folder for TASK/ID.png of every prediction.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Scored run to compare with; default: the published one.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 1,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a network on its dataset; prints a table, writes results.json beside the checkpoint."""
+    from mtlcli.boundary import read_ids
+    from mtlcli.eval import comparison_table, evaluate
+
+    edge = {
+        "protocol": edge_protocol,
+        "gt_as": edge_gt_as,
+        "ids": read_ids(edge_ids) if edge_ids else None,
+    }
+    results = evaluate(
+        checkpoint,
+        split=split,
+        limit=limit,
+        overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
+        save_predictions=save_predictions,
+        reference=reference,
+        device=device,
+        workers=workers,
+        quiet=quiet,
+    )
+    if as_json:
+        print_json(results.record)
+    else:
+        print(comparison_table(checkpoint, results))

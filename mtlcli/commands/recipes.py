@@ -1,0 +1,16 @@
+"""`mtl recipes`."""
+
+from mtlcli.commands._options import AsJson, print_json
+
+
+def recipes(as_json: AsJson = False) -> None:
+    """List the runs with published results: `mtl train --recipe NAME` does one."""
+    from mtlcli.recipes._index import recipes
+
+    known = recipes().values()
+    if as_json:
+        print_json([recipe.to_json() for recipe in known])
+        return
+    from mtlcli.comparison import recipes_table
+
+    print(recipes_table(known))

@@ -1,0 +1,111 @@
+"""`mtl train`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtlcli.commands._options import Device, Quiet, SizeOption, was_typed
+from mtlcli.errors import InputError
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[
+        str | None, typer.Option(help="A published run, see `mtl recipes`; other options override.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="Name of a prepared dataset.")] = "nyud",
+    system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
+    backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
+    init: Annotated[
+        str, typer.Option(help="Backbone weights: imagenet, ade20k (Swin), random or a file.")
+    ] = "imagenet",
+    task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
+    iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
+    size: SizeOption = None,
+    optimizer: Annotated[str, typer.Option(help="sgd (the paper's) or adamw.")] = "sgd",
+    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    amp: Annotated[
+        bool | None, typer.Option("--amp/--no-amp", help="Half precision; on by default on CUDA.")
+    ] = None,
+    accumulate: Annotated[int, typer.Option(help="Passes a batch is split into.")] = 1,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Less memory: compute activations twice.")
+    ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Use torch.compile.")] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits every time, also on CUDA.")
+    ] = False,
+    holdout: Annotated[
+        float, typer.Option(help="Share of the training images that choose best.pt.")
+    ] = 0.0,
+    weighting: Annotated[
+        str, typer.Option(help="Of losses: fixed, uncertainty, dwa, gradnorm or geometric.")
+    ] = "fixed",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 500,
+    keep: Annotated[int, typer.Option(help="Newest checkpoints that stay beside last.pt.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what memory it needs and what fits.")
+    ] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train a network; writes weights/RUN/{run.json, log.jsonl, last.pt}.
+
+    The settings of the system are options too, for example `--steps 1 --query pixel`:
+    `mtl systems demt_itsa` lists them.
+    """
+    from mtlcli import settings, train
+    from mtlcli.config import RunConfig
+    from mtlcli.recipes._index import options as recipe_options
+    from mtlcli.training.conduct import Conduct
+
+    options: dict[str, Any] = {
+        "recipe": recipe,
+        "dataset": dataset,
+        "system": system,
+        "backbone": backbone,
+        "init": init,
+        "tasks": tuple(task or ()),
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "size": size,
+        "optimizer": optimizer,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "seed": seed,
+        "amp": amp,
+        "accumulate": accumulate,
+        "checkpointing": checkpointing,
+        "compile": compile,
+        "deterministic": deterministic,
+        "holdout": holdout,
+        "weighting": weighting,
+    }
+    typed = {n: v for n, v in options.items() if was_typed(context, "task" if n == "tasks" else n)}
+    typed["settings"] = settings.parse(context.args)
+    conduct = Conduct(
+        device=device if was_typed(context, "device") else None,
+        workers=workers,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        quiet=quiet,
+    )
+    if resume and out:
+        raise InputError("--resume continues a run in its own folder: leave --out away.")
+    if resume:
+        folder = train.resume(resume, typed, conduct=conduct)
+    else:
+        config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
+        if dry_run:
+            print(train.dry_run(config, device=device))
+            return
+        folder = train.train(config, out=out, conduct=conduct)
+    print(f"Trained: {folder}/last.pt")
+    print(f"Next:    mtl eval {folder}/last.pt")
