@@ -15,6 +15,7 @@ from mtlcli.commands import (
     data,
     demo,
     eval,
+    experiment,
     import_demt,
     prepare,
     recipes,
@@ -42,6 +43,7 @@ app.command("import-demt")(import_demt.import_demt)
 app.command()(recipes.recipes)
 app.command()(systems.systems)
 app.command("eval")(eval.evaluate)
+app.command()(experiment.experiment)
 app.command()(boundary.boundary)
 app.command()(visualize.visualize)
 

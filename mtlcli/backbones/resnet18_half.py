@@ -1,7 +1,7 @@
 """ResNet-18 (He et al., arXiv 1512.03385) with half the channels: 32 to 256, 2,798,880 parameters.
 
-For what starts from random weights on a CPU, as the demo and the network that comes with the package
-do. It has no published weights.
+For what starts from random weights on a CPU, as the demo and the network that comes with the
+package do. It has no published weights.
 """
 
 from mtlcli.models.resnet import ResNet

@@ -1,0 +1,46 @@
+"""`mtl experiment`."""
+
+from typing import Annotated
+
+import typer
+
+from mtlcli.commands._options import AsJson, Device, Quiet, print_json
+
+
+def experiment(
+    name: Annotated[str | None, typer.Argument(help="None: list those there are.")] = None,
+    cell: Annotated[list[str] | None, typer.Option(help="Only this cell; repeatable.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Only this seed; repeatable.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side; default: one per GPU, or 1.")
+    ] = None,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs", help="Measure what each cell costs, too."),
+    ] = False,
+    table_only: Annotated[
+        bool, typer.Option("--table", help="Run nothing, only show what is done.")
+    ] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a grid of systems and seeds under one budget; resumes, and ends in one table."""
+    from mtlcli import lookup
+
+    if name is None:
+        for known in lookup.names("experiments"):
+            print(f"{known}: {lookup.load('experiments', known).EXPERIMENT.title}")
+        return
+    from mtlcli.experiment import collect, conduct, measure_costs
+    from mtlcli.experiment_table import table
+
+    if not table_only:
+        conduct(name, labels=cell or (), seeds=seed or (), jobs=jobs, device=device, quiet=quiet)
+    if costs:
+        measure_costs(name, device)
+    record = collect(name)
+    if as_json:
+        print_json(record)
+    else:
+        print(f"{record['title']}\n\n{table(record)}")

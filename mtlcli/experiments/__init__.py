@@ -1,0 +1,1 @@
+"""Grids of runs that are compared under one budget, one file each."""

@@ -1,0 +1,42 @@
+"""The record of an experiment: cells that differ in a few options, each run with several seeds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mtlcli.config import RunConfig
+
+ITSA: Mapping[str, Any] = {"width": 64, "position_channels": 16, "steps": 1, "points": 8,
+                           "feedforward": 128}  # fmt: skip
+"""DeMT-ITSA at a size that a CPU can train."""
+
+SYSTEMS: Mapping[str, Mapping[str, Any]] = {
+    "single_task": {"system": "single_task"},
+    "multi_task": {"system": "multi_task"},
+    "mqtransformer": {"system": "mqtransformer", "settings": {"width": 64}},
+    "demt": {"system": "demt", "settings": {"width": 64}},
+    "demt_itsa": {"system": "demt_itsa", "settings": ITSA},
+    "demt_itsa, query pixel": {"system": "demt_itsa", "settings": {**ITSA, "query": "pixel"}},
+    "demt_itsa, query deformable": {
+        "system": "demt_itsa",
+        "settings": {**ITSA, "query": "deformable"},
+    },
+}
+"""The five systems of the paper and the two cheaper queries, all with decoders 64 wide."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A grid of runs under one budget."""
+
+    title: str
+    budget: RunConfig  # what all runs share
+    cells: Mapping[str, Mapping[str, Any]]  # label -> fields of RunConfig that replace the budget's
+    seeds: int
+    references: tuple[str, ...] = ()  # labels that Delta% is against
+    limit: int | None = None  # only the first so many validation pictures are scored
+    prepare: str = ""  # the command that makes its dataset
+
+    def config(self, label: str, seed: int) -> RunConfig:
+        """The options of one run."""
+        return replace(self.budget, **self.cells[label], seed=seed)

@@ -1,0 +1,24 @@
+"""The five systems, and the two cheaper queries, on 128 real NYUD-v2 pictures, on a CPU."""
+
+from mtlcli.config import RunConfig
+from mtlcli.experiments._experiment import SYSTEMS, Experiment
+
+BUDGET = RunConfig(
+    dataset="nyud",
+    init="random",
+    size=(107, 140),
+    iterations=500,
+    batch_size=4,
+    optimizer="adamw",
+    lr=2e-3,
+)
+PREPARE = "mtl prepare nyud --limit 128"
+EXPERIMENT = Experiment(
+    title="Systems on 128 NYUD-v2 pictures, HRNet18 from random weights, 107x140",
+    budget=BUDGET,
+    cells=SYSTEMS,
+    seeds=2,
+    references=("single_task", "demt"),
+    limit=128,
+    prepare=PREPARE,
+)
