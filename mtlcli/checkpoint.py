@@ -17,6 +17,7 @@ from torch import nn
 from mtlcli import lookup
 from mtlcli.atomic import replacing
 from mtlcli.config import RunConfig, weights_dir
+from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
@@ -102,27 +103,56 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def load(path: Path, device: torch.device) -> Trained:
+def load(path: Path, device: torch.device | str = "auto") -> Trained:
     """Rebuild the network of a checkpoint in evaluation mode.
+
+    Args:
+        path: checkpoint or run folder.
+        device: where the network goes; a string is one of `mtlcli.device.pick_device`.
 
     Raises:
         InputError: see `read`; also when its weights do not fit the network of this version.
     """
+    target = pick_device(device) if isinstance(device, str) else device
     content = read(path)
     try:
         config = RunConfig.from_json(content["config"])
-        network = build_network(config, content["dataset"])
-        network.load_state_dict(content["network"])
+        network = filled_network(config, content["dataset"], content["network"])
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
     return Trained(
         path=path,
-        network=network.to(device).eval(),
+        network=network.to(target).eval(),
         config=config,
         dataset=content["dataset"],
         iteration=content["iteration"],
     )
+
+
+def filled_network(
+    config: RunConfig, dataset: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
+) -> nn.Module:
+    """The network of a run with these weights, without the time it takes to initialise others.
+
+    It is built without storage and takes over the tensors of `weights`. What they do not hold,
+    buffers that are not saved, must be computed: such a network is built as usual.
+
+    Raises:
+        RuntimeError: names or shapes do not agree.
+    """
+    with torch.device("meta"):
+        network = build_network(config, dataset)
+    own = network.state_dict()
+    fitting = {
+        name: tensor.to(own[name].dtype) if name in own else tensor
+        for name, tensor in weights.items()
+    }
+    network.load_state_dict(fitting, assign=True)
+    if any(t.is_meta for t in (*network.parameters(), *network.buffers())):
+        network = build_network(config, dataset)
+        network.load_state_dict(weights)
+    return network
 
 
 def newest() -> Path:
@@ -131,7 +161,7 @@ def newest() -> Path:
     Raises:
         InputError: there is none.
     """
-    found = list(weights_dir().glob("*/last.pt"))
+    found = list(weights_dir().rglob("last.pt"))
     if not found:
         raise InputError(
             f"There is no trained network in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "

@@ -21,15 +21,15 @@ T = TypeVar("T")
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Within it the processes that torchrun started know each other; gives the own device.
 
-    NCCL connects CUDA devices, gloo all others.
+    NCCL connects CUDA devices, gloo all others. Within another `joined` it only gives the device.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield device
-        return
-    own = device
-    if device.type == "cuda":
+    own, alone = device, int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if device.type == "cuda" and not alone:
         own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(own)
+    if alone or dist.is_initialized():
+        yield own
+        return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield own

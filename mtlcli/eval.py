@@ -146,8 +146,12 @@ def results_table(
     gains: Mapping[str, float | None] | None = None,
 ) -> str:
     """One row per system, one column per task: `title metric (direction)`, and Delta% if given."""
-    columns = {
+    return metrics_table(columns(tasks), results, gains)
+
+
+def columns(tasks: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Task -> heading and unit of its main score, for the tables of `mtlcli.report`."""
+    return {
         name: (f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}", task.unit)
         for name, task in tasks.items()
     }
-    return metrics_table(columns, results, gains)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.commands._options import Device, Quiet, SizeOption, was_typed
+from mtlcli.commands._options import AsJson, Device, Quiet, SizeOption, print_json, was_typed
 from mtlcli.errors import InputError
 
 
@@ -28,6 +28,9 @@ def train(
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="So many runs from --seed on; mean and deviation.")
+    ] = None,
     amp: Annotated[
         bool | None, typer.Option("--amp/--no-amp", help="Half precision; on by default on CUDA.")
     ] = None,
@@ -55,12 +58,16 @@ def train(
     ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network; writes weights/RUN/{run.json, log.jsonl, last.pt}.
+
+    With --seeds, weights/RUN/seed0/..., weights/RUN/seed1/... and a table of their scores on val.
 
     The settings of the system are options too, for example `--steps 1 --query pixel`:
     `mtl systems demt_itsa` lists them.
     """
+    from mtlcli import seeds as runs
     from mtlcli import settings, train
     from mtlcli.config import RunConfig
     from mtlcli.recipes._index import options as recipe_options
@@ -99,13 +106,27 @@ def train(
     )
     if resume and out:
         raise InputError("--resume continues a run in its own folder: leave --out away.")
+    if resume and (seeds or runs.is_series(resume)):
+        series = runs.resume_seeds(resume, typed, seeds, conduct=conduct)
+        print_json(series.to_json()) if as_json else print(series.table())
+        return
     if resume:
-        folder = train.resume(resume, typed, conduct=conduct)
+        told(train.resume(resume, typed, conduct=conduct), as_json)
+        return
+    config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
+    if dry_run:
+        print(train.dry_run(config, device=device))
+    elif seeds:
+        series = runs.train_seeds(config, seeds, out=out, conduct=conduct)
+        print_json(series.to_json()) if as_json else print(series.table())
     else:
-        config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
-        if dry_run:
-            print(train.dry_run(config, device=device))
-            return
-        folder = train.train(config, out=out, conduct=conduct)
-    print(f"Trained: {folder}/last.pt")
-    print(f"Next:    mtl eval {folder}/last.pt")
+        told(train.train(config, out=out, conduct=conduct), as_json)
+
+
+def told(run: Path, as_json: bool) -> None:
+    """Say where a run is, and what to do with it."""
+    if as_json:
+        print_json({"run": str(run), "checkpoint": str(run / "last.pt")})
+        return
+    print(f"Trained: {run}/last.pt")
+    print(f"Next:    mtl eval {run}/last.pt")
