@@ -1,6 +1,7 @@
 """A run beside what was published about it and beside another run, with the gain Delta%."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -172,7 +173,7 @@ def read_reference(path: Path) -> Reference:
         raise InputError(f"--reference {path}: there is no {file}; `mtl eval {path}` writes it.")
     try:
         main = json.loads(file.read_text())["main"]
-        scores = {name: float(value) for name, value in main.items()}
+        scores = {n: math.nan if value is None else float(value) for n, value in main.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"--reference {path}: {file} holds no scores of `mtl eval`.") from error
     return Reference(name=str(path), scores=scores)

@@ -1,6 +1,7 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlcli import checkpoint
+from mtlcli.atomic import replacing
 from mtlcli.checkpoint import Trained
 from mtlcli.comparison import Comparison, compare, read_reference
 from mtlcli.config import datasets_dir
@@ -19,8 +21,9 @@ from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.distributed import is_first, joined
+from mtlcli.errors import RunError
 from mtlcli.report.table import metrics_table
-from mtlcli.scoring import merged, score
+from mtlcli.scoring import Measured, measure, merged
 from mtlcli.train import resolution
 
 
@@ -29,14 +32,10 @@ class Results:
     """The scores of one network on one split."""
 
     scores: Mapping[str, Mapping[str, float]]  # task -> name of the score -> value
+    main: Mapping[str, float]  # task -> its main score
     record: Mapping[str, Any]  # everything, as written to results.json
     comparison: Comparison  # with what was published, and with a reference
     tasks: Mapping[str, Any]  # names and Task records
-
-    @property
-    def main(self) -> dict[str, float]:
-        """Task -> its main score."""
-        return {name: self.scores[name][task.metric] for name, task in self.tasks.items()}
 
 
 def evaluate(
@@ -67,6 +66,7 @@ def evaluate(
 
     Raises:
         InputError: the checkpoint or the dataset cannot be used.
+        RunError: results.json cannot be written.
     """
     other = read_reference(reference) if reference else None
     with joined(pick_device(device)) as target:
@@ -78,7 +78,7 @@ def evaluate(
         options = merged(trained.dataset["options"], overrides or {}, tasks)
         saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
         with torch.inference_mode():
-            scores = score(
+            measured = measure(
                 lambda image: trained.network(image.to(target)),
                 pictures,
                 tasks,
@@ -88,15 +88,15 @@ def evaluate(
                 saver,
             )
         writes = is_first()
+    scores = measured.scores()
     main = {name: scores[name][task.metric] for name, task in tasks.items()}
     directions = {name: task.higher_is_better for name, task in tasks.items()}
     comparison = compare(main, directions, trained.config, other)
-    record = make_record(trained, len(pictures), split, scores, options)
-    record["comparison"] = comparison.to_json()
-    folder = trained.path.parent if trained.path.is_file() else trained.path
+    record = make_record(trained, split, measured, scores, main)
+    record["comparison"] = plain(comparison.to_json())
     if writes:
-        (folder / "results.json").write_text(json.dumps(record, indent=2) + "\n")
-    return Results(scores=scores, record=record, comparison=comparison, tasks=tasks)
+        write_record(trained.path, record)
+    return Results(scores=scores, main=main, record=record, comparison=comparison, tasks=tasks)
 
 
 def save_maps(
@@ -112,23 +112,58 @@ def save_maps(
 
 def make_record(
     trained: Trained,
-    images: int,
     split: str,
+    measured: Measured,
     scores: Mapping[str, Mapping[str, float]],
-    options: Mapping[str, Mapping[str, Any]],
+    main: Mapping[str, float],
 ) -> dict[str, Any]:
-    """results.json: the scores, and what they are scores of."""
-    return {
-        "checkpoint": trained.path.name,
-        "iteration": trained.iteration,
-        "config": trained.config.to_json(),
-        "split": split,
-        "images": images,
-        "options": options,
-        "provenance": trained.dataset.get("provenance"),
-        "scores": {name: dict(values) for name, values in scores.items()},
-        "main": {n: scores[n][t.metric] for n, t in trained.tasks.items()},
-    }
+    """results.json: the scores, what they are scores of, and what `mtl report` draws.
+
+    "curves" is {task: {"thresholds", "recall", "precision"}}, "pictures" {id: {task: main score}}.
+    """
+    return plain(
+        {
+            "checkpoint": checkpoint_file(trained.path).name,
+            "iteration": trained.iteration,
+            "config": trained.config.to_json(),
+            "split": split,
+            "images": len(measured.pictures),
+            "options": measured.options,
+            "provenance": trained.dataset.get("provenance"),
+            "scores": scores,
+            "main": main,
+            "curves": measured.curves(),
+            "pictures": measured.per_picture(),
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """What strict JSON can hold: mappings as dicts, sequences as lists, nan as null."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The file that a path to a checkpoint or to its run folder means."""
+    return path / "last.pt" if path.is_dir() else path
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write results.json beside a checkpoint, whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    file = checkpoint_file(path).with_name("results.json")
+    try:
+        with replacing(file) as out:
+            out.write((json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise RunError(f"Cannot write {file}: {error.strerror or error}.") from error
 
 
 def comparison_table(path: Path, results: Results) -> str:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from mtlcli import boundary, decode
 
 Statistics = dict[str, np.ndarray]
 Options = Mapping[str, Any]
+Curve = dict[str, list[float]]  # thresholds, recall, precision
 
 IGNORE = 255
 SALIENCY_THRESHOLDS = np.arange(1, 20) / 20  # 0.05 ... 0.95
@@ -34,6 +34,8 @@ def confusion(logits: Tensor, target: Tensor, options: Options) -> Statistics:
     """Pixel counts `matrix` (classes, classes) int64, row = label, column = prediction; 255
     ignored.
     """
+    from torchmetrics.functional.classification import multiclass_confusion_matrix  # slow to import
+
     matrix = multiclass_confusion_matrix(
         logits.argmax(dim=0),
         target.long(),
@@ -116,19 +118,39 @@ def maximal_f(statistics: Sequence[Statistics], options: Options) -> dict[str, f
     """F = 1.3 P R / (0.3 P + R) of the pooled counts, the highest over the thresholds (ATRC's
     maxF).
     """
-    hits, claimed, positives = (
-        np.sum([s[key] for s in statistics], axis=0, dtype=np.float64)
-        for key in ("hits", "claimed", "positives")
-    )
-    if positives == 0:
+    if not any(s["positives"] for s in statistics):
         return {"maxF": math.nan, "threshold": math.nan}
-    precision, recall = hits / np.maximum(claimed, 1), hits / positives
+    recall, precision = foreground_ratios(statistics)
     below = BETA_SQUARED * precision + recall
     f = np.divide(
         (1 + BETA_SQUARED) * precision * recall, below, out=np.zeros_like(below), where=below > 0
     )
     best = int(f.argmax())
     return {"maxF": float(f[best]), "threshold": float(SALIENCY_THRESHOLDS[best])}
+
+
+def foreground_ratios(statistics: Sequence[Statistics]) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision of the pooled counts at the 19 thresholds."""
+    hits, claimed, positives = (
+        np.sum([s[key] for s in statistics], axis=0, dtype=np.float64)
+        for key in ("hits", "claimed", "positives")
+    )
+    return hits / np.maximum(positives, 1), hits / np.maximum(claimed, 1)
+
+
+def foreground_curve(statistics: Sequence[Statistics], options: Options) -> Curve:
+    """Recall and precision of the pooled counts per threshold; empty without a foreground."""
+    if not any(s["positives"] for s in statistics):
+        return {}
+    recall, precision = foreground_ratios(statistics)
+    return as_curve(SALIENCY_THRESHOLDS, recall, precision)
+
+
+def as_curve(thresholds: Sequence[float] | np.ndarray, *ratios: np.ndarray) -> Curve:
+    """Plain lists of six decimals: thresholds, recall and precision."""
+    names = ("thresholds", "recall", "precision")
+    columns = (np.asarray(thresholds, float), *ratios)
+    return {name: column.round(6).tolist() for name, column in zip(names, columns)}
 
 
 def mean_of(statistics: Sequence[Statistics]) -> float:
@@ -149,8 +171,22 @@ def mean_angle(statistics: Sequence[Statistics], options: Options) -> dict[str, 
 
 def boundary_scores(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
     """odsF and its threshold, oisF and AP of the protocol options["protocol"] (default seism)."""
-    counts = [boundary.Counts(id=str(i), **s) for i, s in enumerate(statistics)]
-    if not counts:
+    if not statistics:
         return {"odsF": math.nan}
-    result = boundary.score(counts, boundary.protocol_named(options.get("protocol", "seism")))
+    result = boundary_result(statistics, options)
     return {key: getattr(result, key) for key in ("odsF", "threshold", "oisF", "AP")}
+
+
+def boundary_curve(statistics: Sequence[Statistics], options: Options) -> Curve:
+    """Recall and precision of the pooled counts per threshold; empty without pictures."""
+    if not statistics:
+        return {}
+    curve = boundary_result(statistics, options).curve
+    thresholds = boundary.protocol_named(options.get("protocol", "seism")).thresholds
+    return as_curve(thresholds, curve[:, 0], curve[:, 1])
+
+
+def boundary_result(statistics: Sequence[Statistics], options: Options) -> boundary.Scores:
+    """All that `mtlcli.boundary` says of the pictures."""
+    counts = [boundary.Counts(id=str(i), **s) for i, s in enumerate(statistics)]
+    return boundary.score(counts, boundary.protocol_named(options.get("protocol", "seism")))

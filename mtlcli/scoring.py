@@ -1,6 +1,7 @@
 """Scores of any predictor on whole pictures, shared by all processes there are."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +12,42 @@ from mtlcli.data.batches import WholePictures, whole_pictures
 from mtlcli.distributed import gather, rank, world
 
 Predict = Callable[[Tensor], Mapping[str, Tensor]]
+Save = Callable[[str, Mapping[str, Tensor]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The statistics of every picture that was scored; the same on all processes."""
+
+    tasks: Mapping[str, Any]  # names and Task records
+    options: Mapping[str, Mapping[str, Any]]  # of the tasks' metrics
+    pictures: Sequence[tuple[str, Mapping[str, Any]]]  # id and task -> statistics, in order
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Task -> name of the score -> value over all pictures."""
+        return {n: task.score(self._of(n), self.options[n]) for n, task in self.tasks.items()}
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """Task -> thresholds, recall and precision, for the tasks that have them."""
+        return {
+            name: task.curve(self._of(name), self.options[name])
+            for name, task in self.tasks.items()
+            if task.curve
+        }
+
+    def per_picture(self) -> dict[str, dict[str, float]]:
+        """Id -> task -> main score of that picture alone; only tasks that it counts for."""
+        return {
+            ident: {n: self._main(n, statistics) for n, statistics in found.items()}
+            for ident, found in self.pictures
+        }
+
+    def _of(self, task: str) -> list[Any]:
+        return [found[task] for _, found in self.pictures if task in found]
+
+    def _main(self, name: str, statistics: Any) -> float:
+        task = self.tasks[name]
+        return task.score([statistics], self.options[name])[task.metric]
 
 
 def score(
@@ -20,9 +57,22 @@ def score(
     options: Mapping[str, Mapping[str, Any]],
     workers: int,
     quiet: bool,
-    save: Callable[[str, Mapping[str, Tensor]], None] | None = None,
+    save: Save | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Scores of any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
+    """Scores over all pictures of any predictor; see `measure`."""
+    return measure(predict, pictures, tasks, options, workers, quiet, save).scores()
+
+
+def measure(
+    predict: Predict,
+    pictures: WholePictures,
+    tasks: Mapping[str, Any],
+    options: Mapping[str, Mapping[str, Any]],
+    workers: int,
+    quiet: bool,
+    save: Save | None = None,
+) -> Measured:
+    """Measure any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
 
     Logits are resized bilinearly to the size of the labels and scored there (ATRC's protocol). A
     picture does not count for a task it has no label for, or whose option "ids" leaves it out.
@@ -55,11 +105,8 @@ def score(
         if save:
             save(ident, logits)
     everything = {index: found for share in gather(measured) for index, found in share.items()}
-    in_order = [everything[index] for index in sorted(everything)]
-    return {
-        name: task.score([found[name] for found in in_order if name in found], options[name])
-        for name, task in tasks.items()
-    }
+    in_order = [(pictures.ids[index], everything[index]) for index in sorted(everything)]
+    return Measured(tasks=tasks, options=options, pictures=in_order)
 
 
 def merged(

@@ -43,6 +43,9 @@ class Task:
     constant: Callable[[Sequence[np.ndarray], int], np.ndarray]  # targets, channels -> logits (C,)
     encode: Callable[[np.ndarray], np.ndarray]  # prediction -> pixels of a PNG file
     draw: Callable[[np.ndarray, Options], np.ndarray]  # prediction or target -> RGB (H, W, 3) uint8
+    curve: Callable[[Sequence[Statistics], Options], dict[str, list[float]]] | None = (
+        None  # all images' -> thresholds, recall, precision
+    )
     mirror: Callable[[np.ndarray], np.ndarray] | None = None  # of a flipped target
     zoom: Callable[[np.ndarray, float], np.ndarray] | None = (
         None  # of a target shown f times larger

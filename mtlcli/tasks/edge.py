@@ -26,6 +26,7 @@ TASK = Task(
     decode=decode.probability,
     measure=metrics.boundary_counts,
     score=metrics.boundary_scores,
+    curve=metrics.boundary_curve,
     constant=constant.log_odds,
     encode=encode.as_bytes,
     draw=colors.draw_boundaries,

@@ -16,6 +16,7 @@ TASK = Task(
     decode=decode.foreground_probability,
     measure=metrics.foreground_counts,
     score=metrics.maximal_f,
+    curve=metrics.foreground_curve,
     constant=constant.class_log_frequency,
     encode=encode.as_bytes,
     draw=colors.draw_probability,
