@@ -16,6 +16,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.errors import Interrupted
 from mtlcli.pretrained import start
+from mtlcli.training.board import require_tensorboard
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.failures import Divergence, explained
 from mtlcli.training.folder import RECORD, begin_run, cut_log, read_record
@@ -49,6 +50,8 @@ def train(
         RunError: the loss is no longer finite, memory is short, or a file cannot be written.
         Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
+    if conduct.tensorboard:
+        require_tensorboard()
     if out and distributed.restarted() and (out / RECORD).exists():
         return resume(out, {}, conduct=conduct)
     with distributed.joined(pick_device(conduct.device or "auto")) as device:
@@ -77,6 +80,8 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
         InputError: no run began there, or with other options or other data.
         RunError, Interrupted: as for `train`.
     """
+    if conduct.tensorboard:
+        require_tensorboard()
     folder = folder.parent if folder.name == LAST else folder
     record, config = read_record(folder)
     refuse_other_options(folder, config, given)
@@ -153,7 +158,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
         closing(reader),
         explained(config, state.folder),
         numerics(device, config.deterministic),
-        Log(state, tasks, conduct.quiet) as log,
+        Log(state, tasks, conduct) as log,
         stopping() as asked,
     ):
         if state.iteration == 0:

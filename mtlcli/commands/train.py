@@ -53,6 +53,9 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option(help="Newest checkpoints that stay beside last.pt.")] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Also write RUN/tensorboard (extra [tb]).")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what memory it needs and what fits.")
     ] = False,
@@ -103,6 +106,7 @@ def train(
         checkpoint_every=checkpoint_every,
         keep=keep,
         quiet=quiet,
+        tensorboard=tensorboard,
     )
     if resume and out:
         raise InputError("--resume continues a run in its own folder: leave --out away.")

@@ -14,6 +14,7 @@ class Conduct:
     checkpoint_every: int = 500  # iterations
     keep: int = 0  # of the newest checkpoints, as iteration_N.pt
     quiet: bool = False  # no progress bar
+    tensorboard: bool = False  # also write what TensorBoard shows
 
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1:

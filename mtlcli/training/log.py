@@ -13,8 +13,10 @@ from tqdm import tqdm
 from mtlcli.config import RunConfig
 from mtlcli.distributed import average, is_first
 from mtlcli.report.curves import draw_curves
+from mtlcli.training.board import Board
 from mtlcli.training.clock import Clock, progress_text
 from mtlcli.training.collapse import CollapseWatch
+from mtlcli.training.conduct import Conduct
 from mtlcli.training.folder import LOG, read_log
 from mtlcli.training.offsets import OffsetWatch
 from mtlcli.training.state import State
@@ -26,12 +28,12 @@ CURVES = "curves.png"
 class Log:
     """Writes a line every so often; between two lines it only counts."""
 
-    def __init__(self, state: State, tasks: Mapping[str, Any], quiet: bool) -> None:
+    def __init__(self, state: State, tasks: Mapping[str, Any], conduct: Conduct) -> None:
         """
         Args:
             state: of the run; lines that its folder already has are kept.
             tasks: names and Task records.
-            quiet: no progress bar.
+            conduct: whether there is a progress bar, and a board for TensorBoard.
         """
         self.state, self.tasks = state, dict(tasks)
         self.clock = Clock(state.device, state.config.batch_size)
@@ -44,8 +46,9 @@ class Log:
             initial=state.iteration,
             total=state.config.iterations,
             desc="train",
-            disable=True if quiet or not is_first() else None,
+            disable=True if conduct.quiet or not is_first() else None,
         )
+        self.board = Board(state.folder) if conduct.tensorboard and is_first() else None
 
     def __enter__(self) -> "Log":
         self.file = open(self.state.folder / LOG if is_first() else os.devnull, "a")
@@ -59,6 +62,8 @@ class Log:
     ) -> None:
         self.bar.close()
         self.file.close()
+        if self.board:
+            self.board.close()
         if error is None and is_first():
             draw_curves(read_log(self.state.folder), self.state.folder / CURVES)
 
@@ -78,6 +83,8 @@ class Log:
             return
         line = self._line(losses) | dict(more)
         print(json.dumps(line), file=self.file, flush=True)
+        if self.board:
+            self.board.write(line)
         self.bar.set_postfix(progress_text(line), refresh=False)
         for warning in self.collapse.read(line) if is_first() else ():
             self.bar.write(f"mtl: {warning}", file=sys.stderr)
