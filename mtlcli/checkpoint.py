@@ -6,13 +6,14 @@ iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`
 """
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mtlcli import lookup
 from mtlcli.atomic import replacing
@@ -117,7 +118,9 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
     content = read(path)
     try:
         config = RunConfig.from_json(content["config"])
-        network = filled_network(config, content["dataset"], content["network"])
+        with WithoutRandomNumbers():
+            network = build_network(config, content["dataset"])
+        network.load_state_dict(content["network"])
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
@@ -130,29 +133,17 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
     )
 
 
-def filled_network(
-    config: RunConfig, dataset: Mapping[str, Any], weights: Mapping[str, torch.Tensor]
-) -> nn.Module:
-    """The network of a run with these weights, without the time it takes to initialise others.
-
-    It is built without storage and takes over the tensors of `weights`. What they do not hold,
-    buffers that are not saved, must be computed: such a network is built as usual.
-
-    Raises:
-        RuntimeError: names or shapes do not agree.
+class WithoutRandomNumbers(TorchFunctionMode):
+    """Within it tensors are not filled with random numbers, which a network that gets its weights
+    from elsewhere would spend seconds on. All else is computed, buffers that no file holds as well.
     """
-    with torch.device("meta"):
-        network = build_network(config, dataset)
-    own = network.state_dict()
-    fitting = {
-        name: tensor.to(own[name].dtype) if name in own else tensor
-        for name, tensor in weights.items()
-    }
-    network.load_state_dict(fitting, assign=True)
-    if any(t.is_meta for t in (*network.parameters(), *network.buffers())):
-        network = build_network(config, dataset)
-        network.load_state_dict(weights)
-    return network
+
+    RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        return args[0] if func in self.RANDOM else func(*args, **(kwargs or {}))
 
 
 def newest() -> Path:

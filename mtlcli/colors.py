@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 
 from mtlcli import encode
@@ -47,11 +48,10 @@ def draw_classes(classes: np.ndarray, options: Options) -> np.ndarray:
 
 
 @cache
-def colour_map(name: str) -> np.ndarray:
-    """A matplotlib colour map as a (256, 3) uint8 table."""
-    from matplotlib import colormaps
-
-    return (colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
+def inferno() -> np.ndarray:
+    """The colour map inferno, (256, 3) uint8 from dark to bright."""
+    levels = np.arange(256, dtype=np.uint8)[:, None]
+    return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, 0, ::-1]
 
 
 def draw_depth(depth: np.ndarray, options: Options) -> np.ndarray:
@@ -66,7 +66,7 @@ def draw_depth(depth: np.ndarray, options: Options) -> np.ndarray:
     if near is None or far is None:
         near, far = depth_range(metres)
     position = np.clip((far - metres) / max(far - near, 1e-6), 0, 1)
-    picture = colour_map("inferno")[(position * 255).astype(np.uint8)]
+    picture = inferno()[(position * 255).astype(np.uint8)]
     picture[~measured] = NO_LABEL
     return picture
 

@@ -10,7 +10,8 @@ from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from mtlcli.models.residual import BasicBlock, Bottleneck
 
 
 class HRNet(nn.Module):

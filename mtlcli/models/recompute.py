@@ -10,13 +10,13 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
-from torchvision.models.resnet import Bottleneck
 from torchvision.models.swin_transformer import SwinTransformerBlock
 
 from mtlcli.models.conv_head import ConvHead
 from mtlcli.models.deformable_mixer import DeformableMixer
 from mtlcli.models.hrnet import ExchangeModule
 from mtlcli.models.inter_task_attention import RefinementStep
+from mtlcli.models.residual import Bottleneck
 
 BOXES = (
     Bottleneck,

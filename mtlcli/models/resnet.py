@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
+
+from mtlcli.models.residual import BasicBlock
 
 
 class ResNet(nn.Module):

@@ -46,7 +46,7 @@ def deformable_attention_numba(
     """
     _check(value, shapes, reference, offsets, logits)
     sizes = [int(size) for shape in shapes for size in shape]
-    out, _ = _attend(
+    out, _ = (_compute if _is_bare(value) else _attend)(
         _stored(value),
         sizes,
         reference.detach().float(),
@@ -55,6 +55,15 @@ def deformable_attention_numba(
         border == "clamp",
     )
     return out.to(value.dtype)
+
+
+def _is_bare(value: Tensor) -> bool:
+    """Whether nobody asks for gradients, traces or fakes tensors, so that torch need not know of
+    the operator: its first call of a custom operator imports the compiler, which takes seconds.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return type(value) is Tensor and torch.is_inference_mode_enabled()
 
 
 def _stored(tensor: Tensor) -> Tensor:
@@ -95,8 +104,7 @@ def _check(
         raise InputError(f"{points} points on a map are more than the numba operator's {MOST}.")
 
 
-@torch.library.custom_op("mtl::deformable_attention_cpu", mutates_args=(), device_types="cpu")
-def _attend(
+def _compute(
     value: Tensor,
     sizes: Sequence[int],
     reference: Tensor,
@@ -125,6 +133,11 @@ def _attend(
         _flat(lse),
     )
     return out, lse
+
+
+_attend = torch.library.custom_op(
+    "mtl::deformable_attention_cpu", _compute, mutates_args=(), device_types="cpu"
+)
 
 
 @_attend.register_fake
