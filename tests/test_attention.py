@@ -174,6 +174,22 @@ def test_mixer_starts_from_offsets_that_do_not_see_the_input():
     torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=0)
 
 
+def test_relative_mixer_offsets_are_the_same_at_every_pixel_and_short():
+    torch.manual_seed(0)
+    layer = DeformableMixer(32, coordinates="relative").spatial[0]
+    seen = []
+    layer.offsets.register_forward_hook(lambda _, __, out: seen.append(out))
+    layer(torch.randn(1, 32, 40, 50))
+    inner = seen[0][..., 1:-1, 1:-1]  # the convolution pads its border
+    assert (inner - inner[..., :1, :1]).abs().max() < 1e-5
+    assert inner.abs().max() < 3
+
+
+def test_unknown_mixer_coordinates_are_refused():
+    with pytest.raises(InputError, match="polar"):
+        DeformableMixer(4, coordinates="polar")
+
+
 def test_mixer_offsets_come_from_coordinates_counted_from_one():
     mixer = DeformableMixer(4)
     layer = mixer.spatial[0]

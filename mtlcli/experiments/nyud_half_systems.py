@@ -17,7 +17,7 @@ EXPERIMENT = Experiment(
         lr=1e-3,
     ),
     cells={name: {"system": name} for name in SYSTEMS}
-    | {f"demt_itsa, query {q}": {"settings": {"query": q}} for q in QUERIES},
+    | {f"demt_itsa, query {query}": {"settings": {"query": query}} for query in QUERIES},
     seeds=2,
     references=("single_task", "demt"),
     prepare="mtl prepare nyud",

@@ -6,6 +6,7 @@ from mtlcli.experiments._experiment import SYSTEMS, Experiment
 BUDGET = RunConfig(
     dataset="nyud",
     init="random",
+    backbone="resnet18_half",
     size=(107, 140),
     iterations=500,
     batch_size=4,
@@ -14,7 +15,7 @@ BUDGET = RunConfig(
 )
 PREPARE = "mtl prepare nyud --limit 128"
 EXPERIMENT = Experiment(
-    title="Systems on 128 NYUD-v2 pictures, HRNet18 from random weights, 107x140",
+    title="Systems on 128 NYUD-v2 pictures, half a ResNet-18 from random weights, 107x140",
     budget=BUDGET,
     cells=SYSTEMS,
     seeds=2,

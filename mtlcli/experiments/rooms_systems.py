@@ -4,12 +4,13 @@ from mtlcli.config import RunConfig
 from mtlcli.experiments._experiment import SYSTEMS, Experiment
 
 EXPERIMENT = Experiment(
-    title="Systems on rooms, HRNet18 from random weights, 60x80",
+    title="Systems on rooms, half a ResNet-18 from random weights, 48x64",
     budget=RunConfig(
         dataset="rooms",
         init="random",
-        size=(60, 80),
-        iterations=500,
+        backbone="resnet18_half",
+        size=(48, 64),
+        iterations=600,
         batch_size=8,
         optimizer="adamw",
         lr=2e-3,

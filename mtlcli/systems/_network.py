@@ -73,10 +73,11 @@ def interaction_network(
     interaction: nn.Module,
     queries: nn.Module,
     space_first: bool = False,
+    mixer_coordinates: str = "absolute",
 ) -> Network:
     """DeMT's network around an interaction block and its query blocks; `channels` by name."""
     inputs = hypercolumn_channels(backbone)
-    mixers = [DeformableMixer(width, space_first) for _ in channels]
+    mixers = [DeformableMixer(width, space_first, mixer_coordinates) for _ in channels]
     return Network(
         backbone,
         decoder=InteractionDecoder(inputs, width, mixers, interaction, queries),

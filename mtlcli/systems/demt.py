@@ -9,6 +9,8 @@ from mtlcli.models.attention import Attention
 from mtlcli.models.task_interaction import TaskInteraction, TaskQueries, TaskQuery
 from mtlcli.systems._network import Network, by_name, check_positive, interaction_network
 
+TITLE = "DeMT"  # in tables
+
 QUERY_REACHES = ("global", "pixel")
 
 
@@ -21,6 +23,7 @@ def build(
     interaction: str = "global",
     query: str = "global",
     space_first: bool = False,
+    mixer_coordinates: str = "absolute",
 ) -> Network:
     """The paper's network, or with interaction `self` and query `pixel` the released one.
 
@@ -36,6 +39,8 @@ def build(
         interaction: what a token of the interaction block sees: `global`, `pixel` or `self`.
         query: what a task's query sees: `global` or `pixel`.
         space_first: the mixers mix space before channels, as in an earlier release.
+        mixer_coordinates: that the mixers' offsets start from: `absolute`, as released, scatters
+            the points over the map at first; `relative` starts at the pixel and learns sooner.
 
     Raises:
         InputError: a setting that does not exist or does not fit the others.
@@ -49,6 +54,7 @@ def build(
         interaction=TaskInteraction(width, Attention(width, heads, interaction)),
         queries=task_queries(len(channels), width, heads, query),
         space_first=space_first,
+        mixer_coordinates=mixer_coordinates,
     )
 
 

@@ -12,6 +12,8 @@ from mtlcli.models.task_pyramid import TaskPyramid
 from mtlcli.systems._network import Network, by_name, check_positive, interaction_network
 from mtlcli.systems.demt import task_queries
 
+TITLE = "DeMT-ITSA"  # in tables
+
 QUERIES = ("global", "pixel", "deformable")
 
 
@@ -34,6 +36,7 @@ def build(
     tied_steps: bool = False,
     feedforward: int = 1024,
     query: str = "global",
+    mixer_coordinates: str = "absolute",
 ) -> Network:
     """The paper's network; every default is the paper's, or the likeliest where it is silent.
 
@@ -55,6 +58,7 @@ def build(
         tied_steps: the steps share their weights.
         feedforward: hidden channels of the feed-forward block.
         query: `global` (paper), `pixel`, or `deformable`, which makes the cost linear in pixels.
+        mixer_coordinates: `absolute` or `relative`, see the system demt.
 
     Raises:
         InputError: a setting that does not exist or does not fit the others.
@@ -93,4 +97,11 @@ def build(
         )
     else:
         queries = task_queries(tasks, width, heads, query)
-    return interaction_network(channels, backbone, width, interaction, queries)
+    return interaction_network(
+        channels,
+        backbone,
+        width,
+        interaction,
+        queries,
+        mixer_coordinates=mixer_coordinates,
+    )

@@ -14,6 +14,8 @@ from mtlcli.systems._network import (
     hypercolumn_channels,
 )
 
+TITLE = "MQTransformer"  # in tables
+
 REACHES = ("global", "self")
 
 

@@ -12,6 +12,8 @@ from mtlcli.systems._network import (
     hypercolumn_channels,
 )
 
+TITLE = "multi-task"  # in tables
+
 WIDEST = 96
 
 

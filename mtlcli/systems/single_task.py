@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from mtlcli.systems import multi_task
 from mtlcli.systems._network import by_name
 
+TITLE = "single-task"  # in tables
+
 
 class SeparateNetworks(nn.Module):
     """Image -> {task: logits}, each from the network of that task."""
