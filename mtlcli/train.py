@@ -26,10 +26,9 @@ from mtlcli.training.precision import autocast, numerics
 from mtlcli.training.record import describe, make_record
 from mtlcli.training.resuming import refuse_other_data, refuse_other_options
 from mtlcli.training.selection import Selection, split
-from mtlcli.training.setup import make_state, prepared
+from mtlcli.training.setup import check_weighting, make_state, prepared
 from mtlcli.training.state import LAST, State
 from mtlcli.training.stopping import stopping, until
-from mtlcli.weighting import check_weighting
 
 
 def train(
@@ -62,7 +61,9 @@ def train(
         network = checkpoint.build_network(config, describe(reader), backbone)
         record = make_record(config, network, reader, device) | {"init": asdict(beginning)}
         folder = distributed.by_first(lambda: begin_run(out, config, record))
-        run(make_state(config, network, describe(reader), folder, device), reader, conduct)
+        images = len(split(len(reader), config.holdout)[0])
+        state = make_state(config, network, describe(reader), folder, device, images)
+        run(state, reader, conduct)
     return folder
 
 
@@ -92,7 +93,8 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
         begun = (folder / LAST).exists()
         backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
         network = checkpoint.build_network(config, record["dataset"], backbone)
-        state = make_state(config, network, record["dataset"], folder, device)
+        images = len(split(len(reader), config.holdout)[0])
+        state = make_state(config, network, record["dataset"], folder, device, images)
         state.restore()
         distributed.by_first(lambda: cut_log(folder, state.iteration))
         run(state, reader, conduct)
@@ -101,19 +103,19 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
 
 def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig]:
     """The training split, and the config with all that was left to it and to the device."""
-    check_weighting(config.weighting)
     Share(batch_size=config.batch_size, parts=config.accumulate, world=distributed.world())
     lookup.load("systems", config.system)
     lookup.load("backbones", config.backbone)
     for task in config.tasks:
         lookup.load("tasks", task)
+    config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
+    check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
     return reader, replace(
         config,
         tasks=config.tasks or tuple(reader.info.tasks),
         size=config.size or reader.info.size,
         settings=settings.complete(config.system, config.settings),
-        amp=device.type == "cuda" if config.amp is None else config.amp,
     )
 
 
@@ -137,12 +139,11 @@ def resolution(config: RunConfig, dataset: Mapping[str, Any]) -> tuple[float, fl
 def run(state: State, reader: Reader, conduct: Conduct) -> None:
     """The training loop, from where `state` stands to the last iteration."""
     config, network, optimizer, device = state.config, state.network, state.optimizer, state.device
-    assert config.size is not None
     tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
     options = {name: state.dataset["options"].get(name, {}) for name in tasks}
     scale = resolution(config, state.dataset)
     kept, held = split(len(reader), config.holdout)
-    stream = TrainingStream(reader, tasks, config.size, scale, config.seed, kept)
+    stream = TrainingStream(reader, tasks, config.window, scale, config.seed, kept)
     pictures = WholePictures(reader, tasks, scale, held)
     selection = Selection(state, pictures, tasks, options, conduct.workers)
     share = Share(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.distributed import average, world
-from mtlcli.errors import InputError
 
 Losses = Mapping[str, Tensor]
 
@@ -20,11 +19,12 @@ class Fixed(nn.Module):
 
     fixed: Tensor
 
-    def __init__(self, weights: Mapping[str, float], shared: Tensor, epoch: int) -> None:
+    def __init__(self, weights: Mapping[str, float], shared: Sequence[Tensor], epoch: int) -> None:
         """
         Args:
             weights: task -> weight.
-            shared: a parameter of the network that all tasks use, for `GradNorm`.
+            shared: parameters of the layers that all tasks use, for weightings that look at
+                gradients.
             epoch: iterations in which every sample is seen once, for `DynamicAverage`.
         """
         super().__init__()
@@ -47,7 +47,7 @@ class Fixed(nn.Module):
 class Uncertainty(Fixed):
     """Learnt homoscedastic uncertainty: sum of exp(-s) L + s (Kendall et al., arXiv 1705.07115)."""
 
-    def __init__(self, weights: Mapping[str, float], shared: Tensor, epoch: int) -> None:
+    def __init__(self, weights: Mapping[str, float], shared: Sequence[Tensor], epoch: int) -> None:
         super().__init__(weights, shared, epoch)
         self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))
 
@@ -72,7 +72,7 @@ class DynamicAverage(Fixed):
     running: Tensor
     before: Tensor
 
-    def __init__(self, weights: Mapping[str, float], shared: Tensor, epoch: int) -> None:
+    def __init__(self, weights: Mapping[str, float], shared: Sequence[Tensor], epoch: int) -> None:
         super().__init__(weights, shared, epoch)
         self.epoch, count = epoch, len(self.tasks)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
@@ -107,9 +107,9 @@ class GradNorm(Fixed):
     weight: Tensor
     first: Tensor
 
-    def __init__(self, weights: Mapping[str, float], shared: Tensor, epoch: int) -> None:
+    def __init__(self, weights: Mapping[str, float], shared: Sequence[Tensor], epoch: int) -> None:
         super().__init__(weights, shared, epoch)
-        self.shared = [shared]  # in a list: it is the network's parameter, not this module's
+        self.shared = [last_kernel(shared)]  # in a list: not a parameter of this module
         self.register_buffer("weight", torch.ones(len(self.tasks)))
         self.register_buffer("first", torch.zeros(len(self.tasks)))
 
@@ -146,16 +146,6 @@ WEIGHTINGS: dict[str, type[Fixed]] = {
 }
 
 
-def check_weighting(name: str) -> None:
-    """Refuses what does not exist.
-
-    Raises:
-        InputError: names those that do.
-    """
-    if name not in WEIGHTINGS:
-        raise InputError(f"--weighting {name}: known are {', '.join(WEIGHTINGS)}.")
-
-
-def shared_parameter(parameters: Sequence[Tensor]) -> Tensor:
-    """The last weight matrix or kernel of a backbone."""
+def last_kernel(parameters: Sequence[Tensor]) -> Tensor:
+    """The last weight matrix or kernel of some layers."""
     return [p for p in parameters if p.ndim > 1][-1]

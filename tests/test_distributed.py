@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mtlcli import checkpoint
+from mtlcli.surgery import SURGERIES
 from mtlcli.training.folder import read_log
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", "0",
@@ -58,6 +59,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mtlcli import distributed, losses
 from mtlcli.data.batches import Share
 from mtlcli.training.batchnorm import synchronise
+from mtlcli.surgery import SURGERIES
 from mtlcli.weighting import WEIGHTINGS
 
 with distributed.joined(torch.device("cpu")) as device:
@@ -67,7 +69,8 @@ with distributed.joined(torch.device("cpu")) as device:
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 1),
     )
-    weighting = WEIGHTINGS[sys.argv[2]]({"a": 1.0, "b": 5.0}, network[3].weight, 3)
+    rule = (WEIGHTINGS | SURGERIES)[sys.argv[2]]
+    weighting = rule({"a": 1.0, "b": 5.0}, [network[3].weight], 3)
     if world > 1:
         network = synchronise(network, device)
     forward = DistributedDataParallel(network) if world > 1 else network
@@ -93,8 +96,10 @@ with distributed.joined(torch.device("cpu")) as device:
 """
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "geometric", "gradnorm"])
+@pytest.mark.parametrize("weighting", ["fixed", "geometric", "gradnorm", "upgrad"])
 def test_two_and_four_processes_descend_as_one(tmp_path: Path, weighting: str) -> None:
+    if weighting in SURGERIES:
+        pytest.importorskip("torchjd", reason="extra [surgery] is not installed")
     code = tmp_path / "job.py"
     code.write_text(SMALL_NETWORK)
     worlds = (1, 2, 4) if weighting == "fixed" else (1, 2)

@@ -87,7 +87,7 @@ def test_a_share_that_is_none(home: Path, mtl, share: object) -> None:
 
 
 def weighting(name: str, weights: dict[str, float], epoch: int = 1) -> torch.nn.Module:
-    return WEIGHTINGS[name](weights, torch.ones(2, 2, requires_grad=True), epoch)
+    return WEIGHTINGS[name](weights, [torch.ones(2, 2, requires_grad=True)], epoch)
 
 
 def losses(**values: float) -> dict[str, torch.Tensor]:
@@ -130,7 +130,7 @@ def test_dynamic_average_favours_the_task_that_stalls() -> None:
 
 def test_gradnorm_balances_gradients_at_the_shared_layer() -> None:
     shared = torch.ones(2, 2, requires_grad=True)
-    module = WEIGHTINGS["gradnorm"]({"a": 1.0, "b": 1.0}, shared, 1)
+    module = WEIGHTINGS["gradnorm"]({"a": 1.0, "b": 1.0}, [shared], 1)
     for _ in range(300):
         module({"a": 10 * shared.sum(), "b": shared.sum()})
     weight = module.weight

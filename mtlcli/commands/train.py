@@ -24,6 +24,10 @@ def train(
     iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
     size: SizeOption = None,
+    crop: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Train on windows of this height and width.", metavar="H W"),
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="sgd (the paper's) or adamw.")] = "sgd",
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(help="On all parameters.")] = 5e-4,
@@ -46,7 +50,11 @@ def train(
         float, typer.Option(help="Share of the training images that choose best.pt.")
     ] = 0.0,
     weighting: Annotated[
-        str, typer.Option(help="Of losses: fixed, uncertainty, dwa, gradnorm or geometric.")
+        str,
+        typer.Option(
+            help="Of losses: fixed, uncertainty, dwa, gradnorm, geometric; surgery "
+            "(extra [surgery]): pcgrad, cagrad, upgrad."
+        ),
     ] = "fixed",
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
@@ -86,6 +94,7 @@ def train(
         "iterations": iterations,
         "batch_size": batch_size,
         "size": size,
+        "crop": crop,
         "optimizer": optimizer,
         "lr": lr,
         "weight_decay": weight_decay,

@@ -2,8 +2,8 @@
 pass needs them (Chen et al., arXiv 1604.06174), with the same dropout and batch statistics.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -41,22 +41,27 @@ def recompute(network: nn.Module) -> None:
 
 def _again(box: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), _frozen_statistics(box)
+        return nullcontext(), _FrozenStatistics(box)
 
     return partial(checkpoint, forward, use_reentrant=False, context_fn=contexts)
 
 
-@contextmanager
-def _frozen_statistics(box: nn.Module) -> Iterator[None]:
-    """A batch that passes a second time does not move the running statistics again."""
-    norms = [m for m in box.modules() if isinstance(m, _BatchNorm) and m.momentum is not None]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta):
+class _FrozenStatistics(AbstractContextManager):
+    """A batch that passes again does not move the running statistics again.
+
+    It is entered once for every backward pass: weightings that compare gradients make several.
+    """
+
+    def __init__(self, box: nn.Module) -> None:
+        norms = (module for module in box.modules() if isinstance(module, _BatchNorm))
+        self.momenta = {norm: norm.momentum for norm in norms if norm.momentum is not None}
+
+    def __enter__(self) -> None:
+        for norm in self.momenta:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error: object) -> None:
+        for norm, momentum in self.momenta.items():
             norm.momentum = momentum
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.sub_(1)

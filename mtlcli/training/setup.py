@@ -10,11 +10,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtlcli import distributed, lookup
 from mtlcli.config import RunConfig
+from mtlcli.errors import InputError
 from mtlcli.models.recompute import recompute
+from mtlcli.surgery import SURGERIES, require_torchjd
 from mtlcli.training.batchnorm import synchronise
-from mtlcli.training.precision import make_scaler
+from mtlcli.training.precision import half_type, make_scaler
 from mtlcli.training.state import State
-from mtlcli.weighting import WEIGHTINGS, shared_parameter
+from mtlcli.weighting import WEIGHTINGS
+
+EVERY_WEIGHTING = {**WEIGHTINGS, **SURGERIES}
 
 
 def make_state(
@@ -23,15 +27,16 @@ def make_state(
     dataset: Mapping[str, Any],
     folder: Path,
     device: torch.device,
+    images: int,
 ) -> State:
-    """The start of a run."""
+    """The start of a run that is trained on so many `images`."""
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
     if distributed.world() > 1:
         network = synchronise(network, device)
     if config.checkpointing:
         recompute(network)
-    weighting = make_weighting(config, network, dataset).to(device)
+    weighting = make_weighting(config, network, images).to(device)
     return State(
         config=config,
         dataset=dataset,
@@ -44,14 +49,33 @@ def make_state(
     )
 
 
-def make_weighting(config: RunConfig, network: nn.Module, dataset: Mapping[str, Any]) -> nn.Module:
-    """What makes one loss of those of the tasks."""
+def make_weighting(config: RunConfig, network: nn.Module, images: int) -> nn.Module:
+    """What makes one loss of those of the tasks; an epoch has so many `images`."""
     weights = {name: lookup.load("tasks", name).TASK.weight for name in config.tasks}
-    images = dataset["expected"]["train"]
     epoch = max(1, config.accumulate * images // config.batch_size)
     backbone = network.get_submodule("backbone") if hasattr(network, "backbone") else network
-    shared = shared_parameter(list(backbone.parameters()))
-    return WEIGHTINGS[config.weighting](weights, shared, epoch)
+    return EVERY_WEIGHTING[config.weighting](weights, list(backbone.parameters()), epoch)
+
+
+def check_weighting(config: RunConfig, device: torch.device) -> None:
+    """Refuses a weighting that does not exist, or cannot work with the other options.
+
+    Raises:
+        InputError: names those that exist, or the option to leave out.
+    """
+    name = config.weighting
+    if name not in EVERY_WEIGHTING:
+        raise InputError(f"--weighting {name}: known are {', '.join(EVERY_WEIGHTING)}.")
+    looks = f"--weighting {name} compares the gradients of the tasks"
+    if name in (*SURGERIES, "gradnorm"):
+        if config.compile:
+            raise InputError(f"{looks}, which --compile does not keep: leave --compile away.")
+        if config.amp and half_type(device) == torch.float16:
+            raise InputError(f"{looks}, which vanish in float16: use --no-amp.")
+    if name in SURGERIES:
+        if config.accumulate > 1:
+            raise InputError(f"{looks} of a whole batch: leave --accumulate away.")
+        require_torchjd(name)
 
 
 def make_optimizer(
