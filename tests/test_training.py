@@ -112,6 +112,27 @@ def test_a_loss_that_collapses_is_noticed_once(values: list[float], said: str | 
         assert news[0].endswith("Lower --lr.")
 
 
+@pytest.mark.parametrize("noise", [0.1, 0.3, 0.45])
+@pytest.mark.parametrize(
+    ("trend", "said"),
+    [
+        (0.3 + 0.7 * np.exp(-np.arange(600) / 30), None),
+        (np.linspace(1, 0.7, 600), None),
+        (np.r_[np.linspace(1, 0.3, 100), np.linspace(0.3, 0.5, 100), np.full(400, 0.4)], None),
+        (np.r_[np.linspace(1, 0.2, 300), np.ones(300)], "is back at"),
+    ],
+)
+def test_noise_is_no_collapse_and_hides_none(noise: float, trend: np.ndarray, said) -> None:
+    """Losses of small batches: log-normal about a trend, as the rooms' saliency has them."""
+    generator = np.random.default_rng(0)
+    for _ in range(10):
+        watch = CollapseWatch("", {})
+        values = (trend * generator.lognormal(0, noise, len(trend))).tolist()
+        news = [sentence for line in lines_of(values) for sentence in watch.read(line)]
+        assert len(news) == (said is not None)
+        assert not said or said in news[0]
+
+
 def test_points_outside_the_maps_are_noticed() -> None:
     watch = CollapseWatch("", {})
     line = {"iteration": 1, "loss": {}, "offsets": {"a": {"pixels": [9], "outside": [0.5, 0.97]}}}

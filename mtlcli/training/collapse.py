@@ -4,16 +4,54 @@ With lambda = 200 the paper's network ends at 0.02 mIoU, 1.5 m and 45 degrees (a
 Table 4): the losses go back to where they were, and most sampling points lie outside their maps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-WINDOW = 20  # lines of the log whose median is compared
-UNLEARNT = 0.98  # of the first window's loss: no better than at the start
+WINDOW = 20  # lines of the log whose median is compared; a tenth of all once that is more
 RISEN = 1.5  # times the lowest window's loss
 LOST = 0.8  # of what had been learnt, gone again
+CERTAIN = 4  # standard errors by which a loss must have risen, for WINDOW lines
+EARLY = 10 * WINDOW  # lines after which a loss should have fallen
+UNLEARNT = 0.98  # of the first window's loss: no better than at the start
+STILL = 0.01  # fall from the first to the last third of the lines that is none
+VISIBLE = 0.05  # the least fall that the noise must let be seen, else nothing is said
+BLURS = 3  # standard errors that noise may hide
 OUTSIDE = 0.9  # share of sampling points
 FALLEN = 2  # times worse than the best held-out metric
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where the values of a window lie."""
+
+    median: float
+    error: float  # standard error of the median, if the values are normal but for outliers
+
+
+def level(values: Sequence[float]) -> Level:
+    """The median and, from the median absolute deviation, how far noise moves it."""
+    middle = median(values)
+    deviation = 1.4826 * median(abs(value - middle) for value in values)
+    return Level(middle, 1.2533 * deviation / len(values) ** 0.5)
+
+
+def is_back(first: Level, lowest: Level, now: Level) -> bool:
+    """Whether a loss that had fallen is nearly where it began, by more than the noise."""
+    risen, learnt = now.median - lowest.median, first.median - lowest.median
+    certain = risen > CERTAIN * (now.error + lowest.error)
+    return certain and now.median > RISEN * lowest.median and risen > LOST * learnt
+
+
+def is_still(history: Sequence[float]) -> bool:
+    """Whether a loss stays where it began, although a fall would be seen through the noise."""
+    third = len(history) // 3
+    first, last = level(history[:third]), level(history[-third:])
+    fall = 1 - last.median / first.median
+    blur = BLURS * (first.error**2 + last.error**2) ** 0.5 / first.median
+    began = median(history[:WINDOW])
+    return fall < STILL and fall + blur < VISIBLE and last.median > UNLEARNT * began
 
 
 class CollapseWatch:
@@ -32,7 +70,8 @@ class CollapseWatch:
         self.best: dict[str, float] = {}
         self.said: set[str] = set()
         self.losses: dict[str, list[float]] = {}
-        self.lowest: dict[str, float] = {}
+        self.lowest: dict[str, Level] = {}
+        self.risen: dict[str, int] = {}  # task -> lines for which its loss has been up again
 
     def read(self, line: Mapping[str, Any]) -> list[str]:
         """What is new in a line of the log, as sentences."""
@@ -55,13 +94,18 @@ class CollapseWatch:
         history.append(value)
         if len(history) < 2 * WINDOW:
             return None
-        first, now = median(history[:WINDOW]), median(history[-WINDOW:])
-        self.lowest[task] = min(now, self.lowest.get(task, now))
-        lowest = self.lowest[task]
-        if now > RISEN * lowest and first - now < (1 - LOST) * (first - lowest):
-            return f"The loss of {task} fell to {lowest:.3g} and is back at {now:.3g}"
-        if len(history) == 10 * WINDOW and now > UNLEARNT * first:
-            return f"The loss of {task} has not fallen ({first:.3g} at the start, {now:.3g})"
+        length = max(WINDOW, len(history) // 10)
+        first, now = level(history[:length]), level(history[-length:])
+        lowest = min(now, self.lowest.get(task, now), key=lambda window: window.median)
+        self.lowest[task] = lowest
+        self.risen[task] = self.risen.get(task, 0) + 1 if is_back(first, lowest, now) else 0
+        if self.risen[task] == WINDOW:
+            return f"The loss of {task} fell to {lowest.median:.3g} and is back at {now.median:.3g}"
+        if len(history) >= EARLY and len(history) % WINDOW == 0 and is_still(history):
+            return (
+                f"The loss of {task} has not fallen ({first.median:.3g} at the start, "
+                f"{now.median:.3g})"
+            )
         return None
 
     def _of_metric(self, task: str, value: float) -> str | None:
