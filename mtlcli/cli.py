@@ -16,9 +16,12 @@ from mtlcli.commands import (
     demo,
     eval,
     experiment,
+    export,
     import_demt,
     prepare,
     recipes,
+    report,
+    serve,
     systems,
     train,
     visualize,
@@ -44,8 +47,11 @@ app.command()(recipes.recipes)
 app.command()(systems.systems)
 app.command("eval")(eval.evaluate)
 app.command()(experiment.experiment)
+app.command()(report.report)
 app.command()(boundary.boundary)
-app.command()(visualize.visualize)
+app.command(cls=visualize.Command)(visualize.visualize)
+app.command()(serve.serve)
+app.command()(export.export)
 
 benchmarks = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 benchmarks.command("model", context_settings=ANY_SETTING)(bench_model.bench_model)
@@ -74,11 +80,12 @@ def silence_all_but_the_first() -> None:
 
 
 def spread_sizes(arguments: list[str]) -> list[str]:
-    """`--size 212x280` may be written for `--size 212 280`."""
+    """`--size 212x280` may be written for `--size 212 280`, and so with --crop."""
     spread: list[str] = []
     for previous, argument in zip(["", *arguments], arguments):
         sides = argument.split("x")
-        is_size = previous == "--size" and len(sides) == 2 and all(s.isdigit() for s in sides)
+        takes_two = previous in ("--size", "--crop")
+        is_size = takes_two and len(sides) == 2 and all(s.isdigit() for s in sides)
         spread += sides if is_size else [argument]
     return spread
 

@@ -40,6 +40,7 @@ class RunConfig:
     backbone: str = "hrnet18"
     init: str = "imagenet"  # where the backbone's weights come from: a name or a file
     size: tuple[int, int] | None = None  # working resolution; None: the dataset's
+    crop: tuple[int, int] | None = None  # what training sees of a picture at it; None: `size`
     iterations: int = 40_000
     batch_size: int = 8
     optimizer: str = "sgd"  # or "adamw", which learns sooner from random weights
@@ -76,10 +77,16 @@ class RunConfig:
             raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
         if self.compile and self.checkpointing:
             raise InputError("--compile and --checkpointing exclude each other: choose one.")
-        if self.size is not None and min(self.size) < 32:
-            raise InputError(
-                f"--size {self.size[0]} {self.size[1]}: both must be at least 32 pixels."
-            )
+        for name, size in (("size", self.size), ("crop", self.crop)):
+            if size is not None and min(size) < 32:
+                raise InputError(f"--{name} {size[0]} {size[1]}: both must be at least 32 pixels.")
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of a training sample, once the size is known."""
+        if self.crop or self.size:
+            return self.crop or self.size  # type: ignore[return-value]
+        raise ValueError("The run has no size yet.")
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only."""
@@ -88,5 +95,6 @@ class RunConfig:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "RunConfig":
         """The inverse of `to_json`."""
-        size = record["size"] and (record["size"][0], record["size"][1])
-        return cls(**{**record, "tasks": tuple(record["tasks"]), "size": size})
+        pairs = {name: record.get(name) for name in ("size", "crop")}
+        sizes = {name: pair and (pair[0], pair[1]) for name, pair in pairs.items()}
+        return cls(**{**record, **sizes, "tasks": tuple(record["tasks"])})

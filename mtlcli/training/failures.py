@@ -64,8 +64,7 @@ def innermost(message: str) -> str:
 
 def out_of_memory(config: RunConfig) -> str:
     """What was too large and what to lower."""
-    assert config.size is not None
-    height, width = config.size
+    height, width = config.window
     used = {
         f"--accumulate {2 * config.accumulate}": config.batch_size % (2 * config.accumulate) != 0,
         "--checkpointing": config.checkpointing,

@@ -42,7 +42,7 @@ class Need:
 
     def text(self, config: RunConfig) -> str:
         """What it means for a run."""
-        height, width = config.size or (0, 0)
+        height, width = config.window
         how = "measured" if self.measured else "counted in float32, without working memory"
         lines = [
             f"{self.parameters:,} parameters",
@@ -59,7 +59,7 @@ class Need:
         """Options with which the run fits."""
         parts = [n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0]
         fitting = [n for n in parts if config.batch_size // n <= self.largest]
-        ways = [f"--accumulate {fitting[0]}"] if fitting else ["a smaller --size"]
+        ways = [f"--accumulate {fitting[0]}"] if fitting else ["a smaller --size or --crop"]
         ways += [] if config.checkpointing else ["--checkpointing"]
         return f"does not fit: use {' or '.join(ways)}"
 
@@ -72,7 +72,6 @@ def estimate(config: RunConfig, dataset: dict[str, Any], device: torch.device) -
         dataset: as `checkpoint.build_network` needs it.
         device: to train on.
     """
-    assert config.size is not None
     place = device if device.type == "cuda" else torch.device("meta")
     with place:
         network = checkpoint.build_network(config, dataset).train()
@@ -97,7 +96,7 @@ def measured_bytes(network: nn.Module, config: RunConfig, device: torch.device) 
     for images in (1, 2):
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        image = torch.zeros(images, 3, *(config.size or ()), device=device)
+        image = torch.zeros(images, 3, *config.window, device=device)
         with autocast(device, bool(config.amp)):
             logits = network(image)
         sum(x.float().mean() for x in logits.values()).backward()
@@ -133,7 +132,7 @@ def counted_bytes(network: nn.Module, config: RunConfig, device: torch.device) -
             hooks.append(box.register_forward_pre_hook(enter))
             hooks.append(box.register_forward_hook(lambda *_: inside.pop() and None))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FlashAttention():
-        network(torch.zeros(2, 3, *(config.size or ()), device=device))
+        network(torch.zeros(2, 3, *config.window, device=device))
     return (kept[0] + inputs + max(kept[1:], default=0)) // 2
 
 
