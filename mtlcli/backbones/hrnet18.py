@@ -4,6 +4,8 @@ from mtlcli.backbones import _hrnet_layout
 from mtlcli.backbones._weights import Weights
 from mtlcli.models.hrnet import HRNet
 
+TITLE = "HRNet18"  # in tables
+
 WEIGHTS = {
     "imagenet": Weights(
         url="https://download.openmmlab.com/pretrain/third_party/hrnetv2_w18_small-b5a04e21.pth",

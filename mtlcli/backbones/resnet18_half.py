@@ -6,6 +6,8 @@ package do. It has no published weights.
 
 from mtlcli.models.resnet import ResNet
 
+TITLE = "half ResNet-18"  # in tables
+
 
 def build() -> ResNet:
     """The network with random weights."""

@@ -4,6 +4,8 @@ from mtlcli.backbones import _swin_layout
 from mtlcli.backbones._weights import Weights
 from mtlcli.models.swin import Swin
 
+TITLE = "Swin-T"  # in tables
+
 ADE20K = "upernet_swin_tiny_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K"
 WEIGHTS = {
     "imagenet": Weights(

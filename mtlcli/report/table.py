@@ -4,18 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns: the first to the left, the others to the right."""
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table with aligned columns: the first `left` to the left, the others right."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
-        first, *rest = (
-            cell.rjust(width) if i else cell.ljust(width)
+        padded = (
+            cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(cells, widths))
         )
-        return "| " + " | ".join([first, *rest]) + " |"
+        return "| " + " | ".join(padded) + " |"
 
-    rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-") for i, w in enumerate(widths)) + "|"
+    ends = ["-" if i < left else ":" for i in range(len(widths))]
+    rule = "|" + "|".join("-" * (w + 1) + end for w, end in zip(widths, ends)) + "|"
     return "\n".join([line(head), rule, *map(line, rows)])
 
 

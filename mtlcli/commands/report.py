@@ -1,0 +1,48 @@
+"""`mtl report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlcli.commands._options import AsJson, Device, Quiet, complain, print_json
+from mtlcli.errors import InputError
+
+PAGE = Path("report.html")
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="weights/RUN ..., or a folder of runs.", metavar="RUN...")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. [default: report.html; tables: stdout]")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="Scored run that Δ% is against; default: the published one.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Only tables, as Markdown.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Only tables, as LaTeX.")] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put runs on one page: scores, curves, pictures, costs, settings; or print their table."""
+    from mtlcli import reporting
+
+    if markdown + latex + as_json > 1:
+        raise InputError("--markdown, --latex and --json exclude each other: choose one.")
+    found = reporting.gather(runs, reference=reference)
+    if markdown or latex:
+        text = reporting.as_text(found, "latex" if latex else "markdown")
+    else:
+        reporting.add_networks(found, device=device, quiet=quiet)
+        text, out = reporting.as_page(found), out or PAGE
+    if out:
+        reporting.write(text, out)
+    if as_json:
+        print_json(found.to_json() | {"page": str(out)})
+    else:
+        print(f"{out} ({len(text.encode()) / 1e3:,.0f} kB)" if out else text)
+    for lack in found.lacks:
+        complain(lack)

@@ -1,0 +1,91 @@
+"""The tables of the page: scores, classes, costs, settings."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from mtlcli.report.markup import Html, tag, together
+from mtlcli.report.page import bar, note, row, table
+from mtlcli.report.paper_table import Table, best, cells
+
+COST_COLUMNS = ("Image", "Parameters", "GFLOP", "Latency ms", "Device")
+
+
+def results(tables: Sequence[Table]) -> list[Html]:
+    """A table of each dataset, the best of each backbone in bold, with its notes."""
+    return [part for each in tables for part in (result_table(each), notes(each.notes))]
+
+
+def result_table(its: Table) -> Html:
+    """Runs, published rows and references."""
+    head = ["Run"]
+    head += [" ".join(filter(None, (c.task, c.metric, c.unit, c.arrow))) for c in its.columns]
+    head += ["Δ% ↑"] if its.gained else []
+    rows = [line for group in its.groups() for line in result_rows(its, group)]
+    caption = f"{its.title}: main scores. Bold: the best of those with the same backbone."
+    return table(head, rows, caption=caption)
+
+
+def result_rows(its: Table, group: Sequence[int]) -> list[Html]:
+    """The lines of one backbone."""
+    bold, lines = best(its, group), []
+    for i in group:
+        its_row = its.rows[i]
+        values = [
+            tag("strong", text) if (i, column) in bold else text
+            for column, text in cells(its, its_row).items()
+        ]
+        kind = "run" if its_row.is_run else "published"
+        kind += " group" if i == group[0] else ""
+        made_of = tag("small", f"{its_row.system}, {its_row.backbone}")
+        lines.append(row(together([its_row.origin, made_of]), values, kind=kind))
+    return lines
+
+
+def notes(lines: Sequence[str]) -> Html:
+    """How to read a table."""
+    return tag("ul", *(tag("li", line) for line in lines), class_="note") if lines else Html("")
+
+
+def classes(title: str, names: Sequence[str], values: Mapping[str, Sequence[float | None]]) -> Html:
+    """Intersection over union of each class, a column per run.
+
+    Args:
+        title: of the table.
+        names: of the classes.
+        values: run -> one value per class, None or nan where the class never occurs.
+    """
+    rows = [row(name, [share(v[i]) for v in values.values()]) for i, name in enumerate(names)]
+    return table(["Class", *values], rows, caption=f"{title}: IoU of each class")
+
+
+def share(value: float | None) -> Html | str:
+    """A share of 1 as number and length."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return together([f"{value:.3f}", bar(value)])
+
+
+def costs(rows: Mapping[str, Sequence[str]], remarks: Sequence[str]) -> list[Html]:
+    """What one image costs each run; see `COST_COLUMNS`."""
+    if not rows:
+        return []
+    lines = [row(name, cells) for name, cells in rows.items()]
+    caption = "What one image costs the network"
+    return [table(["Run", *COST_COLUMNS], lines, caption=caption), *map(note, remarks)]
+
+
+def facts(columns: Mapping[str, Mapping[str, str]], caption: str) -> list[Html]:
+    """What is known of each run, a column per run; lines in which they differ stand out.
+
+    Args:
+        columns: run -> name -> value.
+        caption: of the table.
+    """
+    names = dict.fromkeys(name for known in columns.values() for name in known)
+    rows = []
+    for name in names:
+        values = [known.get(name, "-") for known in columns.values()]
+        kind = "differs" if len(set(values)) > 1 else None
+        rows.append(row(name, values, kind=kind, words=len(values)))
+    head = ["Name", *columns]
+    return [table(head, rows, caption=caption, text_columns=len(head), kind="facts")]
