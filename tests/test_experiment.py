@@ -1,0 +1,141 @@
+"""Experiments: every run is done once, resumed where it stopped, and the table follows from them."""
+
+import json
+from dataclasses import replace
+from statistics import fmean, stdev
+
+import pytest
+
+from mtlcli import experiment
+from mtlcli.config import RunConfig
+from mtlcli.errors import InputError, RunError
+from mtlcli.experiment import Run, collect, conduct, devices, runs
+from mtlcli.experiment_table import table
+from mtlcli.experiments._experiment import Experiment
+from mtlcli.report.spread import spread
+
+TINY = Experiment(
+    title="tiny",
+    budget=RunConfig(
+        dataset="rooms",
+        tasks=("depth", "sal"),
+        init="random",
+        backbone="resnet18_half",
+        size=(32, 40),
+        iterations=2,
+        batch_size=2,
+    ),
+    cells={
+        "single_task": {"system": "single_task", "settings": {"hidden": 4}},
+        "multi_task": {"system": "multi_task", "settings": {"hidden": 4}},
+    },
+    seeds=2,
+    references=("single_task",),
+    limit=2,
+    prepare="mtl prepare rooms",
+)
+
+
+@pytest.fixture
+def tiny(home, monkeypatch):
+    """The tiny experiment, under the name `tiny`."""
+    monkeypatch.setattr(experiment, "load", lambda name: TINY)
+    return home
+
+
+def test_every_cell_and_seed_becomes_a_run_that_is_done_once(tiny):
+    record = conduct("tiny", device="cpu", quiet=True)
+    assert [(r["cell"], r["seed"]) for r in record["runs"]] == [
+        ("single_task", 0), ("single_task", 1), ("multi_task", 0), ("multi_task", 1),
+    ]  # fmt: skip
+    checkpoints = {run: (run.folder / "last.pt").stat().st_mtime_ns for run in runs("tiny")}
+    conduct("tiny", device="cpu", quiet=True)
+    assert checkpoints == {run: (run.folder / "last.pt").stat().st_mtime_ns for run in checkpoints}
+
+
+def test_a_run_that_was_trained_but_not_scored_is_only_scored(tiny):
+    conduct("tiny", labels=["multi_task"], seeds=[0], device="cpu", quiet=True)
+    run = Run(experiment="tiny", label="multi_task", seed=0)
+    before = (run.folder / "results.json").read_text(), (run.folder / "log.jsonl").read_text()
+    (run.folder / "results.json").unlink()
+    conduct("tiny", labels=["multi_task"], seeds=[0], device="cpu", quiet=True)
+    after = (run.folder / "results.json").read_text(), (run.folder / "log.jsonl").read_text()
+    assert json.loads(after[0])["main"] == json.loads(before[0])["main"]
+    assert after[1] == before[1]
+
+
+def test_the_record_says_how_each_run_was_made(tiny):
+    record = conduct("tiny", labels=["multi_task"], seeds=[1], device="cpu", quiet=True)
+    (run,) = record["runs"]
+    config = RunConfig.from_json(run["config"])
+    assert (config.seed, config.system, config.iterations) == (1, "multi_task", 2)
+    assert run["images"] == 2
+    path = tiny / "weights" / "experiments" / "tiny" / "experiment.json"
+    assert json.loads(path.read_text()) == record == collect("tiny")
+
+
+def fake_runs(**scores):
+    return {
+        "experiment": "x",
+        "title": "x",
+        "references": ["a", "absent"],
+        "runs": [
+            {"cell": cell, "seed": seed, "main": {"depth": value, "sal": 0.5}}
+            for cell, values in scores.items()
+            for seed, value in enumerate(values)
+        ],
+    }
+
+
+def test_the_table_has_means_deviations_and_gains_against_the_mean_of_the_reference():
+    lines = table(fake_runs(a=[1.0, 1.2], b=[0.9, 0.8])).splitlines()
+    assert "Δ% vs a" in lines[0]
+    assert "absent" not in lines[0]
+    row = [cell.strip() for cell in lines[3].strip("|").split("|")]
+    assert row[:3] == ["b", "2", f"{0.85:.4f} ± {stdev([0.9, 0.8]):.4f}"]
+    gains = [-100 * (d - 1.1) / 1.1 / 2 for d in (0.9, 0.8)]  # depth improves, sal is the same
+    assert row[4] == f"{fmean(gains):+.2f} ± {stdev(gains):.2f}"
+
+
+def test_costs_stand_beside_the_cell_they_belong_to():
+    costs = {"a": {"params": 1_500_000, "flops": 2.5e9, "seconds_per_iteration": 0.25}}
+    lines = table(fake_runs(a=[1.0], b=[1.0]) | {"costs": costs}).splitlines()
+    assert lines[2].rstrip("| ").endswith("1.50 |  2.50 |       0.250")
+    assert lines[3].rstrip("| ").endswith("-")
+
+
+def test_one_seed_has_no_deviation_and_no_seed_no_value():
+    assert spread([0.5]) == "0.5000"
+    assert spread([float("nan")]) == "-"
+
+
+def test_unknown_cells_and_a_missing_dataset_are_told(tiny):
+    with pytest.raises(InputError, match=r"no cell 'demt'.*single_task; multi_task"):
+        conduct("tiny", labels=["demt"], device="cpu", quiet=True)
+    (tiny / "datasets" / "rooms.h5").unlink()
+    with pytest.raises(InputError, match="mtl prepare rooms"):
+        conduct("tiny", device="cpu", quiet=True)
+
+
+def test_side_by_side_every_run_is_done_and_threads_are_shared(tiny, monkeypatch):
+    done = []
+    monkeypatch.setattr(experiment, "do_elsewhere", lambda run, place: done.append((run, place)))
+    conduct("tiny", device="cpu", jobs=2, quiet=True)
+    assert {run for run, _ in done} == set(runs("tiny"))
+    assert devices("cpu", 2)[0]["OMP_NUM_THREADS"].isdigit()
+
+
+def test_a_failed_run_ends_the_experiment_with_its_reason(tiny, monkeypatch):
+    broken = replace(TINY, cells={"broken": {"backbone": "no_such"}}, seeds=2)
+    monkeypatch.setattr(experiment, "load", lambda name: broken)
+    with pytest.raises(RunError, match=r"broken, seed .*failed"):
+        conduct("rooms_systems", device="cpu", jobs=2, quiet=True)
+
+
+def test_the_list_and_an_unknown_name(mtl, home):
+    listed = mtl("experiment")
+    assert listed.code == 0
+    assert "rooms_systems" in listed.out
+    wrong = mtl("experiment", "rooms_system")
+    assert wrong.code == 2
+    assert "rooms_systems" in wrong.err
