@@ -1,4 +1,4 @@
-"""Experiments: every run is done once, resumed where it stopped, and the table follows from them."""
+"""Experiments: every run is done once and resumed where it stopped; the table follows from them."""
 
 import json
 from dataclasses import replace
