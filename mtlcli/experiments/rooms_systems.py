@@ -11,7 +11,7 @@ EXPERIMENT = Experiment(
         backbone="resnet18_half",
         size=(48, 64),
         iterations=300,
-        batch_size=8,
+        batch_size=4,
         optimizer="adamw",
         lr=2e-3,
     ),
