@@ -9,14 +9,13 @@ from types import ModuleType
 
 from mtlcli.errors import InputError
 
-PACKAGE = Path(__file__).parent
-
 
 def names(folder: str) -> tuple[str, ...]:
     """The names defined in a folder of the package, sorted; files starting with an underscore are
     not names.
     """
-    return tuple(sorted(p.stem for p in (PACKAGE / folder).glob("[!_]*.py")))
+    places = import_module(f"mtlcli.{folder}").__path__
+    return tuple(sorted(p.stem for place in places for p in Path(place).glob("[!_]*.py")))
 
 
 def load(folder: str, name: str) -> ModuleType:
