@@ -35,7 +35,7 @@ LAYERS: list[list[set[str]]] = [
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"}, {"formats"},
      {"recipes"}, {"experiments"}],
     [{"models"}, {"losses"}, {"weighting", "surgery"}, {"metrics"}, {"constant"}, {"colors"}],
-    [{"encode"}, {"tensor_files"}],
+    [{"encode"}, {"planes"}, {"tensor_files"}],
     [{"ops"}, {"boundary"}, {"decode"}],
     [{"config"}, {"lookup"}, {"device"}, {"demt_names"}, {"atomic"}, {"distributed"}],
     [{"errors", "__init__"}],

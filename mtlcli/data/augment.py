@@ -12,9 +12,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mtlcli.planes import through_table
+
 IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
 IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
-NORMALISED = ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD)[:, None]
+NORMALISED = np.ascontiguousarray(
+    ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD).T
+)  # (3, 256)
 
 SCALES = (0.5, 2.0)
 CROP_ATTEMPTS = 10
@@ -138,7 +142,7 @@ def to_byte(values: np.ndarray) -> np.ndarray:
 
 def normalise(image: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 RGB -> (3, H, W) float32, ImageNet mean 0 and deviation 1."""
-    return np.ascontiguousarray(cv2.LUT(image, NORMALISED).transpose(2, 0, 1))
+    return through_table(image, NORMALISED)
 
 
 def show(
@@ -173,13 +177,12 @@ def label_in_view(stored: np.ndarray, view: View, task: Any) -> np.ndarray:
 
 
 def outside(array: np.ndarray, rows: slice, columns: slice, value: float) -> np.ndarray:
-    """`array` (..., H, W) with everything outside the rectangle set to `value`."""
-    height, width = array.shape[-2:]
-    if (rows.start, rows.stop, columns.start, columns.stop) == (0, height, 0, width):
-        return array
-    kept = np.full_like(array, value)
-    kept[..., rows, columns] = array[..., rows, columns]
-    return kept
+    """The same array (..., H, W), everything outside the rectangle set to `value`."""
+    array[..., : rows.start, :] = value
+    array[..., rows.stop :, :] = value
+    array[..., rows, : columns.start] = value
+    array[..., rows, columns.stop :] = value
+    return array
 
 
 def augment(

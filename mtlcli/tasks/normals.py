@@ -1,11 +1,13 @@
 """Surface normals: outward unit vectors in the camera frame (x right, y down, z forward)."""
 
+import cv2
 import numpy as np
 
 from mtlcli import colors, constant, decode, encode, losses, metrics
+from mtlcli.planes import through_table
 from mtlcli.tasks._task import Task
 
-CODE_VALUES = (2 * np.arange(256) / 255 - 1).astype(np.float32)
+CODE_VALUES = np.tile((2 * np.arange(256) / 255 - 1).astype(np.float32), (3, 1))  # (3, 256)
 
 
 def target(stored: np.ndarray) -> np.ndarray:
@@ -15,10 +17,9 @@ def target(stored: np.ndarray) -> np.ndarray:
     """
     if stored.dtype != np.uint8:
         return np.ascontiguousarray(stored.transpose(2, 0, 1), dtype=np.float32)
-    planes = np.ascontiguousarray(stored.transpose(2, 0, 1))
-    unlabelled = ~planes.any(axis=0)
-    vectors = CODE_VALUES[planes]
-    vectors[:, unlabelled] = 0
+    vectors = through_table(stored, CODE_VALUES)
+    unlabelled = cv2.inRange(stored, (0, 0, 0), (0, 0, 0)) > 0
+    np.copyto(vectors, 0, where=unlabelled)
     return vectors
 
 
