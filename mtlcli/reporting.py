@@ -14,8 +14,9 @@ from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
 from mtlcli.gallery import examples
 from mtlcli.report.examples import Example, shown
-from mtlcli.report.figures import Curve, offsets, precision_recall, total_losses, training
+from mtlcli.report.figures import Curve, precision_recall, total_losses, training
 from mtlcli.report.markup import Html, tag
+from mtlcli.report.offsets import offsets
 from mtlcli.report.page import Section, charts, missing, note, page
 from mtlcli.report.paper_table import Table, as_latex, as_markdown
 from mtlcli.report.sections import classes, costs, facts, results

@@ -54,13 +54,16 @@ svg .curve { fill: none; stroke-width: 2; } svg polyline.level { fill: none;
   tbody th { max-width: 42vw; white-space: normal;
   overflow-wrap: break-word; } body { padding: .7rem; font-size: 15px; } th, td {
   padding: .25rem .45rem; } .bar { width: 2.5rem; } }
+@page { margin: 15mm; }
 @media print {
   :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #eee; --line: #bbb;
     --dim: #444; --mark: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
   .wide { overflow: visible; } th, td { padding: .15rem .4rem; white-space: normal; }
   .facts td { min-width: 0; } tbody th { position: static; }
-  h2, h3, figcaption { break-after: avoid; } figure, tr { break-inside: avoid; }
+  .maps { grid-template-columns: repeat(auto-fill, minmax(2.3cm, 1fr)); }
+  .charts { grid-template-columns: repeat(auto-fill, minmax(5.6cm, 1fr)); }
+  h2, h3, h4, figcaption { break-after: avoid; } figure, tr { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
