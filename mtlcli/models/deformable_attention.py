@@ -112,7 +112,7 @@ def _rays(heads: int, maps: int, points: int) -> Tensor:
 
 def _linear(layer: nn.Linear, x: Tensor, scale: float, rows: int | None = None) -> Tensor:
     """The layer, with the gradients of its parameters' first `rows` rows (or all) scaled."""
-    if scale == 1.0:
+    if scale == 1.0 or not torch.is_grad_enabled():
         return layer(x)
     weight, bias = (_ScaledGradient.apply(p, scale, rows) for p in (layer.weight, layer.bias))
     return F.linear(x, weight, bias)

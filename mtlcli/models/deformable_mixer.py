@@ -78,8 +78,8 @@ def coordinates(x: Tensor, absolute: bool) -> Tensor:
     """
     height, width = x.shape[-2:]
     step = torch.arange(-1, 2, dtype=x.dtype, device=x.device)
-    row = torch.arange(1, height + 1, dtype=x.dtype, device=x.device) * absolute
-    column = torch.arange(1, width + 1, dtype=x.dtype, device=x.device) * absolute
+    row = torch.arange(1, height + 1, dtype=x.dtype, device=x.device) * int(absolute)
+    column = torch.arange(1, width + 1, dtype=x.dtype, device=x.device) * int(absolute)
     rows = step.repeat_interleave(3)[:, None, None] + row[:, None]
     columns = step.repeat(3)[:, None, None] + column
     shape = (TAPS, height, width)

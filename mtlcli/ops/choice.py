@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
-from mtlcli.ops import reference
+from mtlcli.ops import grid_sample, reference
 
 Operator = Callable[..., Tensor]
-IMPLEMENTATIONS = ("reference", "numba", "triton")
+IMPLEMENTATIONS = ("reference", "grid_sample", "numba", "triton")
 FUSED = {  # device -> implementation, and the types of value it is taken for
     "cpu": ("numba", (torch.float32, torch.bfloat16)),
     "cuda": ("triton", (torch.float32, torch.bfloat16, torch.float16)),
@@ -19,14 +19,18 @@ FUSED = {  # device -> implementation, and the types of value it is taken for
 VARIABLE = "MTL_ATTENTION"
 
 log = logging.getLogger(__name__)
-_loaded: dict[str, Operator] = {"reference": reference.deformable_attention}
+_loaded: dict[str, Operator] = {
+    "reference": reference.deformable_attention,
+    "grid_sample": grid_sample.deformable_attention,
+}
 
 
 def choose(value: Tensor) -> Operator:
     """The operator for tensors like `value`.
 
+    While a network is being exported that is `grid_sample`, the only one that files can hold. Else
     `auto` (the default) takes the device's fused kernels for what they can hold, plain PyTorch for
-    the rest: other devices, float64, and while a network is being exported.
+    the rest: other devices and float64.
 
     Raises:
         InputError: $MTL_ATTENTION names no implementation.
@@ -35,9 +39,11 @@ def choose(value: Tensor) -> Operator:
     if wanted not in ("auto", *IMPLEMENTATIONS):
         known = ", ".join(("auto", *IMPLEMENTATIONS))
         raise InputError(f"{VARIABLE}={wanted}: known are {known}.")
+    if exporting():
+        wanted = "grid_sample"
     if wanted == "auto":
         name, held = FUSED.get(value.device.type, ("reference", ()))
-        wanted = name if value.dtype in held and not exporting() else "reference"
+        wanted = name if value.dtype in held else "reference"
     return load(wanted)
 
 
@@ -51,7 +57,6 @@ def load(name: str) -> Operator:
     return _loaded[_settle(name)]
 
 
-@torch.compiler.assume_constant_result  # compilers trace neither the imports nor the trial
 def _settle(name: str) -> str:
     """The name under which `_loaded` then holds what `name` stands for."""
     if name not in _loaded:
@@ -62,6 +67,11 @@ def _settle(name: str) -> str:
             log.warning("no fused %s kernels (%s): deformable attention runs slowly", name, said)
             _loaded[name] = reference.deformable_attention
     return name
+
+
+# Compilers trace neither the imports nor the trial. This is all that
+# torch.compiler.assume_constant_result does, but that imports the compiler, which takes seconds.
+_settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _import(name: str) -> Operator:

@@ -27,6 +27,7 @@ class Task:
     """One dense prediction; the name of the task is the name of the file that defines it."""
 
     title: str  # as printed in tables and over pictures
+    holds: str  # what a prediction says of each pixel, with its unit
     channels: int | None  # output channels of the network; None: one per class of the dataset
     weight: float  # of its loss in the sum (DeMT, builder.py)
     ignore: float  # target value that says "no label here"

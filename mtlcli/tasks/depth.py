@@ -18,6 +18,7 @@ def zoom(depth: np.ndarray, factor: float) -> np.ndarray:
 
 TASK = Task(
     title="Depth",
+    holds="metres along the optical axis, 0 or more",
     channels=1,
     weight=1.0,
     ignore=0.0,

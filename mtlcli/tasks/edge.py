@@ -16,6 +16,7 @@ def target(stored: np.ndarray) -> np.ndarray:
 
 TASK = Task(
     title="Boundaries",
+    holds="probability of an object boundary",
     channels=1,
     weight=50.0,
     ignore=255.0,

@@ -8,6 +8,7 @@ from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
     title="Human parts",
+    holds="the body part at every pixel",
     channels=None,
     weight=2.0,
     ignore=255,

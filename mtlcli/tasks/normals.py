@@ -31,6 +31,7 @@ def mirror(normals: np.ndarray) -> np.ndarray:
 
 TASK = Task(
     title="Surface normals",
+    holds="outward unit vectors: x right, y down, z forward from the camera",
     channels=3,
     weight=10.0,
     ignore=0.0,

@@ -5,6 +5,7 @@ from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
     title="Saliency",
+    holds="probability that a pixel belongs to what one looks at first",
     channels=2,
     weight=5.0,
     ignore=255,

@@ -5,6 +5,7 @@ from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
     title="Semantic segmentation",
+    holds="the class of every pixel",
     channels=None,
     weight=1.0,
     ignore=255,

@@ -1,0 +1,32 @@
+"""`mtl export`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlcli.commands._options import AsJson, Quiet, SizeOption, print_json
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
+    format: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
+    size: SizeOption = None,
+    out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a trained network as one file that runs without mtl, and check that it agrees."""
+    from mtlcli.export import TOLERANCE, export
+
+    done = export(run, format=format, size=size, out=out, quiet=quiet)
+    if as_json:
+        record = asdict(done)
+        print_json(record | {"checkpoint": str(done.checkpoint), "path": str(done.path)})
+        return
+    height, width = done.size
+    print(f"{done.path}: {done.format}, pictures of {height}x{width}, {done.bytes / 1e6:.1f} MB")
+    print(f"Largest difference from the network (at most {TOLERANCE:g}):")
+    for task, apart in done.difference.items():
+        print(f"  {task:<12} {apart:.1e}")

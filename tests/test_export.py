@@ -1,0 +1,257 @@
+"""An exported file computes what the network computes, for any number of pictures, by itself."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mtlcli import checkpoint, lookup
+from mtlcli import export as exporting
+from mtlcli.checkpoint import build_network
+from mtlcli.config import RunConfig
+from mtlcli.errors import InputError, RunError
+from mtlcli.ops import choice, deformable_attention, grid_sample
+
+SIZE = (34, 40)
+CLASSES = {"semseg": ["wall", "floor", "chair"]}
+TASKS = ("depth", "semseg")
+ITSA = {"steps": 1, "points": 3, "levels": 2, "feedforward": 16, "position_channels": 8}
+NETWORKS: list[tuple[str, str, dict[str, Any]]] = [
+    ("multi_task", "resnet18_half", {}),
+    ("single_task", "resnet18_half", {}),
+    ("mqtransformer", "resnet18_half", {"width": 16, "queries": 4}),
+    ("demt", "resnet18_half", {"width": 16}),
+    ("demt", "resnet18_half", {"width": 16, "interaction": "self", "query": "pixel"}),
+    *(
+        ("demt_itsa", "resnet18_half", {"width": 16, "query": query, **ITSA})
+        for query in ("global", "pixel", "deformable")
+    ),
+    ("demt_itsa", "resnet18_half", {"width": 16, "query": "pixel", "border": "zeros", **ITSA}),
+]
+BACKBONES = ("hrnet18", "swin_t")
+
+
+def config(system: str, backbone: str, **settings: Any) -> RunConfig:
+    return RunConfig(
+        dataset="rooms", system=system, backbone=backbone, tasks=TASKS, settings=settings, size=SIZE
+    )
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """Nothing that starts at zero hides a difference: offsets, normalisation, the heads' scale."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() == 1 or "sampling" in name or "correction" in name:
+                parameter.add_(0.1 * noise)
+            elif "heads." in name:
+                parameter.copy_(noise * max(parameter[0].numel(), 1) ** -0.5)
+    return network.eval()
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """A run folder with a network of random weights."""
+
+    def make(system: str = "multi_task", backbone: str = "resnet18_half", **settings: Any) -> Path:
+        torch.manual_seed(0)
+        record = config(system, backbone, **settings)
+        dataset = {"title": "Rooms", "size": SIZE, "classes": CLASSES, "palettes": {}}
+        network = lively(build_network(record, dataset))
+        run = tmp_path / "run"
+        run.mkdir(exist_ok=True)
+        checkpoint.save(
+            run / "last.pt",
+            config=record.to_json(),
+            dataset=dataset,
+            network=network.state_dict(),
+            iteration=7,
+        )
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def _onnx() -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install mtlcli[onnx]")
+
+
+def logits_differ_by(monkeypatch: pytest.MonkeyPatch, run: Path, format: str) -> float:
+    """The largest difference of the logits, which no decoding compresses, as a share of each map's
+    largest.
+    """
+
+    def share_of_largest(task: Any, logits: torch.Tensor) -> torch.Tensor:
+        return logits / logits.abs().amax((1, 2, 3), keepdim=True)
+
+    monkeypatch.setattr(exporting, "prediction", share_of_largest)
+    done = exporting.export(run, format=format, quiet=True)
+    assert set(done.difference) == set(TASKS)
+    return max(done.difference.values())
+
+
+@pytest.mark.usefixtures("_onnx")
+@pytest.mark.parametrize(("system", "backbone", "settings"), NETWORKS)
+def test_onnx_computes_what_every_system_computes(
+    system: str, backbone: str, settings: dict, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert logits_differ_by(monkeypatch, make_run(system, backbone, **settings), "onnx") < 1e-4
+
+
+@pytest.mark.usefixtures("_onnx")
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_onnx_computes_what_every_backbone_computes(
+    backbone: str, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert logits_differ_by(monkeypatch, make_run("multi_task", backbone), "onnx") < 1e-4
+
+
+@pytest.mark.parametrize(("system", "backbone", "settings"), [NETWORKS[2], NETWORKS[7]])
+def test_torchscript_computes_the_same(
+    system: str, backbone: str, settings: dict, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(system, backbone, **settings)
+    assert logits_differ_by(monkeypatch, run, "torchscript") < 1e-4
+
+
+RUN_ALONE = """
+import json, sys
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+facts = session.get_modelmeta().custom_metadata_map
+height, width = json.loads(facts["size"])
+outputs = json.loads(facts["outputs"])
+image = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+maps = dict(zip(outputs, session.run(list(outputs), {"image": image})))
+assert not {"torch", "mtlcli"} & set(sys.modules)
+print(json.dumps({name: [*map_.shape, float(map_.min()), float(map_.max())]
+                  for name, map_ in maps.items()}))
+print(facts["outputs"])
+"""
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_the_file_runs_without_this_package_and_says_what_it_holds(make_run: Any, mtl: Any) -> None:
+    run = make_run()
+    answer = mtl("export", run, "--size", "48x36", "--json", "--quiet")
+    assert answer.code == 0, answer.err
+    record = json.loads(answer.out)
+    assert record["path"] == str(run / "last.onnx")
+    assert record["size"] == [48, 36]
+    assert max(record["difference"].values()) <= 1e-3
+    alone = subprocess.run(
+        [sys.executable, "-c", RUN_ALONE, record["path"]],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    maps, said = map(json.loads, alone.stdout.splitlines())
+    assert {name: found[:4] for name, found in maps.items()} == {
+        "semseg": [2, 3, 48, 36],
+        "depth": [2, 1, 48, 36],
+    }
+    assert maps["depth"][4] >= 0
+    assert 0 <= maps["semseg"][4] < maps["semseg"][5] <= 1
+    assert said["semseg"]["classes"] == CLASSES["semseg"]
+    assert said["depth"]["holds"].startswith("metres")
+
+
+def test_torchscript_keeps_the_facts_beside_the_network(make_run: Any, mtl: Any) -> None:
+    run = make_run()
+    answer = mtl("export", run, "--format", "torchscript", "--quiet")
+    assert answer.code == 0, answer.err
+    assert "34x40" in answer.out
+    assert all(task in answer.out for task in TASKS)
+    facts = {"outputs": "", "size": ""}
+    form = lookup.load("formats", "torchscript")
+    form.load_file(run / "last.torchscript", facts)
+    assert json.loads(facts["size"]) == list(SIZE)
+    assert json.loads(facts["outputs"])["semseg"]["classes"] == CLASSES["semseg"]
+
+
+def test_a_file_that_differs_is_refused_and_not_left(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    form = lookup.load("formats", "torchscript").FORMAT
+    honest = form.open
+
+    def off_by_a_little(path: Path, names: tuple[str, ...]) -> Any:
+        run_file = honest(path, names)
+        return lambda image: {
+            name: maps + (2e-3 if name == "depth" else 0) for name, maps in run_file(image).items()
+        }
+
+    object.__setattr__(form, "open", off_by_a_little)
+    try:
+        with pytest.raises(RunError, match=r"differs from the network by more than 0.001 \(depth"):
+            exporting.export(run, format="torchscript", quiet=True)
+    finally:
+        object.__setattr__(form, "open", honest)
+    assert [p.name for p in run.iterdir()] == ["last.pt"]
+
+
+def test_nan_is_a_difference() -> None:
+    with pytest.raises(RunError, match="depth nan"):
+        exporting.refuse_difference({"depth": float("nan")}, Path("x.onnx"))
+
+
+def test_bad_requests_end_in_one_line(make_run: Any, mtl: Any, tmp_path: Path) -> None:
+    run = make_run()
+    for arguments, code, said in [
+        ((run, "--format", "onx"), 2, "Did you mean 'onnx'?"),
+        ((run, "--size", "16x64"), 2, "at least 32 pixels"),
+        ((tmp_path / "none",), 2, "There is no checkpoint"),
+        ((run, "--format", "torchscript", "--out", tmp_path / "no/dir.ts"), 1, "Cannot write"),
+    ]:
+        answer = mtl("export", *arguments, "--quiet")
+        assert (answer.code, answer.err.count("\n")) == (code, 1), answer.err
+        assert said in answer.err
+
+
+def test_without_onnx_the_command_that_installs_it_is_said(
+    make_run: Any, mtl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mtlcli.formats._onnx_graph", None)
+    answer = mtl("export", make_run(), "--quiet")
+    assert answer.code == 2
+    assert "pip install 'mtlcli[onnx]'" in answer.err
+
+
+@pytest.mark.parametrize("border", ["clamp", "zeros"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_grid_sample_attention_is_deformable_attention(
+    border: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(choice.VARIABLE, "reference")
+    torch.manual_seed(0)
+    shapes = [(5, 7), (5, 7), (3, 4), (0, 4), (5, 7)]
+    value = torch.randn(2, 117, 3, 6).to(dtype)
+    offsets = 4 * torch.randn(2, 9, 3, 5, 5, 2)
+    arguments = (value, shapes, torch.rand(9, 2), offsets, torch.randn(2, 9, 3, 5, 5), border)
+    found = grid_sample.deformable_attention(*arguments)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, deformable_attention(*arguments), atol=2e-5, rtol=2e-3)
+
+
+def test_exporting_takes_grid_sample_whatever_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "exporting", lambda: True)
+    for wanted in ("auto", "numba", "reference"):
+        monkeypatch.setenv(choice.VARIABLE, wanted)
+        assert choice.choose(torch.zeros(1)) is grid_sample.deformable_attention
+
+
+def test_too_small_a_size_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(InputError, match="no checkpoint"):
+        exporting.export(Path("nowhere"), size=(8, 8), quiet=True)
+    assert np.ptp(exporting.sample(2, SIZE)) > 200
