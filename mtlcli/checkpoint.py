@@ -8,6 +8,7 @@ iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Trained:
     ]  # title, size, classes, palettes, options of the dataset it was trained on
     iteration: int
 
-    @property
+    @cached_property
     def tasks(self) -> dict[str, Any]:
         """Names and Task records of what it predicts."""
         return {name: lookup.load("tasks", name).TASK for name in self.config.tasks}

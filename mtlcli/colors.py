@@ -44,7 +44,7 @@ def draw_classes(classes: np.ndarray, options: Options) -> np.ndarray:
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = np.asarray(palette, np.uint8)
     table[IGNORE] = NO_LABEL
-    return table[classes]
+    return np.take(table, classes, axis=0)
 
 
 @cache
@@ -52,6 +52,12 @@ def inferno() -> np.ndarray:
     """The colour map inferno, (256, 3) uint8 from dark to bright."""
     levels = np.arange(256, dtype=np.uint8)[:, None]
     return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+
+
+@cache
+def grey() -> np.ndarray:
+    """(256, 3) uint8 from black to white."""
+    return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 
 
 def draw_depth(depth: np.ndarray, options: Options) -> np.ndarray:
@@ -78,6 +84,12 @@ def depth_range(metres: np.ndarray) -> tuple[float, float]:
         return 0.0, 1.0
     near, far = np.percentile(measured, (2, 98))
     return float(near), float(far)
+
+
+def depth_scale(depth: np.ndarray) -> dict[str, float]:
+    """A map's own range (`depth_range`) as options of `draw_depth`, for maps that share it."""
+    near, far = depth_range(depth[0])
+    return {"near": near, "far": far}
 
 
 def draw_normals(normals: np.ndarray, options: Options) -> np.ndarray:

@@ -1,96 +1,173 @@
-"""`mtl visualize`: a picture and every task's prediction of it in one grid."""
+"""`mtl visualize`: pictures, videos and samples of a dataset with every task's prediction."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mtlcli import checkpoint
-from mtlcli.checkpoint import Trained
-from mtlcli.data.images import find_images, read_image
-from mtlcli.device import pick_device
-from mtlcli.errors import InputError, RunError
-from mtlcli.predict import predict
-from mtlcli.report.grid import Tile, draw_grid, tile_of
+from mtlcli.config import datasets_dir
+from mtlcli.data.images import read_image
+from mtlcli.data.reader import Reader
+from mtlcli.data.sources import Source, Targets, find_sources, is_video
+from mtlcli.errors import InputError, MtlError, RunError
+from mtlcli.prediction import grid
+from mtlcli.report.grid import Cells, draw_sheet
+from mtlcli.visualizing.networks import (
+    Networks,
+    all_maps,
+    cells_of,
+    drawn_size,
+    inputs,
+    load_networks,
+)
+from mtlcli.visualizing.samples import check_indices, sample_cells
+from mtlcli.visualizing.separate import write_separate
+from mtlcli.visualizing.stream import Played, play
+
+__all__ = ["Drawn", "grid", "visualize", "visualize_samples"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """What `visualize` did."""
+    """What was done."""
 
-    checkpoint: Path
+    networks: tuple[Path, ...]  # checkpoints
     written: tuple[Path, ...]
-    failed: Mapping[Path, str]  # picture -> why
+    failed: Mapping[str, str] = field(default_factory=dict)  # source -> why
+    videos: tuple[Played, ...] = ()
 
 
 def visualize(
-    source: Path,
+    sources: Sequence[str],
     *,
-    path: Path | None = None,
+    paths: Sequence[Path] = (),
+    tasks: Sequence[str] = (),
     out: Path = Path("visualized"),
+    separate: bool = False,
+    frames: int | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Drawn:
-    """Draw the prediction grid of a picture, or of each picture of a folder.
+    """Draw the predictions of pictures and videos.
 
     Args:
-        source: picture or folder.
-        path: checkpoint or run folder; by default the run written last.
-        out: folder for OUT/<name>.png.
+        sources: pictures, videos, folders, patterns, numbers of cameras.
+        paths: checkpoints or run folders; by default the run written last, several are drawn below
+            each other.
+        tasks: those to show; by default all.
+        out: folder for OUT/NAME.png and OUT/NAME.mp4.
+        separate: one file per task and the raw values instead of one sheet, see `write_separate`.
+        frames: of a video, only the first so many.
         device: auto, cpu, cuda or mps.
         quiet: no progress bar.
 
     Raises:
-        InputError: no such picture, folder or checkpoint, or the only picture is unreadable.
+        InputError: no such source or checkpoint, a task that the network lacks, or the only source
+            is unreadable. What is wrong with one of several sources is in the result's `failed`.
+        RunError: nothing can be written to `out`.
     """
-    pictures = find_images(source)
-    trained = checkpoint.load(path or checkpoint.newest(), pick_device(device))
-    written, failed = [], {}
-    for picture in tqdm(pictures, desc="visualize", disable=True if quiet else None):
+    found = find_sources(sources)
+    if separate and len(paths) > 1:
+        raise InputError("--separate and --compare exclude each other: choose one.")
+    if separate and any(map(is_video, found)):
+        raise InputError("--separate is for pictures; a video becomes one video of sheets.")
+    networks = load_networks(paths, tasks, device)
+    targets = Targets(out, found)
+    written: list[Path] = []
+    videos: list[Played] = []
+    failed: dict[str, str] = {}
+    for source in tqdm(found, desc="visualize", disable=True if quiet or len(found) < 2 else None):
         try:
-            written.append(draw_one(trained, picture, out))
+            if is_video(source):
+                videos.append(draw_video(networks, source, targets, frames, quiet))
+                written.append(videos[-1].path)
+            else:
+                written += draw_picture(networks, source, targets, separate)
         except InputError as error:
-            if len(pictures) == 1:
+            if len(found) == 1:
                 raise
-            failed[picture] = str(error)
-    return Drawn(checkpoint=trained.path, written=tuple(written), failed=failed)
+            failed[str(source)] = str(error)
+        if videos and videos[-1].stopped:
+            break
+    return Drawn(
+        networks=networks.paths, written=tuple(written), failed=failed, videos=tuple(videos)
+    )
 
 
-def draw_one(trained: Trained, picture: Path, out: Path) -> Path:
-    """Write the grid of one picture; returns its path."""
+def draw_video(
+    networks: Networks, source: Source, targets: Targets, frames: int | None, quiet: bool
+) -> Played:
+    """Write OUT/NAME.mp4 of a video or camera."""
+    stem = f"camera{source}" if isinstance(source, int) else source.stem
+    target = targets.folder / f"{targets.name(stem, '.mp4')}.mp4"
+    return play(networks, source, target, frames=frames, quiet=quiet)
+
+
+def draw_picture(networks: Networks, picture: Path, targets: Targets, separate: bool) -> list[Path]:
+    """Write the sheet of one picture, or the files of its tasks; returns their paths."""
     image = read_image(picture)
-    target = out / f"{picture.stem}.png"
+    name = targets.name(picture.stem, ".png")
+    if not separate:
+        maps = all_maps(networks, inputs(networks, image), drawn_size(image))
+        cells, names = cells_of(networks, image, maps)
+        return [write_sheet(cells, names, targets.folder / f"{name}.png")]
+    ((network, trained),) = networks.trained.items()
+    own = all_maps(networks, inputs(networks, image), image.shape[:2])[network]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(grid(trained, image, predict(trained, image))).save(target)
+        return write_separate(trained, own, targets.folder, name)
     except OSError as error:
-        raise RunError(f"Cannot write {target}: {error.strerror or error}.") from error
+        raise unwritable(targets.folder, error) from error
+
+
+def visualize_samples(
+    dataset: str,
+    indices: Sequence[int] = (0,),
+    *,
+    split: str = "val",
+    paths: Sequence[Path] = (),
+    tasks: Sequence[str] = (),
+    out: Path = Path("visualized"),
+    device: str = "auto",
+    quiet: bool = False,
+) -> Drawn:
+    """Draw samples of a prepared dataset: ground truth, prediction and error in rows.
+
+    Args:
+        dataset: its name, as `mtl prepare` has it.
+        indices: of the samples in the split.
+        split: of the dataset.
+        paths, tasks, out, device, quiet: as in `visualize`.
+
+    Raises:
+        InputError: the dataset is not prepared, or has no such split or sample.
+        RunError: nothing can be written to `out`.
+    """
+    reader = Reader(datasets_dir() / f"{dataset}.h5", split)
+    check_indices(reader, indices)
+    networks = load_networks(paths, tasks, device)
+    written = []
+    for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
+        cells, names = sample_cells(networks, reader, index)
+        written.append(write_sheet(cells, names, out / f"{dataset}_{split}_{index}.png"))
+    return Drawn(networks=networks.paths, written=tuple(written))
+
+
+def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
+    """Save a sheet as PNG.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_sheet(cells, names)).save(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
     return target
 
 
-def grid(trained: Trained, image: np.ndarray, maps: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Image and predictions as one picture, RGB."""
-    tiles = [Tile(title="Image", picture=image), *tiles_of(trained, maps)]
-    return draw_grid(tiles, columns=min(len(tiles), 4 if len(tiles) > 6 else 3))
-
-
-def tiles_of(trained: Trained, maps: Mapping[str, np.ndarray]) -> list[Tile]:
-    """A tile for each map."""
-    return [
-        tile_of(task, maps[name], names_of(trained.dataset, name), drawing(trained.dataset, name))
-        for name, task in trained.tasks.items()
-    ]
-
-
-def names_of(dataset: Mapping[str, Any], task: str) -> tuple[str, ...]:
-    """Class names of a task, () where it has none."""
-    return tuple(dataset["classes"].get(task, ()))
-
-
-def drawing(dataset: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """What a task's `draw` needs to know of the dataset."""
-    return {"palette": dataset["palettes"].get(task)}
+def unwritable(target: Path, error: OSError) -> MtlError:
+    """The error for the user."""
+    return RunError(f"Cannot write {target}: {error.strerror or error}.")

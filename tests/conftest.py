@@ -59,6 +59,35 @@ def mtl(
 
 
 @pytest.fixture(scope="session")
+def save_network() -> Callable[..., Path]:
+    """Writes a checkpoint with random weights for four tasks: `save_network(path, ...)`."""
+    import torch
+
+    from mtlcli import checkpoint
+    from mtlcli.config import RunConfig
+
+    dataset = {
+        "title": "Test",
+        "size": [48, 64],
+        "classes": {"semseg": ("wall", "floor", "person")},
+        "palettes": {"semseg": ((10, 20, 30), (200, 0, 0), (0, 200, 0))},
+        "options": {"edge": {"max_dist": 0.011}},
+    }
+
+    def save(path: Path, backbone: str = "resnet18_half", seed: int = 3) -> Path:
+        tasks = ("semseg", "depth", "normals", "edge")
+        config = RunConfig(system="multi_task", backbone=backbone, tasks=tasks)
+        torch.manual_seed(seed)
+        network = checkpoint.build_network(config, dataset)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"config": config.to_json(), "dataset": dataset, "iteration": 1}
+        checkpoint.save(path, network=network.state_dict(), **content)
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real NYUD and PASCAL samples that $MTL_REAL_DATA names."""
     folder = os.environ.get("MTL_REAL_DATA")

@@ -1,28 +1,128 @@
 """`mtl visualize`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from mtlcli.commands._options import Device, Quiet, complain
+from mtlcli.commands._options import AsJson, Device, Quiet, complain, print_json
+
+
+def looks_like_a_run(word: str) -> bool:
+    """What follows --compare: all but what is certainly to be shown."""
+    path = Path(word)
+    is_run = path.suffix == ".pt" or (path / "run.json").exists() or (path / "last.pt").exists()
+    return is_run or not (path.exists() or word.isdigit())
+
+
+def looks_like_tasks(word: str) -> bool:
+    """What follows --tasks: names, perhaps with commas."""
+    return word.replace(",", "").isidentifier() and not Path(word).exists()
+
+
+SEVERAL: dict[str, Callable[[str], bool]] = {
+    "--compare": looks_like_a_run,
+    "--tasks": looks_like_tasks,
+    "--index": str.isdigit,
+}
+
+
+class Command(TyperCommand):
+    """Takes `--compare A B` for `--compare A --compare B`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat an option before each of its values."""
+        spread: list[str] = []
+        option = ""
+        for previous, word in zip(["", *args], args):
+            if word.startswith("-"):
+                option = word if word in SEVERAL else ""
+            elif option and previous != option:
+                if SEVERAL[option](word):
+                    spread.append(option)
+                else:
+                    option = ""
+            spread.append(word)
+        return super().parse_args(ctx, spread)
 
 
 def visualize(
-    source: Annotated[Path, typer.Argument(help="A picture, or a folder of pictures.")],
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Pictures, folders, 'patterns/**/*.jpg', videos, or the number of a camera."
+        ),
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Default: the newest run.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the grids.")] = Path("visualized"),
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Several runs, one row each: --compare RUN RUN.")
+    ] = None,
+    tasks: Annotated[list[str] | None, typer.Option(help="Only these: depth,normals.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("visualized"),
+    separate: Annotated[
+        bool, typer.Option("--separate", help="A file per task, and an .npz of all values.")
+    ] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help="Samples of a prepared dataset, with truth and error.")
+    ] = None,
+    index: Annotated[list[int] | None, typer.Option(help="Of --dataset: which samples.")] = None,
+    split: Annotated[str, typer.Option(help="Of --dataset.")] = "val",
+    frames: Annotated[int | None, typer.Option(min=1, help="Of a video, at most.")] = None,
     device: Device = "auto",
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Draw a picture and all predictions of it as one grid."""
-    from mtlcli.visualize import visualize
+    """Draw pictures or videos with all predictions; Ctrl-C ends a video, its file stays whole."""
+    from mtlcli.errors import InputError
+    from mtlcli.visualize import visualize, visualize_samples
 
-    drawn = visualize(source, path=checkpoint, out=out, device=device, quiet=quiet)
-    print(f"Network: {drawn.checkpoint}")
-    for path in drawn.written:
-        print(path)
-    for reason in drawn.failed.values():
-        complain(reason)
+    if bool(source) == bool(dataset):
+        raise InputError("Say what to draw: `mtl visualize SOURCE`, or `--dataset NAME --index N`.")
+    if checkpoint and compare:
+        raise InputError("--checkpoint and --compare exclude each other: choose one.")
+    if dataset and separate:
+        raise InputError("--separate is for pictures of your own, not for --dataset.")
+    common: dict[str, Any] = {
+        "paths": [checkpoint] if checkpoint else (compare or []),
+        "tasks": [name for word in tasks or [] for name in word.split(",") if name],
+        "out": out,
+        "device": device,
+        "quiet": quiet,
+    }
+    if dataset:
+        drawn = visualize_samples(dataset, index or [0], split=split, **common)
+    else:
+        drawn = visualize(source or [], separate=separate, frames=frames, **common)
+    show(drawn, as_json)
     if drawn.failed:
         raise typer.Exit(1)
+    if any(video.stopped and not video.live for video in drawn.videos):
+        raise typer.Exit(130)
+
+
+def show(drawn: Any, as_json: bool) -> None:
+    """What was used and written, and complaints."""
+    for reason in drawn.failed.values():
+        complain(reason)
+    rates = {v.path: v for v in drawn.videos}
+    if as_json:
+        print_json(
+            {
+                "networks": [str(p) for p in drawn.networks],
+                "written": [str(p) for p in drawn.written],
+                "failed": drawn.failed,
+                "videos": {
+                    str(p): {"frames": v.frames, "frames_per_second": v.rate, "stopped": v.stopped}
+                    for p, v in rates.items()
+                },
+            }
+        )
+        return
+    for network in drawn.networks:
+        print(f"Network: {network}")
+    for path in drawn.written:
+        video = rates.get(path)
+        said = f" ({video.frames} frames, {video.rate:.1f} frames/s)" if video else ""
+        print(f"{path}{said}")

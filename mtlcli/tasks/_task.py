@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mtlcli.deviation import Deviation
+from mtlcli.keys import Key
+
 Options = Mapping[str, Any]
 Statistics = dict[str, np.ndarray]
 
@@ -44,6 +47,11 @@ class Task:
     constant: Callable[[Sequence[np.ndarray], int], np.ndarray]  # targets, channels -> logits (C,)
     encode: Callable[[np.ndarray], np.ndarray]  # prediction -> pixels of a PNG file
     draw: Callable[[np.ndarray, Options], np.ndarray]  # prediction or target -> RGB (H, W, 3) uint8
+    key: Callable[[np.ndarray, Options], Key]  # prediction or target -> what explains its colours
+    deviation: Callable[[np.ndarray, np.ndarray, Options], Deviation]  # prediction, target -> error
+    scale: Callable[[np.ndarray], dict[str, float]] | None = (
+        None  # a map -> the options by which others are drawn in the same range
+    )
     curve: Callable[[Sequence[Statistics], Options], dict[str, list[float]]] | None = (
         None  # all images' -> thresholds, recall, precision
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtlcli import colors, constant, decode, encode, losses, metrics
+from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
 from mtlcli.tasks._task import Task
 
 
@@ -33,5 +33,8 @@ TASK = Task(
     constant=constant.mean_depth,
     encode=encode.as_millimetres,
     draw=colors.draw_depth,
+    key=keys.of_depth,
+    deviation=deviation.of_depth,
+    scale=colors.depth_scale,
     zoom=zoom,
 )

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from mtlcli import colors, constant, decode, encode, losses, metrics
+from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
 from mtlcli.tasks._task import Task
 
 CODE_VALUES = (np.arange(256) / 255).astype(np.float32)
@@ -32,4 +32,6 @@ TASK = Task(
     constant=constant.log_odds,
     encode=encode.as_bytes,
     draw=colors.draw_boundaries,
+    key=keys.of_boundaries,
+    deviation=deviation.of_boundaries,
 )

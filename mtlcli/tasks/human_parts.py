@@ -3,7 +3,7 @@
 Images without a person are ignored as a whole (PASCAL-Context protocol).
 """
 
-from mtlcli import colors, constant, decode, encode, losses, metrics
+from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
 from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
@@ -23,4 +23,6 @@ TASK = Task(
     constant=constant.class_log_frequency,
     encode=encode.as_classes,
     draw=colors.draw_classes,
+    key=keys.of_classes,
+    deviation=deviation.of_classes,
 )

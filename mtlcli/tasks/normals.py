@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from mtlcli import colors, constant, decode, encode, losses, metrics
+from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
 from mtlcli.planes import through_table
 from mtlcli.tasks._task import Task
 
@@ -46,5 +46,7 @@ TASK = Task(
     constant=constant.mean_direction,
     encode=encode.as_normal_codes,
     draw=colors.draw_normals,
+    key=keys.of_normals,
+    deviation=deviation.of_normals,
     mirror=mirror,
 )

@@ -1,6 +1,6 @@
 """Saliency: does a pixel belong to what one looks at first?"""
 
-from mtlcli import colors, constant, decode, encode, losses, metrics
+from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
 from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
@@ -21,4 +21,6 @@ TASK = Task(
     constant=constant.class_log_frequency,
     encode=encode.as_bytes,
     draw=colors.draw_probability,
+    key=keys.of_probability,
+    deviation=deviation.of_probability,
 )

@@ -1,6 +1,6 @@
 """Semantic segmentation: the class of every pixel."""
 
-from mtlcli import colors, constant, decode, encode, losses, metrics
+from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
 from mtlcli.tasks._task import Task, as_stored
 
 TASK = Task(
@@ -20,5 +20,7 @@ TASK = Task(
     constant=constant.class_log_frequency,
     encode=encode.as_classes,
     draw=colors.draw_classes,
+    key=keys.of_classes,
+    deviation=deviation.of_classes,
     balances_crops=True,
 )

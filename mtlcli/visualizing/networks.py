@@ -1,0 +1,121 @@
+"""One network, or several side by side, and what they make of a picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtlcli import checkpoint, lookup
+from mtlcli.checkpoint import Trained
+from mtlcli.device import pick_device
+from mtlcli.predict import infer, network_input
+from mtlcli.prediction import Maps, chosen, tiles_of
+from mtlcli.report.grid import AREA, Cells, Tile, in_columns, tile_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Networks by the names they are shown under, and the tasks that are shown."""
+
+    trained: Mapping[str, Trained]
+    tasks: tuple[str, ...]  # each is predicted by one of them at least
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Their checkpoints."""
+        return tuple(t.path for t in self.trained.values())
+
+    def shown(self, trained: Trained, maps: Maps) -> dict[str, np.ndarray]:
+        """Of a network's maps those that are shown, in order."""
+        return {name: maps[name] for name in self.tasks if name in maps}
+
+
+def load_networks(paths: Sequence[Path], tasks: Sequence[str], device: str) -> Networks:
+    """The networks of these checkpoints or run folders; the newest run if there are none.
+
+    Raises:
+        InputError: no such checkpoint, or a task that the networks do not predict.
+    """
+    target = pick_device(device)
+    found = [checkpoint.load(path, target) for path in paths or [checkpoint.newest()]]
+    if tasks:
+        able = [t for t in found if set(tasks) <= set(t.tasks)] or found
+        known = chosen(able[0], tuple(tasks))
+    else:
+        known = tuple(dict.fromkeys(name for t in found for name in t.tasks))
+    return Networks(trained=dict(zip(names_of(found), found)), tasks=known)
+
+
+def names_of(found: Sequence[Trained]) -> list[str]:
+    """Names of the runs, with the file where that is not clear."""
+    names = [t.path.parent.name if t.path.suffix else t.path.name for t in found]
+    twice = len(set(names)) < len(names)
+    return [
+        f"{n}/{t.path.stem} ({i})" if twice else n for i, (n, t) in enumerate(zip(names, found), 1)
+    ]
+
+
+def inputs(networks: Networks, image: np.ndarray) -> dict[str, np.ndarray]:
+    """The picture as each of the networks wants it."""
+    return {name: network_input(t, image) for name, t in networks.trained.items()}
+
+
+def all_maps(
+    networks: Networks, pixels: Mapping[str, np.ndarray], size: tuple[int, int]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Name of the network -> task -> map at this height and width."""
+    return {
+        name: networks.shown(trained, infer(trained, pixels[name], size))
+        for name, trained in networks.trained.items()
+    }
+
+
+def drawn_size(image: np.ndarray, area: int = AREA) -> tuple[int, int]:
+    """Height and width at which maps are computed to be drawn: a tile's, in the proportions of
+    the picture.
+    """
+    height, width = image.shape[:2]
+    tile = tile_size(height, width, area)
+    scale = min(tile[0] / height, tile[1] / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def cells_of(
+    networks: Networks,
+    image: np.ndarray,
+    maps: Mapping[str, Maps],
+    shared: Mapping[str, Mapping[str, Any]] | None = None,
+    keyed: bool = True,
+) -> tuple[Cells, list[str]]:
+    """A picture's sheet as cells and names of rows: one row for each network, or a block without
+    names for a single one. Depths of all networks are drawn in one range.
+    """
+    first = Tile(title="Image", picture=image)
+    if shared is None:
+        shared = shared_scales(networks, maps)
+    rows = [
+        by_task(networks, tiles_of(trained, maps[name], shared, keyed), maps[name])
+        for name, trained in networks.trained.items()
+    ]
+    if len(rows) == 1:
+        return in_columns([first, *(t for t in rows[0] if t)]), []
+    return [[None if i else first, *row] for i, row in enumerate(rows)], list(networks.trained)
+
+
+def shared_scales(networks: Networks, maps: Mapping[str, Maps]) -> dict[str, dict[str, float]]:
+    """The ranges in which all networks' maps can be drawn alike: those of all maps together."""
+    shared = {}
+    for task in networks.tasks:
+        scale = lookup.load("tasks", task).TASK.scale
+        if scale:
+            there = [own[task] for own in maps.values() if task in own]
+            shared[task] = scale(np.concatenate(there, axis=-1))
+    return shared
+
+
+def by_task(networks: Networks, tiles: Sequence[Tile], maps: Maps) -> list[Tile | None]:
+    """The tiles under their tasks' columns, None where a network lacks one."""
+    there = dict(zip(maps, tiles))
+    return [there.get(task) for task in networks.tasks]

@@ -1,0 +1,157 @@
+"""Video in, video out: frames are read and drawn while the network computes."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mtlcli.data.video import Video, Writer, ahead, opened
+from mtlcli.prediction import Maps
+from mtlcli.report.grid import SMALL_AREA, Layout, draw_frame, fill, layout_of
+from mtlcli.report.legend import LINE, LINES, SPACE
+from mtlcli.visualizing.networks import (
+    Networks,
+    all_maps,
+    cells_of,
+    drawn_size,
+    inputs,
+    shared_scales,
+)
+
+REFRESH = 10  # frames after which ranges and legends are looked at again
+INERTIA = 0.7  # of a range, so that colours do not flicker
+LEGEND = LINES * LINE + SPACE  # height of a legend of as many lines as there can be
+CAMERA_RATE = 10.0  # frames/s of a camera's file, which keeps the time of the clock
+
+Frame = tuple[np.ndarray, Mapping[str, np.ndarray]]  # picture at drawn size, networks' inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What became of a video."""
+
+    path: Path
+    frames: int  # that went through the networks
+    seconds: float
+    stopped: bool  # by Ctrl-C
+    live: bool  # a camera, which ends no other way
+
+    @property
+    def rate(self) -> float:
+        """Frames/s."""
+        return self.frames / max(self.seconds, 1e-9)
+
+
+@dataclass(kw_only=True)
+class Painter:
+    """Draws frame after frame: the writing around the maps is kept for some frames."""
+
+    networks: Networks
+    drawn: int = 0
+    shared: dict[str, dict[str, float]] = field(default_factory=dict)
+    layout: Layout | None = None
+    frame: np.ndarray | None = None
+
+    def __call__(self, shot: tuple[np.ndarray, Mapping[str, Maps]]) -> np.ndarray:
+        """A picture and the maps of all networks as RGB (H, W, 3) uint8."""
+        image, maps = shot
+        anew = self.drawn % REFRESH == 0
+        if anew:
+            self.shared = drifted(self.shared, shared_scales(self.networks, maps))
+        cells, names = cells_of(self.networks, image, maps, self.shared, keyed=anew)
+        if self.layout is None:
+            self.layout = roomy(layout_of(cells, names, SMALL_AREA))
+        if self.frame is None or anew:
+            self.frame = draw_frame(self.layout, cells, names)
+        self.drawn += 1
+        return fill(self.frame, self.layout, cells)
+
+
+def roomy(layout: Layout) -> Layout:
+    """Room for a legend of three lines, which later frames may need."""
+    return replace(layout, key=tuple(max(height, LEGEND) for height in layout.key))
+
+
+def drifted(
+    before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Ranges on their way from what they were to what they are."""
+    return {
+        task: {
+            key: INERTIA * before.get(task, values)[key] + (1 - INERTIA) * value
+            for key, value in values.items()
+        }
+        for task, values in now.items()
+    }
+
+
+def play(
+    networks: Networks,
+    source: Path | int,
+    target: Path,
+    *,
+    frames: int | None = None,
+    quiet: bool = False,
+) -> Played:
+    """Write the sheets of a video's or a camera's frames as TARGET, without sound.
+
+    Ctrl-C ends it early; the file is whole then, too.
+
+    Args:
+        source: video file, or number of a camera.
+        target: the .mp4.
+        frames: only the first so many.
+
+    Raises:
+        InputError: see `mtlcli.data.video.opened`.
+        RunError: the file cannot be written.
+    """
+    with opened(source) as video:
+        painter = Painter(networks=networks)
+        live = isinstance(source, int)
+        writer = Writer(target, CAMERA_RATE if live else video.rate, painter)
+        bar = tqdm(
+            desc=video.name,
+            total=min(filter(None, (frames, video.count)), default=None),
+            unit="frame",
+            disable=True if quiet else None,
+        )
+        with closing(bar):
+            return run(networks, video, writer, bar, frames, live)
+
+
+def run(
+    networks: Networks, video: Video, writer: Writer, bar: Any, frames: int | None, live: bool
+) -> Played:
+    """The loop over the frames."""
+    count, stopped, start = 0, False, time.perf_counter()
+    with writer, ahead(prepared(networks, islice(video.frames, frames))) as shots:
+        try:
+            for image, pixels in shots:
+                maps = all_maps(networks, pixels, image.shape[:2])
+                count += 1
+                due = int((time.perf_counter() - start) * CAMERA_RATE) + 1 if live else count
+                for _ in range(due - writer.given):
+                    writer.put((image, maps))
+                bar.update()
+        except KeyboardInterrupt:
+            stopped = True
+    seconds = time.perf_counter() - start
+    return Played(path=writer.path, frames=count, seconds=seconds, stopped=stopped, live=live)
+
+
+def prepared(networks: Networks, frames: Iterator[np.ndarray]) -> Iterator[Frame]:
+    """Each frame at the size it is drawn, and as the networks want it."""
+    for frame in frames:
+        height, width = drawn_size(frame, SMALL_AREA)
+        yield (
+            cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA),
+            inputs(networks, frame),
+        )

@@ -1,0 +1,243 @@
+"""`mtl visualize` on videos and cameras: frames in, frames out, a whole file whatever happens."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from mtlcli.data import video
+from mtlcli.data.video import Writer, ahead, opened
+from mtlcli.errors import InputError, RunError
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
+    return save_network(tmp_path_factory.mktemp("runs") / "first" / "last.pt")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    return tmp_path
+
+
+def film(path: Path, frames: int = 12, size: tuple[int, int] = (64, 48), rate: float = 10) -> Path:
+    """Frames that grow brighter."""
+    file = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+    for i in range(frames):
+        file.write(np.full((size[1], size[0], 3), min(20 + 15 * i, 250), np.uint8))
+    file.release()
+    return path
+
+
+def contents(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (answer := capture.read())[0]:
+        frames.append(answer[1])
+    capture.release()
+    return frames
+
+
+def image_brightness(sheet: np.ndarray) -> float:
+    """Of the first tile, which is the picture itself."""
+    return float(sheet[80:200, 60:200].mean())
+
+
+class Camera:
+    """A camera of grey frames, as OpenCV opens it."""
+
+    def __init__(self, frames: int = 10**6, interrupt_after: int | None = None) -> None:
+        self.left, self.interrupt_after, self.released = frames, interrupt_after, False
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, Any]:
+        self.left -= 1
+        return self.left >= 0, np.full((48, 64, 3), 90, np.uint8) if self.left >= 0 else None
+
+    def get(self, what: int) -> float:
+        return 0.0 if what == cv2.CAP_PROP_FPS else -1.0
+
+    def release(self) -> None:
+        self.released = True
+
+
+def test_a_video_becomes_a_video_of_sheets(folder: Path, network: Path, mtl) -> None:
+    film(folder / "a.mp4")
+    answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--quiet")
+    assert answer.code == 0
+    assert "visualized/a.mp4 (12 frames, " in answer.out
+    assert answer.out.rstrip().endswith(" frames/s)")
+    shown = contents(folder / "visualized" / "a.mp4")
+    assert len(shown) == 12
+    brightness = [image_brightness(sheet) for sheet in shown]
+    assert all(a < b for a, b in pairwise(brightness))
+    capture = cv2.VideoCapture(str(folder / "visualized" / "a.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+
+
+def test_only_the_first_frames_and_some_tasks(folder: Path, network: Path, mtl) -> None:
+    film(folder / "a.mp4")
+    answer = mtl("visualize", "a.mp4", "--frames", 3, "--tasks", "depth", "--checkpoint", network,
+                 "--quiet")  # fmt: skip
+    assert "(3 frames, " in answer.out
+    assert len(contents(folder / "visualized" / "a.mp4")) == 3
+
+
+def test_two_networks_are_shown_in_rows(folder: Path, network: Path, save_network, mtl) -> None:
+    other = save_network(folder / "b" / "last.pt", seed=5)
+    film(folder / "a.mp4", 3)
+    assert mtl("visualize", "a.mp4", "--compare", network, other, "--quiet").code == 0
+    assert len(contents(folder / "visualized" / "a.mp4")) == 3
+
+
+def test_progress_says_frames_per_second(folder: Path, network: Path, mtl, monkeypatch) -> None:
+    from mtlcli.visualizing import stream
+
+    bars = []
+
+    def bar(**options: Any) -> Any:
+        bars.append(options)
+        return real(**{**options, "disable": False})
+
+    real = stream.tqdm
+    monkeypatch.setattr(stream, "tqdm", bar)
+    answer = mtl("visualize", film(folder / "a.mp4", 4), "--checkpoint", network)
+    assert bars[0]["total"] == 4
+    assert "frame/s" in answer.err or "s/frame" in answer.err
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", b"\0\0\0\x18ftypmp42"])
+def test_what_is_no_video_is_one_line(folder: Path, network: Path, mtl, content) -> None:
+    (folder / "a.mp4").write_bytes(content)
+    answer = mtl("visualize", "a.mp4", "--checkpoint", network)
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "a.mp4" in answer.err
+
+
+def test_a_video_without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "capture_of", lambda source: Camera(frames=0))
+    with pytest.raises(InputError, match=r"a\.mp4 gives no frames"), opened(Path("a.mp4")):
+        pass
+
+
+def test_a_camera_that_does_not_exist(folder: Path, network: Path, mtl) -> None:
+    answer = mtl("visualize", 97, "--checkpoint", network)
+    assert answer.code == 2
+    assert answer.err == "mtl: There is no camera 97; the first is 0.\n"
+
+
+def test_a_camera_stops_after_so_many_frames(
+    folder: Path, network: Path, mtl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = Camera()
+    monkeypatch.setattr(video, "capture_of", lambda source: camera)
+    answer = mtl("visualize", 0, "--frames", 5, "--checkpoint", network, "--quiet")
+    assert answer.code == 0
+    assert "visualized/camera0.mp4 (5 frames, " in answer.out
+    assert contents(folder / "visualized" / "camera0.mp4")
+    assert camera.released
+
+
+@pytest.mark.parametrize(("source", "code"), [(0, 0), ("a.mp4", 130)])
+def test_ctrl_c_leaves_a_whole_file(
+    folder: Path, network: Path, mtl, monkeypatch: pytest.MonkeyPatch, source, code: int
+) -> None:
+    from mtlcli.visualizing import stream
+
+    calls = []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    real = stream.all_maps
+    monkeypatch.setattr(stream, "all_maps", interrupted)
+    if source == 0:
+        monkeypatch.setattr(video, "capture_of", lambda source: Camera())
+    else:
+        film(folder / source)
+    answer = mtl("visualize", source, "--checkpoint", network, "--quiet")
+    assert answer.code == code
+    assert "(3 frames, " in answer.out
+    (written,) = (folder / "visualized").glob("*.mp4")
+    assert contents(written)
+
+
+def test_a_folder_with_a_bad_video_finishes_the_others(folder: Path, network: Path, mtl) -> None:
+    (folder / "in").mkdir()
+    film(folder / "in" / "b.mp4", 2)
+    (folder / "in" / "a.mp4").write_bytes(b"junk")
+    answer = mtl("visualize", "in", "--checkpoint", network, "--quiet")
+    assert answer.code == 1
+    assert "in/a.mp4" in answer.err
+    assert "visualized/b.mp4" in answer.out
+
+
+def test_separate_files_of_a_video_are_refused(folder: Path, network: Path, mtl) -> None:
+    film(folder / "a.mp4", 2)
+    answer = mtl("visualize", "a.mp4", "--separate", "--checkpoint", network)
+    assert answer.code == 2
+    assert "--separate" in answer.err
+
+
+def test_a_file_that_cannot_be_written(folder: Path, network: Path, mtl) -> None:
+    film(folder / "a.mp4", 30)
+    (folder / "taken").write_text("a file")
+    answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--out", "taken", "--quiet")
+    assert answer.code == 1
+    assert "Cannot write taken/a.mp4" in answer.err
+
+
+# ---- threads ----
+
+
+def test_things_are_made_ahead_in_order_and_errors_come_out() -> None:
+    made = []
+
+    def things() -> Iterator[int]:
+        for i in range(6):
+            made.append(i)
+            yield i
+        raise InputError("the end is bad")
+
+    with ahead(things()) as steps:
+        assert next(steps) == 0
+        deadline = time.monotonic() + 10
+        while len(made) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(made) >= 4
+        with pytest.raises(InputError, match="the end is bad"):
+            list(steps)
+
+
+def test_an_unfinished_reader_ends_its_thread() -> None:
+    before = threading.active_count()
+    with ahead(iter(range(10**9))) as steps:
+        next(steps)
+    assert threading.active_count() == before
+
+
+def test_a_failing_writer_says_so(tmp_path: Path) -> None:
+    def draw(thing: Any) -> np.ndarray:
+        raise RunError("cannot draw")
+
+    def write() -> None:
+        with Writer(tmp_path / "a.mp4", 10, draw) as file:
+            for _ in range(20):
+                file.put(0)
+
+    with pytest.raises(RunError, match="cannot draw"):
+        write()
