@@ -1,0 +1,26 @@
+"""`mtl serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlcli.commands._options import Device
+
+
+def serve(
+    run: Annotated[
+        Path | None, typer.Argument(help="Checkpoint or run folder. Default: the newest run.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0 lets other computers in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 7860,
+    device: Device = "auto",
+) -> None:
+    """Open a local page: drop a picture or use the webcam, see all predictions."""
+    from functools import partial
+
+    from mtlcli.serve import serve
+
+    serve(run, host=host, port=port, device=device, announce=partial(print, flush=True))

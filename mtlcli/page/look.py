@@ -1,0 +1,91 @@
+"""From an uploaded file to all that the page shows of it."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mtlcli.checkpoint import Trained
+from mtlcli.data.images import read_image
+from mtlcli.errors import InputError
+from mtlcli.page.tiles import tiles_html
+from mtlcli.predict import predict
+from mtlcli.prediction import tiles_of
+
+MOST_BYTES = 25 * 2**20  # of an upload
+MOST_PIXELS = 50_000_000  # of a picture
+SHOWN = 1024  # pixels along the longer side; larger pictures are shown smaller
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """A picture and what the network sees in it."""
+
+    image: np.ndarray  # RGB (H, W, 3) uint8, as shown
+    drawn: Mapping[str, np.ndarray]  # title of a task -> its map in colours, like the image
+    html: str  # all of it side by side, with the values under the pointer
+
+
+def look(trained: Trained, upload: Path) -> Look:
+    """Read an upload, predict, draw.
+
+    Raises:
+        InputError: not a picture, or one of more than `MOST_PIXELS`.
+    """
+    image = shrink(open_upload(upload))
+    maps = predict(trained, image)
+    tiles = tiles_of(trained, maps)
+    return Look(
+        image=image,
+        drawn={task.title: tile.picture for task, tile in zip(trained.tasks.values(), tiles)},
+        html=tiles_html(trained, image, tiles, maps),
+    )
+
+
+def open_upload(upload: Path) -> np.ndarray:
+    """The picture, RGB (H, W, 3) uint8.
+
+    Raises:
+        InputError: not a picture, or too many pixels. The message names no path of the server.
+    """
+    refuse_giants(upload)
+    try:
+        return read_image(upload)
+    except InputError as error:
+        raise InputError("This file is not a picture that can be read.") from error
+
+
+def refuse_giants(upload: Path) -> None:
+    """Looks at a picture's size before its pixels are decoded.
+
+    Raises:
+        InputError: more than `MOST_PIXELS`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is here
+            with Image.open(upload) as opened:
+                pixels = opened.width * opened.height
+    except Image.DecompressionBombError:
+        pixels = MOST_PIXELS + 1
+    except (OSError, ValueError, SyntaxError):
+        return  # no picture for Pillow; whether it is one at all is seen when it is read
+    if pixels > MOST_PIXELS:
+        raise InputError(
+            f"This picture is too large: the page takes up to {MOST_PIXELS // 10**6} million "
+            "pixels."
+        )
+
+
+def shrink(image: np.ndarray) -> np.ndarray:
+    """At most `SHOWN` pixels along the longer side."""
+    height, width = image.shape[:2]
+    factor = SHOWN / max(height, width)
+    if factor >= 1:
+        return image
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
