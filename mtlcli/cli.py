@@ -14,6 +14,7 @@ from mtlcli.commands import (
     boundary,
     data,
     demo,
+    doctor,
     eval,
     experiment,
     export,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(prepare.prepare)
 app.command()(data.data)
+app.command()(doctor.doctor)
 app.command(context_settings=ANY_SETTING)(train.train)
 app.command("import-demt")(import_demt.import_demt)
 app.command()(recipes.recipes)

@@ -30,7 +30,7 @@ LAYERS: list[list[set[str]]] = [
     [{"predict"}, {"prediction"}, {"export"}],
     [{"eval"}],
     [{"import_demt"}],
-    [{"train"}, {"prepare"}, {"inspect"}, {"bench"}],
+    [{"train"}, {"prepare"}, {"inspect"}, {"bench"}, {"doctor"}],
     [{"training"}],
     [{"scoring"}, {"experiment_table"}, {"checkpoint"}, {"comparison"}, {"pretrained"}],
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"},

@@ -1,0 +1,72 @@
+"""`mtl doctor` finds what is whole, what is not, and what to do about it."""
+
+import json
+from pathlib import Path
+
+import h5py
+import torch
+
+from mtlcli import doctor
+
+
+def begin(run: Path, iterations: int, done: int) -> None:
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"config": {"iterations": iterations}}))
+    (run / "log.jsonl").write_text(f'{{"iteration": {done}}}\n{{"itera')
+    torch.save({"weights": torch.zeros(1000)}, run / "last.pt")
+
+
+def test_a_healthy_home_is_described(home: Path, mtl) -> None:
+    begin(home / "weights" / "done", 5, 5)
+    answer = mtl("doctor", "--json")
+    assert answer.code == 0, answer.err
+    record = json.loads(answer.out)
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    (dataset,) = record["datasets"]
+    assert (dataset["state"], dataset["detail"]) == ("whole", "8 train, 3 val samples")
+    (run,) = record["runs"]
+    assert run["state"] == "whole"
+    assert record["advice"] == [f"mtl eval {run['name']}"]
+    assert record["machine"]["free_disk"] > 0
+    assert "GB free" in mtl("doctor").out
+
+
+def test_a_run_that_stopped_is_to_be_resumed(home: Path) -> None:
+    run = home / "weights" / "series" / "seed1"
+    begin(run, 5, 3)
+    found = doctor.run(run)
+    assert (found.state, found.detail) == ("unfinished", "iteration 3 of 5")
+    assert found.next == f"mtl train --resume {run}"
+
+
+def test_files_that_are_cut_short_are_damaged(home: Path, mtl) -> None:
+    dataset, run = home / "datasets" / "rooms.h5", home / "weights" / "run"
+    begin(run, 5, 5)
+    for path in (dataset, run / "last.pt"):
+        content = path.read_bytes()
+        path.unlink()  # the dataset is a link to the one of all tests
+        path.write_bytes(content[: len(content) // 2])
+    answer = mtl("doctor")
+    assert answer.code == 1
+    assert "rooms.h5: damaged, is cut short" in answer.out
+    assert "last.pt is cut short" in answer.out
+    assert "mtl prepare rooms --force" in answer.out
+
+
+def test_a_sample_that_changed_is_damaged(home: Path) -> None:
+    path = home / "datasets" / "rooms.h5"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    with h5py.File(path, "r+") as file:
+        file["val/crc32/depth"][0] += 1
+    found = doctor.dataset(path)
+    assert found.state == "damaged"
+    assert "(depth) is not as written" in found.detail
+
+
+def test_an_empty_home_is_told_how_to_begin(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MTL_HOME", str(tmp_path / "nowhere"))
+    health = doctor.examine()
+    assert health.is_sound
+    assert "mtl demo" in health.advice
