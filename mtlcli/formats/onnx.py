@@ -31,7 +31,7 @@ def write(
         RunError: the file would be larger than 2 GB.
     """
     try:
-        from mtlcli.formats._onnx_graph import tidy
+        from mtlcli.formats._onnx_graph import TRANSLATIONS, tidy
     except ImportError as error:
         raise InputError(f"Writing ONNX: {error}. {REMEDY}") from error
     with warnings.catch_warnings(), torch.no_grad():
@@ -43,6 +43,7 @@ def write(
             input_names=["image"],
             output_names=list(names),
             optimize=False,  # its rewriting takes time that grows with the square of the graph
+            custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
     assert converted is not None

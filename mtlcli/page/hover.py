@@ -75,9 +75,9 @@ function follow(event) {
   const y = Math.min(Math.max((event.clientY - box.top) / box.height, 0), 0.9999);
   const figures = [...element.querySelectorAll(".mtl-tile")];
   for (const figure of figures) tell(figure, x, y);
-  const spoken = figures.filter(f => ["class", "metres"].includes(f.dataset.kind));
+  const spoken = ["class", "metres"].map(k => figures.find(f => f.dataset.kind === k));
   figures[0].querySelector("output").textContent =
-    spoken.map(f => f.querySelector("output").textContent).filter(Boolean).join(", ");
+    spoken.map(f => f?.querySelector("output").textContent).filter(Boolean).join(", ");
 }
 
 element.addEventListener("pointermove", follow);

@@ -1,6 +1,7 @@
 """The page itself, in gradio."""
 
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def build_page(trained: Trained) -> gr.Blocks:
         try:
             seen = look(trained, Path(upload))
         except InputError as error:
-            raise gr.Error(str(error), title="Not shown", print_exception=False) from error
+            gr.Warning(str(error), title="Not shown")
+            return None, None, f'<p role="alert">{escape(str(error))}</p>'
         return (seen.image, seen.drawn), pair((seen.image, seen.drawn), title), seen.html
 
     with gr.Blocks(
