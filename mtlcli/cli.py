@@ -11,6 +11,7 @@ import typer
 from mtlcli.commands import (
     bench_attention,
     bench_model,
+    bench_train,
     boundary,
     data,
     demo,
@@ -19,6 +20,7 @@ from mtlcli.commands import (
     experiment,
     export,
     import_demt,
+    pack,
     prepare,
     recipes,
     report,
@@ -54,9 +56,11 @@ app.command()(boundary.boundary)
 app.command(cls=visualize.Command)(visualize.visualize)
 app.command()(serve.serve)
 app.command()(export.export)
+app.command()(pack.pack)
 
 benchmarks = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 benchmarks.command("model", context_settings=ANY_SETTING)(bench_model.bench_model)
+benchmarks.command("train", context_settings=ANY_SETTING)(bench_train.bench_train)
 benchmarks.command("attention")(bench_attention.bench_attention)
 app.add_typer(benchmarks, name="bench")
 

@@ -1,0 +1,150 @@
+"""Augmentation as the field's code does it (ATRC's recipe, which DeMT uses): one step after the
+other, each on every array, colours in float32. `mtl bench train` measures ours against it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mtlcli.data.augment import (
+    CROP_ATTEMPTS,
+    IGNORE,
+    IMAGE_MEAN,
+    IMAGE_STD,
+    LARGEST_CLASS,
+    SCALES,
+    Sample,
+)
+
+Arrays = dict[str, np.ndarray]  # image and targets, channels last
+
+
+def stepwise(
+    sample: Sample,
+    tasks: Mapping[str, Any],
+    size: tuple[int, int],
+    resolution: tuple[float, float],
+    rng: np.random.Generator,
+) -> Sample:
+    """The same distribution of crops as `mtlcli.data.augment.augment`, with the same arguments."""
+    arrays = {"image": sample["image"]}
+    arrays |= {n: channels_last(t.target(sample[n])) for n, t in tasks.items() if n in sample}
+    arrays = scale(arrays, tasks, resolution, rng)
+    arrays = crop(arrays, tasks, size, rng)
+    if rng.random() < 0.5:
+        arrays = mirror(arrays, tasks)
+    arrays["image"] = distort(arrays["image"], rng)
+    arrays["image"] = (arrays["image"].astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
+    padded = pad(arrays, tasks, size)
+    return {name: channels_first(array) for name, array in padded.items()}
+
+
+def channels_last(target: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (H, W, C); class maps stay."""
+    return target if target.ndim == 2 else np.ascontiguousarray(target.transpose(1, 2, 0))
+
+
+def channels_first(array: np.ndarray) -> np.ndarray:
+    """(H, W, C) -> (C, H, W); class maps stay."""
+    return array if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def each(arrays: Arrays, change: Callable[[np.ndarray, str], np.ndarray]) -> Arrays:
+    """All arrays changed; those of one channel keep it, which OpenCV drops."""
+    changed = {name: change(array, name) for name, array in arrays.items()}
+    return {n: a if a.ndim == arrays[n].ndim else a[..., None] for n, a in changed.items()}
+
+
+def scale(
+    arrays: Arrays,
+    tasks: Mapping[str, Any],
+    resolution: tuple[float, float],
+    rng: np.random.Generator,
+) -> Arrays:
+    """All arrays resized by a random factor, labels by the nearest pixel."""
+    factor = rng.uniform(*SCALES)
+    height, width = (round(n * r * factor) for n, r in zip(arrays["image"].shape, resolution))
+
+    def resize(array: np.ndarray, name: str) -> np.ndarray:
+        method = cv2.INTER_LINEAR if name == "image" else cv2.INTER_NEAREST
+        return cv2.resize(array, (width, height), interpolation=method)
+
+    resized = each(arrays, resize)
+    for name, task in tasks.items():
+        if task.zoom and name in resized:
+            resized[name] = task.zoom(resized[name], factor)
+    return resized
+
+
+def crop(
+    arrays: Arrays, tasks: Mapping[str, Any], size: tuple[int, int], rng: np.random.Generator
+) -> Arrays:
+    """All arrays cropped alike, the box drawn again while one class fills most of it."""
+    height, width = arrays["image"].shape[:2]
+    balances = [n for n, t in tasks.items() if t.balances_crops and n in arrays]
+    for _ in range(CROP_ATTEMPTS):
+        top = int(rng.integers(0, max(height - size[0], 0) + 1))
+        left = int(rng.integers(0, max(width - size[1], 0) + 1))
+        box = slice(top, top + size[0]), slice(left, left + size[1])
+        if all(is_mixed(arrays[name][box]) for name in balances):
+            break
+    return {name: array[box] for name, array in arrays.items()}
+
+
+def is_mixed(classes: np.ndarray) -> bool:
+    """Whether no class fills most of a map."""
+    labels, counts = np.unique(classes, return_counts=True)
+    counts = counts[labels != IGNORE]
+    return bool(len(counts) > 1 and counts.max() < LARGEST_CLASS * counts.sum())
+
+
+def mirror(arrays: Arrays, tasks: Mapping[str, Any]) -> Arrays:
+    """All arrays mirrored left to right, and the values that turn with them."""
+    flipped = each(arrays, lambda array, name: cv2.flip(array, 1))
+    for name, task in tasks.items():
+        if task.mirror and name in flipped:
+            flipped[name] = task.mirror(flipped[name].transpose(2, 0, 1)).transpose(1, 2, 0)
+    return flipped
+
+
+def distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, saturation and hue, each step from float32 back to bytes."""
+    if rng.random() < 0.5:
+        image = linear(image, 1.0, rng.uniform(-32, 32))
+    contrast_first = rng.random() < 0.5
+    contrast = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
+    if contrast_first and contrast != 1:
+        image = linear(image, contrast, 0.0)
+    if rng.random() < 0.5:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        hsv[..., 1] = linear(hsv[..., 1], rng.uniform(0.5, 1.5), 0.0)
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    if rng.random() < 0.5:
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0].astype(int) + int(rng.integers(-18, 18))) % 180
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    if not contrast_first and contrast != 1:
+        image = linear(image, contrast, 0.0)
+    return image
+
+
+def linear(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
+    """values * factor + offset, clipped to bytes."""
+    return np.clip(values.astype(np.float32) * factor + offset, 0, 255).astype(np.uint8)
+
+
+def pad(arrays: Arrays, tasks: Mapping[str, Any], size: tuple[int, int]) -> Arrays:
+    """All arrays filled up to the size: images with 0, labels with what is ignored."""
+    height, width = arrays["image"].shape[:2]
+    down, right = size[0] - height, size[1] - width
+    if down == right == 0:
+        return arrays
+
+    def fill(array: np.ndarray, name: str) -> np.ndarray:
+        value = 0.0 if name == "image" else tasks[name].ignore
+        border = (value,) * 4
+        return cv2.copyMakeBorder(array, 0, down, 0, right, cv2.BORDER_CONSTANT, value=border)
+
+    return each(arrays, fill)
