@@ -128,6 +128,15 @@ def test_dynamic_average_favours_the_task_that_stalls() -> None:
     assert [given["a"].grad.item(), given["b"].grad.item()] == pytest.approx(expected.tolist())
 
 
+def test_an_epoch_of_dwa_is_that_of_the_pictures_trained_on(home: Path, mtl) -> None:
+    options = ("--weighting", "dwa", "--holdout", 0.25)  # of 8 pictures 6, three batches of 2
+    assert mtl(*TRAIN, *options, "--out", "run").code == 0
+    saved = checkpoint.read(home / "run")["weighting"]
+    last = read_log(home / "run")[-1]["loss"]
+    weights = {"depth": 1.0, "normals": 10.0}
+    assert saved["running"].tolist() == pytest.approx([weights[n] * v for n, v in last.items()])
+
+
 def test_gradnorm_balances_gradients_at_the_shared_layer() -> None:
     shared = torch.ones(2, 2, requires_grad=True)
     module = WEIGHTINGS["gradnorm"]({"a": 1.0, "b": 1.0}, [shared], 1)

@@ -24,7 +24,7 @@ def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, An
     typed = given.get("settings", {})
     complete = settings.complete(config.system, typed)
     now = flat({**given, "settings": {name: complete[name] for name in typed}})
-    own = flat(config.to_json())
+    own = flat(config.to_json() | {"settings": settings.complete(config.system, config.settings)})
     differing = [
         f"{settings.flag(name)} is {shown(own[name])} there, not {shown(value)}"
         for name, value in now.items()
