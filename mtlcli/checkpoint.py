@@ -21,6 +21,8 @@ from mtlcli.atomic import replacing
 from mtlcli.config import RunConfig, weights_dir
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
+from mtlcli.shipped import NAME as SHIPPED
+from mtlcli.shipped import shipped
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
 
@@ -148,12 +150,15 @@ class WithoutRandomNumbers(TorchFunctionMode):
 
 
 def newest() -> Path:
-    """The checkpoint written last under weights/.
+    """The checkpoint written last under weights/, or else the network that comes with the package.
 
     Raises:
-        InputError: there is none.
+        InputError: there is neither.
     """
-    found = list(weights_dir().rglob("last.pt"))
+    own = shipped()
+    found = [p for p in weights_dir().rglob("last.pt") if p.parent.name != SHIPPED]
+    if not found and own:
+        return own
     if not found:
         raise InputError(
             f"There is no trained network in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "

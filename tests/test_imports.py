@@ -27,7 +27,7 @@ LAYERS: list[list[set[str]]] = [
     [{"runs"}],
     [{"visualize"}, {"api"}],
     [{"visualizing"}],
-    [{"predict"}, {"prediction"}, {"export"}],
+    [{"predict"}, {"prediction"}, {"export"}, {"pack"}],
     [{"eval"}],
     [{"import_demt"}],
     [{"train"}, {"prepare"}, {"inspect"}, {"bench"}, {"doctor"}],
@@ -40,7 +40,7 @@ LAYERS: list[list[set[str]]] = [
     [{"models"}, {"losses"}, {"weighting", "surgery"}, {"metrics"}, {"constant"}, {"colors"}],
     [{"encode"}, {"planes"}, {"tensor_files"}],
     [{"ops"}, {"boundary"}, {"decode"}],
-    [{"config"}, {"lookup"}, {"device"}, {"demt_names"}, {"atomic"}, {"distributed"}],
+    [{"config"}, {"lookup"}, {"shipped"}, {"device"}, {"demt_names"}, {"atomic"}, {"distributed"}],
     [{"errors", "__init__"}],
 ]  # fmt: skip
 # data/ writes and checks what datasets/ describes: it may see the records, which import nothing.

@@ -72,6 +72,11 @@ class State:
         if not path.exists():
             return
         saved = checkpoint.read(path)
+        if "optimizer" not in saved:
+            raise InputError(
+                f"{path} was made small by `mtl pack` and has no optimiser: it cannot be resumed, "
+                "only evaluated and drawn."
+            )
         try:
             self.network.load_state_dict(saved["network"])
             self.optimizer.load_state_dict(saved["optimizer"])
