@@ -13,6 +13,7 @@ also times N images in folders with 1 and 2 worker processes.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -91,12 +92,21 @@ def compare(prediction, truth, protocol, every):
 
     count()  # compile
     ours, counts = min((seconds(count) for _ in range(5)), key=lambda timed: timed[0])
-    print(f"{protocol.name}, {len(protocol.thresholds)} thresholds: {ours:.3f} s")
+    measured = {"thresholds": len(protocol.thresholds), "seconds": ours}
     for by_distance in (True, False):
         theirs, matched = baseline(prediction, truth, protocol, every, by_distance)
         assert all(counts.cntR[k] == size for k, size in matched.items()), "the counts differ"
         kind = "by distance" if by_distance else "equal weights"
-        print(f"  scipy, {kind} ({len(matched)} measured): {theirs:.1f} s = {theirs / ours:.0f}x")
+        measured[f"scipy, {kind}"] = {"seconds": theirs, "ratio": theirs / ours}
+    return measured
+
+
+def told(name, measured):
+    """The same as text."""
+    yield f"{name}, {measured['thresholds']} thresholds: {measured['seconds']:.3f} s"
+    for kind, baseline in measured.items():
+        if isinstance(baseline, dict):
+            yield f"  {kind}: {baseline['seconds']:.1f} s = {baseline['ratio']:.0f}x"
 
 
 def suite(images):
@@ -120,10 +130,14 @@ def main():
     parser.add_argument("case", nargs="?", type=Path)
     parser.add_argument("--every", type=int, default=10)
     parser.add_argument("--suite", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     image = from_case(options.case) if options.case else made_up()
-    compare(*image, SEISM, options.every)
-    compare(*image, MTI, options.every)
+    measured = {p.name: compare(*image, p, options.every) for p in (SEISM, MTI)}
+    if options.json:
+        print(json.dumps(measured, indent=1))
+    else:
+        print("\n".join(line for name, m in measured.items() for line in told(name, m)))
     if options.suite:
         suite(options.suite)
 
