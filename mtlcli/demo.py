@@ -26,8 +26,9 @@ from mtlcli.visualize import grid
 
 RECIPE = RunConfig(
     dataset="rooms",
+    backbone="resnet18_half",
     init="random",
-    size=(96, 128),
+    size=(72, 96),
     settings={
         "width": 48,
         "position_channels": 16,
@@ -38,9 +39,9 @@ RECIPE = RunConfig(
         "feedforward": 96,
         "query": "pixel",
     },
-    iterations=360,
+    iterations=1400,
     batch_size=4,
-    weighting="geometric",
+    weighting="uncertainty",
     optimizer="adamw",
     lr=2e-3,
 )

@@ -10,8 +10,8 @@ from mtlcli import experiment
 from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
 from mtlcli.experiment import Run, collect, conduct, devices, runs
-from mtlcli.experiment_table import table
 from mtlcli.experiments._experiment import Experiment
+from mtlcli.report.experiment_table import table
 from mtlcli.report.spread import spread
 
 TINY = Experiment(

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from mtlcli import checkpoint, reporting
+from mtlcli import checkpoint
 from mtlcli.config import RunConfig
-from mtlcli.gallery import ranked
 from mtlcli.recipes._index import recipe
 from mtlcli.report.chart import Line, chart, log_ticks, ticks
 from mtlcli.report.gain import gain
 from mtlcli.report.markup import Html, tag
 from mtlcli.report.paper_table import Column, Row, Table, as_latex, as_markdown, best
 from mtlcli.report.table import number
+from mtlcli.reporting import report as reporting
+from mtlcli.reporting.gallery import ranked
 
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'
 TASKS = {"semseg": 0.5, "depth": 0.25, "normals": 12.5, "edge": 0.75}

@@ -33,7 +33,7 @@ def experiment(
             print(f"{known}: {lookup.load('experiments', known).EXPERIMENT.title}")
         return
     from mtlcli.experiment import collect, conduct, measure_costs
-    from mtlcli.experiment_table import table
+    from mtlcli.report.experiment_table import table
 
     if not table_only:
         conduct(name, labels=cell or (), seeds=seed or (), jobs=jobs, device=device, quiet=quiet)

@@ -28,7 +28,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Put runs on one page: scores, curves, pictures, costs, settings; or print their table."""
-    from mtlcli import reporting
+    from mtlcli.reporting import report as reporting
 
     if markdown + latex + as_json > 1:
         raise InputError("--markdown, --latex and --json exclude each other: choose one.")

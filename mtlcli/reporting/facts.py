@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from mtlcli.runs import Run
+from mtlcli.reporting.runs import Run
 
 SHOWN_HASH = 16  # letters
 

@@ -26,7 +26,7 @@ def table(record: Mapping[str, Any]) -> str:
     tasks = {t: lookup.load("tasks", t).TASK for t in next(iter(cells.values()))[0]["main"]}
     references = [name for name in record["references"] if name in cells]
     costs = record.get("costs", {})
-    head = ["", "seeds", *(heading(task) for task in tasks.values())]
+    head = ["", "seeds", *(heading(name, task) for name, task in tasks.items())]
     head += [f"Δ% vs {name} ↑" for name in references]
     head += ["M params", "GFLOP", "s/iteration"] if costs else []
     rows = []
@@ -39,9 +39,9 @@ def table(record: Mapping[str, Any]) -> str:
     return markdown(head, rows)
 
 
-def heading(task: Any) -> str:
-    """Title and metric of a task and which way is better."""
-    return f"{task.title} {task.metric} {'↑' if task.higher_is_better else '↓'}"
+def heading(name: str, task: Any) -> str:
+    """Name and metric of a task and which way is better."""
+    return f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}"
 
 
 def gains(

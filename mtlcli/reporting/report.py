@@ -12,7 +12,6 @@ from mtlcli.atomic import replacing
 from mtlcli.bench.cost import Cost, counted, timed
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
-from mtlcli.gallery import examples
 from mtlcli.report.examples import Example, shown
 from mtlcli.report.figures import Curve, precision_recall, total_losses, training
 from mtlcli.report.markup import Html, tag
@@ -20,9 +19,10 @@ from mtlcli.report.offsets import offsets
 from mtlcli.report.page import Section, charts, missing, note, page
 from mtlcli.report.paper_table import Table, as_latex, as_markdown
 from mtlcli.report.sections import classes, costs, facts, results
-from mtlcli.run_facts import options, provenance
-from mtlcli.runs import Run, read_runs
-from mtlcli.standings import standings
+from mtlcli.reporting.facts import options, provenance
+from mtlcli.reporting.gallery import examples
+from mtlcli.reporting.runs import Run, read_runs
+from mtlcli.reporting.standings import standings
 
 FORMS: Mapping[str, Callable[[Table], str]] = {"markdown": as_markdown, "latex": as_latex}
 RANKED = (

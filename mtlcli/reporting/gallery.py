@@ -14,7 +14,7 @@ from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
 from mtlcli.report.examples import RGB, Example, Map
-from mtlcli.runs import Run
+from mtlcli.reporting.runs import Run
 from mtlcli.scoring import at_size
 from mtlcli.train import resolution
 

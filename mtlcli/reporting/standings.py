@@ -10,7 +10,7 @@ from mtlcli.recipes._index import recipe
 from mtlcli.recipes._recipe import Recipe
 from mtlcli.report.gain import gain
 from mtlcli.report.paper_table import Column, Row, Table
-from mtlcli.runs import Run
+from mtlcli.reporting.runs import Run
 
 
 def standings(runs: Sequence[Run], reference: Run | None = None) -> list[Table]:
