@@ -23,3 +23,4 @@ def demo(
     print(made.table)
     print(f"\nPicture: {made.picture}\nRun:     {made.run}")
     print(f"Next:    mtl visualize YOUR.jpg --checkpoint {made.run}")
+    print(f"         mtl report {made.run}")
