@@ -3,23 +3,21 @@
 from mtlcli.config import RunConfig
 from mtlcli.experiments._experiment import SYSTEMS, Experiment
 
-BUDGET = RunConfig(
-    dataset="nyud",
-    init="random",
-    backbone="resnet18_half",
-    size=(107, 140),
-    iterations=200,
-    batch_size=4,
-    optimizer="adamw",
-    lr=2e-3,
-)
-PREPARE = "mtl prepare nyud --limit 128"
 EXPERIMENT = Experiment(
     title="Systems on 128 NYUD-v2 pictures, half a ResNet-18 from random weights, 107x140",
-    budget=BUDGET,
+    budget=RunConfig(
+        dataset="nyud",
+        init="random",
+        backbone="resnet18_half",
+        size=(107, 140),
+        iterations=200,
+        batch_size=4,
+        optimizer="adamw",
+        lr=2e-3,
+    ),
     cells=SYSTEMS,
-    seeds=2,
+    seeds=1,
     references=("single_task", "demt"),
     limit=128,
-    prepare=PREPARE,
+    prepare="mtl prepare nyud --limit 128",
 )
