@@ -7,7 +7,8 @@ new system brings its own options along, and no other file has to know them.
 import inspect
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
@@ -15,23 +16,41 @@ from mtlcli.errors import InputError
 
 def defaults(system: str) -> dict[str, Any]:
     """Names and default values of the settings of a system."""
-    parameters = inspect.signature(lookup.load("systems", system).build).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name: p.default for p in parameters(system)}
+
+
+def kinds(system: str) -> dict[str, type]:
+    """Names and types of the settings of a system; of `int | None` the int."""
+    return {p.name: kind(p) for p in parameters(system)}
+
+
+def parameters(system: str) -> list[inspect.Parameter]:
+    """The settings as `build` declares them."""
+    build = lookup.load("systems", system).build
+    declared = inspect.signature(build, eval_str=True).parameters.values()
+    return [p for p in declared if p.kind is p.KEYWORD_ONLY]
+
+
+def kind(parameter: inspect.Parameter) -> type:
+    """The type of a setting's values."""
+    if parameter.default is not None:
+        return type(parameter.default)
+    return next(option for option in get_args(parameter.annotation) if option is not NoneType)
 
 
 def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a system: those given, converted to the type of their defaults, and the
+    """All settings of a system: those given, as the types that `build` declares, and the
     others.
 
     Raises:
         InputError: a setting the system does not have, or a value of another type or not among its
         choices.
     """
-    known = defaults(system)
+    known, types = defaults(system), kinds(system)
     for name in given:
         if name not in known:
             raise InputError(unknown(name, system, known))
-    return known | {n: convert(n, value, known[n]) for n, value in given.items()}
+    return known | {n: convert(n, value, types[n]) for n, value in given.items()}
 
 
 def unknown(name: str, system: str, known: Mapping[str, Any]) -> str:
@@ -42,15 +61,15 @@ def unknown(name: str, system: str, known: Mapping[str, Any]) -> str:
     return f"There is no option {flag(name)} for system {system}.{hint} Its settings: {listed}."
 
 
-def convert(name: str, value: Any, default: Any) -> Any:
-    """A value, perhaps still a word of the command line, as the type of the setting's default."""
-    if not isinstance(value, str) or isinstance(default, str):
+def convert(name: str, value: Any, kind: type) -> Any:
+    """A value, perhaps still a word of the command line, as a setting of this type."""
+    if not isinstance(value, str) or kind is str:
         return value
     try:
-        return truth(value) if isinstance(default, bool) else type(default)(value)
+        return truth(value) if kind is bool else kind(value)
     except ValueError as error:
-        kind = "true or false" if isinstance(default, bool) else f"a {type(default).__name__}"
-        raise InputError(f"{flag(name)} {value}: needs {kind}.") from error
+        needed = "true or false" if kind is bool else f"a {kind.__name__}"
+        raise InputError(f"{flag(name)} {value}: needs {needed}.") from error
 
 
 def truth(word: str) -> bool:
