@@ -137,8 +137,9 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
 
 
 class WithoutRandomNumbers(TorchFunctionMode):
-    """Within it tensors are not filled with random numbers, which a network that gets its weights
-    from elsewhere would spend seconds on. All else is computed, buffers that no file holds as well.
+    """Within it tensors are filled with zeros where random numbers would be drawn, which a network
+    that gets its weights from elsewhere would spend seconds on. All else is computed, buffers that
+    no file holds as well. (Zeros, for `trunc_normal_` draws until all numbers are in its range.)
     """
 
     RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)
@@ -146,7 +147,7 @@ class WithoutRandomNumbers(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        return args[0] if func in self.RANDOM else func(*args, **(kwargs or {}))
+        return args[0].zero_() if func in self.RANDOM else func(*args, **(kwargs or {}))
 
 
 def newest() -> Path:
