@@ -2,24 +2,20 @@
 minutes.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from mtlcli import checkpoint
 from mtlcli.config import RunConfig, datasets_dir
-from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.eval import evaluate, results_table
 from mtlcli.predict import predict
 from mtlcli.prepare import prepare
-from mtlcli.scoring import Predict, score
 from mtlcli.train import train
 from mtlcli.training.conduct import Conduct
 from mtlcli.visualize import grid
@@ -46,7 +42,6 @@ RECIPE = RunConfig(
     optimizer="adamw",
     lr=2e-3,
 )
-LEARNT_FROM = 100  # training images are enough for the best constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +60,8 @@ def demo(*, iterations: int | None = None, device: str = "auto", quiet: bool = F
     if not (datasets_dir() / "rooms.h5").exists():
         prepare("rooms", quiet=quiet)
     run = train(config, conduct=Conduct(device=device, quiet=quiet))
-    results = evaluate(run / "last.pt", device=device, quiet=quiet)
-    constant = score_constant(results.tasks, quiet)
+    results = evaluate(run / "last.pt", constant=True, device=device, quiet=quiet)
+    constant = results.record["constant"]
     better = {
         name: (results.main[name] > constant[name]) == task.higher_is_better
         for name, task in results.tasks.items()
@@ -78,27 +73,6 @@ def demo(*, iterations: int | None = None, device: str = "auto", quiet: bool = F
         picture=draw_example(run, device),
         record={"rows": rows, "beats_constant": better, "run": str(run)},
     )
-
-
-def score_constant(tasks: Mapping[str, Any], quiet: bool) -> dict[str, float]:
-    """Main scores of the constant maps that fit the training labels best."""
-    file = datasets_dir() / "rooms.h5"
-    training = Reader(file, "train", tuple(tasks))
-    info = training.info
-    samples = [training[i] for i in range(min(LEARNT_FROM, len(training)))]
-    logits = {}
-    for name, task in tasks.items():
-        targets = [task.target(s[name]) for s in samples if name in s]
-        values = task.constant(targets, task.outputs(info.classes.get(name, ())))
-        logits[name] = torch.from_numpy(values).float()[None, :, None, None]
-    pictures = WholePictures(Reader(file, "val"), tasks, (1.0, 1.0))
-    scores = score(everywhere(logits), pictures, tasks, info.options, 0, quiet)
-    return {name: scores[name][task.metric] for name, task in tasks.items()}
-
-
-def everywhere(logits: dict[str, torch.Tensor]) -> Predict:
-    """A predictor that answers every image with the same values at every pixel."""
-    return lambda image: {n: v.expand(1, -1, *image.shape[-2:]) for n, v in logits.items()}
 
 
 def draw_example(run: Path, device: str) -> Path:

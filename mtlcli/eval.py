@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mtlcli import checkpoint
 from mtlcli.atomic import replacing
+from mtlcli.baseline import best_constant
 from mtlcli.checkpoint import Trained
 from mtlcli.comparison import Comparison, compare, read_reference
 from mtlcli.config import datasets_dir
@@ -46,6 +47,7 @@ def evaluate(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     save_predictions: Path | None = None,
     reference: Path | None = None,
+    constant: bool = False,
     device: str = "auto",
     workers: int = 1,
     quiet: bool = False,
@@ -60,6 +62,7 @@ def evaluate(
             {"edge": {"protocol": "mti"}}.
         save_predictions: folder for TASK/ID.png of every prediction.
         reference: run to compare with, instead of the published one that its recipe names.
+        constant: also score the best constant prediction, on the same pictures.
         device: auto, cpu, cuda or mps.
         workers: processes that read pictures.
         quiet: no progress bar.
@@ -87,6 +90,10 @@ def evaluate(
                 quiet,
                 saver,
             )
+            if constant:
+                training = Reader(reader.path, "train", tuple(tasks))
+                same = best_constant(training, tasks)
+                floor = measure(same, pictures, tasks, options, workers, quiet).scores()
         writes = is_first()
     scores = measured.scores()
     main = {name: scores[name][task.metric] for name, task in tasks.items()}
@@ -94,6 +101,8 @@ def evaluate(
     comparison = compare(main, directions, trained.config, other)
     record = make_record(trained, split, measured, scores, main)
     record["comparison"] = plain(comparison.to_json())
+    if constant:
+        record["constant"] = {name: floor[name][task.metric] for name, task in tasks.items()}
     if writes:
         write_record(trained.path, record)
     return Results(scores=scores, main=main, record=record, comparison=comparison, tasks=tasks)
@@ -170,7 +179,10 @@ def comparison_table(path: Path, results: Results) -> str:
     """The network's row with its init, published and reference rows below it, and notes."""
     own = f"{path} (init {results.record['config']['init']})"
     comparison = results.comparison
-    rows = {own: results.main, **comparison.rows()}
+    rows = {own: results.main}
+    if "constant" in results.record:
+        rows["best constant"] = results.record["constant"]
+    rows |= comparison.rows()
     table = results_table(rows, results.tasks, comparison.gains(own))
     return "\n".join([table, *comparison.notes()])
 

@@ -28,7 +28,7 @@ LAYERS: list[list[set[str]]] = [
     [{"predict"}, {"prediction"}, {"export"}, {"pack"}],
     [{"eval"}],
     [{"import_demt"}],
-    [{"train"}, {"prepare"}, {"inspect"}, {"bench"}, {"doctor"}],
+    [{"baseline"}, {"train"}, {"prepare"}, {"inspect"}, {"bench"}, {"doctor"}],
     [{"training"}],
     [{"scoring"}, {"checkpoint"}, {"comparison"}, {"pretrained"}],
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"},

@@ -28,6 +28,9 @@ def evaluate(
     reference: Annotated[
         Path | None, typer.Option(help="Scored run to compare with; default: the published one.")
     ] = None,
+    constant: Annotated[
+        bool, typer.Option("--constant", help="Also score the best constant prediction.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 1,
     device: Device = "auto",
     quiet: Quiet = False,
@@ -49,6 +52,7 @@ def evaluate(
         overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
         save_predictions=save_predictions,
         reference=reference,
+        constant=constant,
         device=device,
         workers=workers,
         quiet=quiet,

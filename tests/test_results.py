@@ -1,0 +1,63 @@
+"""The results page says what the records beside it say, and every record says how it was made."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from mtlcli import lookup, settings
+from mtlcli.config import RunConfig
+from mtlcli.report.experiment_table import table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+PAGE = RESULTS / "README.md"
+EXPERIMENTS = sorted(p.stem for p in RESULTS.glob("*.json") if p.stem != "performance")
+SHIPPED = ROOT / "weights" / "nyud_small"
+
+
+def record(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_table_follows_from_its_records(name: str) -> None:
+    assert table(record(name)) in PAGE.read_text()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_run_was_made_as_its_experiment_says(name: str) -> None:
+    experiment = lookup.load("experiments", name).EXPERIMENT
+    for run in record(name)["runs"]:
+        used = RunConfig.from_json(run["config"])
+        said = experiment.config(run["cell"], run["seed"])
+        for option in ("dataset", "system", "backbone", "init", "size", "iterations",
+                       "batch_size", "optimizer", "lr", "weighting", "seed"):  # fmt: skip
+            assert getattr(used, option) == getattr(said, option), option
+        complete = settings.complete(said.system, said.settings)
+        assert used.settings == {name: complete[name] for name in used.settings}
+
+
+def test_the_performance_table_follows_from_its_records() -> None:
+    script = ROOT / "tests" / "bench" / "record.py"
+    spec = importlib.util.spec_from_file_location("record", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.table(record("performance")) in PAGE.read_text()
+
+
+def test_the_shipped_network_is_small_and_beats_the_constant_as_its_card_says() -> None:
+    assert (SHIPPED / "last.pt").stat().st_size < 12e6
+    scores = json.loads((SHIPPED / "results.json").read_text())
+    constant = scores["constant"]
+    card = (SHIPPED / "README.md").read_text()
+    assert scores["images"] == 654
+    for name, value in scores["main"].items():
+        task = lookup.load("tasks", name).TASK
+        assert (value > constant[name]) == task.higher_is_better, name
+        decimals = 2 if task.unit == "°" else 4
+        assert f"{value:.{decimals}f}" in card
+        assert f"{constant[name]:.{decimals}f}" in card
