@@ -18,7 +18,8 @@ def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, m
     assert "best constant" in done.out
     assert "mtl visualize" in done.out
     (picture,) = home.glob("weights/*/demo.png")
-    assert Image.open(picture).width > 500
+    with Image.open(picture) as opened:
+        assert opened.width > 500
     record = json.loads((picture.parent / "results.json").read_text())
     assert set(record["constant"]) == set(record["main"])
 
