@@ -51,9 +51,9 @@ def start(name: str, init: str, *, quiet: bool = False) -> tuple[nn.Module, Star
         return backbone, Start(init=init)
     published: dict[str, Weights] = module.WEIGHTS
     if init not in published and not Path(init).is_file():
+        known = ", ".join([*published, RANDOM])
         raise InputError(
-            f"--init {init}: {name} starts from {', '.join(published)}, {RANDOM}, or a file; "
-            "there is no such file."
+            f"--init {init}: {name} starts from {known} or a file; there is no such file."
         )
     path = fetch(published[init], quiet=quiet) if init in published else Path(init)
     converted: Converted | None = module.convert(read_tensors(path))

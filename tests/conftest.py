@@ -1,6 +1,7 @@
 """What the tests share: a home folder with a small rooms dataset, and the command line."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOMS_SIZE = (48, 64)
+
+
+def pytest_configure() -> None:
+    """A shell starts its background jobs deaf to Ctrl-C; tests of Ctrl-C must hear it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def fall(
 @pytest.mark.parametrize("system", SMALL)
 def test_every_loss_of_every_system_falls_on_two_rooms(system: str, rooms_file: Path) -> None:
     falls = fall(rooms_file, system, SMALL[system], pictures=2, iterations=120)
-    assert all(fell > 2 for fell in falls.values()), falls
+    assert all(fell > 1.6 for fell in falls.values()), falls
 
 
 @pytest.mark.timeout(1200)

@@ -245,7 +245,7 @@ def test_options_of_the_command_line_default_to_those_of_the_record() -> None:
     from mtlcli.config import RunConfig
     from mtlcli.training.conduct import Conduct
 
-    shown = inspect.signature(cli.train).parameters
+    shown = inspect.signature(cli.train.train).parameters
     for record in (RunConfig, Conduct):
         for field in fields(record):
             if field.name in shown and field.name not in ("recipe", "device"):

@@ -4,11 +4,19 @@ For what starts from random weights on a CPU, as the demo and the network that c
 package do. It has no published weights.
 """
 
+from mtlcli.backbones._weights import Converted, State, Weights, of_backbone
 from mtlcli.models.resnet import ResNet
 
 TITLE = "half ResNet-18"  # in tables
+WEIGHTS: dict[str, Weights] = {}
 
 
 def build() -> ResNet:
     """The network with random weights."""
     return ResNet(channels=(32, 64, 128, 256), blocks=2)
+
+
+def convert(state: State) -> Converted:
+    """Files of this backbone, or of a whole network with it, have its names already."""
+    tensors, ignored = of_backbone(state)
+    return Converted(tensors=tensors, ignored=ignored)
