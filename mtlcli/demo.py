@@ -36,7 +36,7 @@ RECIPE = RunConfig(
         "query": "pixel",
         "mixer_coordinates": "relative",
     },
-    iterations=1200,
+    iterations=1100,
     batch_size=4,
     weighting="uncertainty",
     optimizer="adamw",
