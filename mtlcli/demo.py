@@ -36,7 +36,7 @@ RECIPE = RunConfig(
         "query": "pixel",
         "mixer_coordinates": "relative",
     },
-    iterations=1100,
+    iterations=1400,
     batch_size=4,
     weighting="uncertainty",
     optimizer="adamw",
