@@ -84,6 +84,7 @@ def visualize(
                 videos.append(draw_video(networks, source, targets, frames, quiet))
                 written.append(videos[-1].path)
             else:
+                assert isinstance(source, Path), "a camera is a video"
                 written += draw_picture(networks, source, targets, separate)
         except InputError as error:
             if len(found) == 1:
