@@ -26,6 +26,10 @@ def test_every_table_follows_from_its_records(name: str) -> None:
     assert table(record(name)) in PAGE.read_text()
 
 
+def test_the_readme_shows_the_table_of_the_systems() -> None:
+    assert table(record("rooms_systems")) in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_run_was_made_as_its_experiment_says(name: str) -> None:
     experiment = lookup.load("experiments", name).EXPERIMENT
