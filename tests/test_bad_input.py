@@ -34,7 +34,6 @@ WRONG = {
     "tiny size": ((*TRAIN, "--size", 3, 4), "32"),
     "unknown device": ((*TRAIN, "--device", "tpu"), "tpu"),
     "missing checkpoint": (("eval", "weights/none/last.pt"), "weights/none/last.pt"),
-    "nothing trained": (("visualize", "picture.png"), "mtl train"),
     "missing picture": (("visualize", "nothing.png"), "nothing.png"),
     "missing archive": (("prepare", "nyud", "--archive", "gone.tar.gz"), "gone.tar.gz"),
     "missing predictions": (("boundary", "none", "none"), "none"),
@@ -51,6 +50,14 @@ def test_one_clear_line(case: str, home: Path, mtl) -> None:
     assert named in answer.err
     assert "Traceback" not in answer.err
     assert not list(home.glob("weights/*/*"))
+
+
+def test_without_any_network_one_line_says_how_to_get_one(home: Path, mtl, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "shipped", lambda: None)
+    Image.new("RGB", (40, 30)).save(home / "picture.png")
+    answer = mtl("visualize", "picture.png")
+    assert answer.code == 2
+    assert "mtl train" in answer.err
 
 
 def test_a_missing_device_is_said_before_work_begins(home: Path, mtl) -> None:

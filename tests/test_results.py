@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mtlcli import lookup, settings
 from mtlcli.config import RunConfig
@@ -66,3 +67,11 @@ def test_the_shipped_network_is_small_and_beats_the_constant_as_its_card_says() 
         decimals = 2 if task.unit == "°" else 4
         assert f"{value:.{decimals}f}" in card
         assert f"{constant[name]:.{decimals}f}" in card
+
+
+def test_a_picture_can_be_drawn_before_anything_was_trained(home, mtl) -> None:
+    Image.new("RGB", (80, 60), "teal").save(home / "photo.jpg")
+    drawn = mtl("visualize", "photo.jpg", "--device", "cpu", "--quiet")
+    assert drawn.code == 0, drawn.err
+    assert "nyud_small" in drawn.out
+    assert (home / "visualized" / "photo.png").exists()
