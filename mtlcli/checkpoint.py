@@ -82,14 +82,18 @@ def save(path: Path, **content: Any) -> None:
         ) from error
 
 
+def file_of(path: Path) -> Path:
+    """The file that a path to a checkpoint or to its run folder means."""
+    return path / "last.pt" if path.is_dir() else path
+
+
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, tensors on the CPU.
 
     Raises:
         InputError: no such file, not a checkpoint of this program, or of another format.
     """
-    if path.is_dir():
-        path = path / "last.pt"
+    path = file_of(path)
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
     try:

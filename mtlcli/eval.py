@@ -1,7 +1,5 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlcli import checkpoint
-from mtlcli.atomic import replacing
+from mtlcli.atomic import plain, write_json
 from mtlcli.baseline import best_constant
 from mtlcli.checkpoint import Trained
 from mtlcli.comparison import Comparison, compare, read_reference
@@ -22,8 +20,7 @@ from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.distributed import is_first, joined
-from mtlcli.errors import RunError
-from mtlcli.report.table import metrics_table
+from mtlcli.report.table import columns, metrics_table
 from mtlcli.scoring import Measured, measure, merged
 from mtlcli.train import resolution
 
@@ -104,7 +101,7 @@ def evaluate(
     if constant:
         record["constant"] = {name: floor[name][task.metric] for name, task in tasks.items()}
     if writes:
-        write_record(trained.path, record)
+        write_json(checkpoint.file_of(trained.path).with_name("results.json"), record)
     return Results(scores=scores, main=main, record=record, comparison=comparison, tasks=tasks)
 
 
@@ -132,7 +129,7 @@ def make_record(
     """
     return plain(
         {
-            "checkpoint": checkpoint_file(trained.path).name,
+            "checkpoint": checkpoint.file_of(trained.path).name,
             "iteration": trained.iteration,
             "config": trained.config.to_json(),
             "split": split,
@@ -145,34 +142,6 @@ def make_record(
             "pictures": measured.per_picture(),
         }
     )
-
-
-def plain(value: Any) -> Any:
-    """What strict JSON can hold: mappings as dicts, sequences as lists, nan as null."""
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def checkpoint_file(path: Path) -> Path:
-    """The file that a path to a checkpoint or to its run folder means."""
-    return path / "last.pt" if path.is_dir() else path
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write results.json beside a checkpoint, whole or not at all.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    file = checkpoint_file(path).with_name("results.json")
-    try:
-        with replacing(file) as out:
-            out.write((json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise RunError(f"Cannot write {file}: {error.strerror or error}.") from error
 
 
 def comparison_table(path: Path, results: Results) -> str:
@@ -194,11 +163,3 @@ def results_table(
 ) -> str:
     """One row per system, one column per task: `title metric (direction)`, and Delta% if given."""
     return metrics_table(columns(tasks), results, gains)
-
-
-def columns(tasks: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Task -> heading and unit of its main score, for the tables of `mtlcli.report`."""
-    return {
-        name: (f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}", task.unit)
-        for name, task in tasks.items()
-    }

@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from mtlcli import lookup
-from mtlcli.atomic import replacing
+from mtlcli.atomic import write_json
 from mtlcli.bench.cells import costs
 from mtlcli.config import datasets_dir, weights_dir
 from mtlcli.device import pick_device
@@ -199,7 +199,7 @@ def collect(name: str) -> dict[str, Any]:
     if (folder / COSTS).exists():
         record["costs"] = json.loads((folder / COSTS).read_text())
     if record["runs"]:
-        write(folder / SUMMARY, record)
+        write_json(folder / SUMMARY, record)
     return record
 
 
@@ -208,18 +208,12 @@ def measure_costs(name: str, device: str) -> None:
     experiment = load(name)
     configs = {label: experiment.config(label, 0) for label in experiment.cells}
     folder_of(name).mkdir(parents=True, exist_ok=True)
-    write(folder_of(name) / COSTS, costs(configs, pick_device(device)))
+    write_json(folder_of(name) / COSTS, costs(configs, pick_device(device)))
 
 
 def folder_of(name: str) -> Path:
     """Where the runs of an experiment lie."""
     return weights_dir() / "experiments" / name
-
-
-def write(path: Path, record: Any) -> None:
-    """JSON, whole or not at all."""
-    with replacing(path) as file:
-        file.write((json.dumps(record, indent=1) + "\n").encode())
 
 
 def found(name: str) -> Iterator[Run]:

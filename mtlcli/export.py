@@ -92,7 +92,7 @@ def export(
     size = size or trained.size
     if min(size) < SMALLEST:
         raise InputError(f"--size {size[0]} {size[1]}: both must be at least {SMALLEST} pixels.")
-    path = out or checkpoint_file(run).with_suffix(form.suffix)
+    path = out or checkpoint.file_of(run).with_suffix(form.suffix)
     names = tuple(trained.tasks)
     network = Standalone(trained.network, trained.tasks).eval()
     try:
@@ -118,11 +118,6 @@ def export(
         bytes=path.stat().st_size,
         difference=difference,
     )
-
-
-def checkpoint_file(run: Path) -> Path:
-    """The checkpoint that a path to it or to its run folder means."""
-    return run / "last.pt" if run.is_dir() else run
 
 
 def sample(count: int, size: tuple[int, int]) -> np.ndarray:

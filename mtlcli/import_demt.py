@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import mtlcli
 from mtlcli import checkpoint, lookup, settings
+from mtlcli.atomic import write_json
 from mtlcli.backbones._weights import is_inside
 from mtlcli.config import RunConfig, weights_dir
 from mtlcli.demt_names import mixes_space_first, our_name, why_unused
@@ -221,7 +222,7 @@ def write(imported: Imported, file: Path, network: nn.Module, dataset: Mapping[s
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
     }
-    (imported.folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_json(imported.folder / "run.json", record)
     checkpoint.save(
         imported.folder / "last.pt",
         config=imported.config.to_json(),

@@ -35,7 +35,7 @@ def pack(run: Path, out: Path) -> Packed:
         InputError: no such checkpoint, or `out` has one already.
         RunError: it cannot be written.
     """
-    source = run / "last.pt" if run.is_dir() else run
+    source = checkpoint.file_of(run)
     target = out / "last.pt"
     if target.exists():
         raise InputError(f"{target} is there already: choose another --out, or remove it.")

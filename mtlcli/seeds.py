@@ -13,13 +13,13 @@ from statistics import mean, stdev
 from typing import Any
 
 from mtlcli import checkpoint, distributed, lookup
-from mtlcli.atomic import replacing
+from mtlcli.atomic import write_json
 from mtlcli.config import RunConfig
 from mtlcli.device import pick_device
-from mtlcli.errors import InputError, Interrupted, RunError
-from mtlcli.eval import columns, evaluate
+from mtlcli.errors import InputError, Interrupted
+from mtlcli.eval import evaluate
 from mtlcli.report.spread import spread
-from mtlcli.report.table import markdown, number
+from mtlcli.report.table import columns, markdown, number
 from mtlcli.train import complete, resume, train
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.folder import RECORD, default_folder, make_run_folder, read_record
@@ -135,11 +135,7 @@ def begin_series(out: Path | None, config: RunConfig, count: int) -> Path:
 def write_series(folder: Path, config: RunConfig, count: int) -> None:
     """Write series.json, whole or not at all."""
     record = {"config": config.to_json(), "seeds": count}
-    try:
-        with replacing(folder / SERIES) as file:
-            file.write((json.dumps(record, indent=2) + "\n").encode())
-    except OSError as error:
-        raise RunError(f"Cannot write {folder / SERIES}: {error.strerror}.") from error
+    write_json(folder / SERIES, record)
 
 
 def read_series(folder: Path) -> tuple[RunConfig, int]:
@@ -170,8 +166,7 @@ def run_series(folder: Path, config: RunConfig, count: int, conduct: Conduct) ->
         raise Interrupted(f"seed {seed}: {reason} Continue: mtl train --resume {folder}") from stop
     series = Series(folder=folder, scores=scores)
     if distributed.is_first():
-        with replacing(folder / RESULTS) as file:
-            file.write((json.dumps(series.to_json(), indent=2) + "\n").encode())
+        write_json(folder / RESULTS, series.to_json())
     return series
 
 

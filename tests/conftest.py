@@ -13,8 +13,14 @@ ROOMS_SIZE = (48, 64)
 
 
 def pytest_configure() -> None:
-    """A shell starts its background jobs deaf to Ctrl-C; tests of Ctrl-C must hear it."""
+    """A shell starts its background jobs deaf to Ctrl-C; tests of Ctrl-C must hear it. Processes
+    of pytest that run side by side share the cores.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if side_by_side > 1:
+        threads = max(1, (os.cpu_count() or 1) // side_by_side)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 @dataclass(frozen=True)

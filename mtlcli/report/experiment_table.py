@@ -7,7 +7,7 @@ from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.report.gain import gain
 from mtlcli.report.spread import mean_scores, spread, spread_gain
-from mtlcli.report.table import markdown
+from mtlcli.report.table import columns, markdown
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # label -> its runs
 
@@ -26,7 +26,7 @@ def table(record: Mapping[str, Any]) -> str:
     tasks = {t: lookup.load("tasks", t).TASK for t in next(iter(cells.values()))[0]["main"]}
     references = [name for name in record["references"] if name in cells]
     costs = record.get("costs", {})
-    head = ["", "seeds", *(heading(name, task) for name, task in tasks.items())]
+    head = ["", "seeds", *(heading for heading, _ in columns(tasks).values())]
     head += [f"Δ% vs {name} ↑" for name in references]
     head += ["M params", "GFLOP", "s/iteration"] if costs else []
     rows = []
@@ -37,11 +37,6 @@ def table(record: Mapping[str, Any]) -> str:
         row += cost_cells(costs.get(label)) if costs else []
         rows.append(row)
     return markdown(head, rows)
-
-
-def heading(name: str, task: Any) -> str:
-    """Name and metric of a task and which way is better."""
-    return f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}"
 
 
 def gains(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -25,6 +26,14 @@ def number(value: float, unit: str = "") -> str:
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.2f}" if unit == "°" else f"{value:.4f}"
+
+
+def columns(tasks: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Task -> heading (name, metric and which way is better) and unit of its main score."""
+    return {
+        name: (f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}", task.unit)
+        for name, task in tasks.items()
+    }
 
 
 def metrics_table(

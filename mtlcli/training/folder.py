@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtlcli.atomic import BESIDE, replacing
+from mtlcli.atomic import BESIDE, write_json
 from mtlcli.config import RunConfig, weights_dir
-from mtlcli.errors import InputError, RunError
+from mtlcli.errors import InputError
 
 RECORD, LOG = "run.json", "log.jsonl"
 
@@ -64,11 +64,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    try:
-        with replacing(folder / RECORD) as file:
-            file.write((json.dumps(record, indent=2) + "\n").encode())
-    except OSError as error:
-        raise RunError(f"Cannot write {folder / RECORD}: {error.strerror}.") from error
+    write_json(folder / RECORD, record)
 
 
 def read_record(folder: Path) -> tuple[dict[str, Any], RunConfig]:
