@@ -4,15 +4,22 @@ from torch import Tensor, nn
 
 
 class ConvHead(nn.Module):
-    """(B, inputs, H, W) -> logits (B, outputs, H, W); logits start near zero."""
+    """(B, inputs, H, W) -> logits (B, outputs, H, W).
 
-    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+    Args:
+        inputs: channels that come in.
+        hidden: channels in between.
+        outputs: logits of each pixel.
+        deviation: of the random weights that make the logits; ATRC's 0.01 starts them near zero.
+    """
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, deviation: float = 0.01) -> None:
         super().__init__()
         self.bottleneck = nn.Sequential(
             nn.Conv2d(inputs, hidden, 3, padding=1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
         )
         self.logits = nn.Conv2d(hidden, outputs, 1)
-        nn.init.normal_(self.logits.weight, std=0.01)
+        nn.init.normal_(self.logits.weight, std=deviation)
         nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:

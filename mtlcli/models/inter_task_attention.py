@@ -17,7 +17,6 @@ from mtlcli.models.task_interaction import small_mlp
 from mtlcli.models.task_pyramid import TaskPyramid
 
 GRIDS = ("tasks", "repeated")
-DROPOUT = 0.1
 
 
 class InterTaskAttention(nn.Module):
@@ -75,15 +74,28 @@ class InterTaskAttention(nn.Module):
 
 
 class RefinementStep(nn.Module):
-    """Equations (3) to (7): pyramid, deformable attention, residual, norm, feed-forward."""
+    """Equations (3) to (7): pyramid, deformable attention, residual, norm, feed-forward.
+
+    Args:
+        width: C'.
+        pyramid: of the tasks' maps.
+        attention: of every pixel, to that pyramid.
+        feedforward: hidden channels.
+        dropout: of what attention and feed-forward add, in training.
+    """
 
     def __init__(
-        self, width: int, pyramid: TaskPyramid, attention: DeformableAttention, feedforward: int
+        self,
+        width: int,
+        pyramid: TaskPyramid,
+        attention: DeformableAttention,
+        feedforward: int,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.pyramid, self.attention = pyramid, attention
-        self.dropout, self.norm = nn.Dropout(DROPOUT), nn.LayerNorm(width)
-        self.feedforward = FeedForward(width, feedforward)
+        self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(width)
+        self.feedforward = FeedForward(width, feedforward, dropout)
 
     def forward(self, x_BTHWC: Tensor) -> Tensor:
         tasks, height, width = x_BTHWC.shape[1:4]
@@ -96,14 +108,14 @@ class RefinementStep(nn.Module):
 class FeedForward(nn.Module):
     """Deformable-DETR's feed-forward block with its own residual and norm."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(width, hidden),
             nn.ReLU(),
-            nn.Dropout(DROPOUT),
+            nn.Dropout(dropout),
             nn.Linear(hidden, width),
-            nn.Dropout(DROPOUT),
+            nn.Dropout(dropout),
         )
         self.norm = nn.LayerNorm(width)
 

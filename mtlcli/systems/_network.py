@@ -74,20 +74,31 @@ def interaction_network(
     queries: nn.Module,
     space_first: bool = False,
     mixer_coordinates: str = "absolute",
+    logits_deviation: float = 0.01,
 ) -> Network:
-    """DeMT's network around an interaction block and its query blocks; `channels` by name."""
+    """DeMT's network around an interaction block and its query blocks; `channels` by name.
+
+    Raises:
+        InputError: a deviation of the logits' weights that is not positive.
+    """
+    if not logits_deviation > 0:
+        raise InputError(f"logits_deviation must be above 0, not {logits_deviation}.")
     inputs = hypercolumn_channels(backbone)
     mixers = [DeformableMixer(width, space_first, mixer_coordinates) for _ in channels]
     return Network(
         backbone,
         decoder=InteractionDecoder(inputs, width, mixers, interaction, queries),
-        heads=conv_heads(channels, width, hidden=inputs // 8),
+        heads=conv_heads(channels, width, hidden=inputs // 8, deviation=logits_deviation),
     )
 
 
-def conv_heads(channels: Mapping[str, int], inputs: int, hidden: int) -> dict[str, nn.Module]:
+def conv_heads(
+    channels: Mapping[str, int], inputs: int, hidden: int, deviation: float = 0.01
+) -> dict[str, nn.Module]:
     """A convolutional head for each task."""
-    return {task: ConvHead(inputs, hidden, outputs) for task, outputs in channels.items()}
+    return {
+        task: ConvHead(inputs, hidden, outputs, deviation) for task, outputs in channels.items()
+    }
 
 
 def hypercolumn_channels(backbone: nn.Module) -> int:

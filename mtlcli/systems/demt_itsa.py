@@ -35,8 +35,10 @@ def build(
     shared_convolutions: bool = True,
     tied_steps: bool = False,
     feedforward: int = 1024,
+    dropout: float = 0.1,
     query: str = "global",
     mixer_coordinates: str = "absolute",
+    logits_deviation: float = 0.01,
 ) -> Network:
     """The paper's network; every default is the paper's, or the likeliest where it is silent.
 
@@ -57,8 +59,11 @@ def build(
         shared_convolutions: the tasks share the pyramid's convolutions.
         tied_steps: the steps share their weights.
         feedforward: hidden channels of the feed-forward block.
+        dropout: of what a refinement step adds, in training.
         query: `global` (paper), `pixel`, or `deformable`, which makes the cost linear in pixels.
         mixer_coordinates: `absolute` or `relative`, see the system demt.
+        logits_deviation: of the heads' last random weights; 0.01 as released starts all logits near
+            zero, 0.07, about torch's own, learns sooner from random weights.
 
     Raises:
         InputError: a setting that does not exist or does not fit the others.
@@ -80,6 +85,8 @@ def build(
             channels, tasks * levels, heads, points, border, gradient_scale, gradient_scope
         )
 
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout must be from 0 to below 1, not {dropout}.")
     if query not in QUERIES:
         raise InputError(f"Queries are global, pixel or deformable, not '{query}'.")
     interaction = InterTaskAttention(
@@ -88,7 +95,7 @@ def build(
         position_grid,
         steps,
         tied_steps,
-        lambda: RefinementStep(full, pyramid(full), attention(full), feedforward),
+        lambda: RefinementStep(full, pyramid(full), attention(full), feedforward, dropout),
     )
     queries: nn.Module
     if query == "deformable":
@@ -104,4 +111,5 @@ def build(
         interaction,
         queries,
         mixer_coordinates=mixer_coordinates,
+        logits_deviation=logits_deviation,
     )
