@@ -38,7 +38,7 @@ RECIPE = RunConfig(
         "mixer_coordinates": "relative",
         "logits_deviation": 0.07,
     },
-    iterations=1000,
+    iterations=1100,
     batch_size=4,
     weighting="uncertainty",
     optimizer="adamw",

@@ -16,7 +16,7 @@ EXPERIMENT = Experiment(
         lr=2e-3,
     ),
     cells=SYSTEMS,
-    seeds=1,
+    seeds=2,
     references=("single_task", "demt"),
     limit=128,
     prepare="mtl prepare nyud --limit 128",

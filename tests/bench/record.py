@@ -2,10 +2,11 @@
 
     python tests/bench/record.py results/performance.json [--quick]
 
-Runs `mtl bench attention`, `bench train`, `bench model` and the boundary benchmark one after
-the other, adds them with hardware, versions and date to the file, and prints the table of all
-machines in it. The machine should have nothing else to do; `bench train` needs rooms and NYUD
-(`mtl prepare rooms`, `mtl prepare nyud`, the latter only for the sample it augments).
+Runs `mtl bench attention`, `bench train`, `bench model`, the three queries end to end and the
+boundary benchmark one after the other, adds them with hardware, versions and date to the file, and
+prints the table of all machines in it. The machine should have nothing else to do; `bench train`
+needs rooms and NYUD (`mtl prepare rooms`, `mtl prepare nyud`, the latter only for the sample it
+augments).
 """
 
 import argparse
@@ -27,6 +28,7 @@ BENCHES = {
     "attention": [*MTL, "bench", "attention", "--json", "--quiet"],
     "train": [*MTL, "bench", "train", "--size", "120x160", "--backbone", "resnet18_half", "--steps",
               "1", "--width", "48", "--points", "4", "--query", "pixel", "--json", "--quiet"],
+    "queries": [sys.executable, str(HERE / "bench_queries.py"), "--rounds", "1", "--json"],
     "model": [*MTL, "bench", "model", "--steps", "1", "--query", "pixel", "--json"],
     "boundary": [sys.executable, str(HERE / "bench_boundary.py"), "--json"],
 }  # fmt: skip
@@ -65,7 +67,7 @@ def measure(quick: bool) -> dict:
 def rows(record: dict) -> list[list[str]]:
     """What a machine's benchmarks say, one line each."""
     attention, train = record["attention"], record["train"]
-    model, boundary = record["model"], record["boundary"]
+    queries, model, boundary = record["queries"], record["model"], record["boundary"]
     found = []
     if isinstance(attention, dict):
         shape = f"{attention['queries']:,} queries, {attention['maps']} maps"
@@ -79,6 +81,12 @@ def rows(record: dict) -> list[list[str]]:
         found.append(["training, share of a step that waits for data", f"{share:.1%}"])
         found.append(["augmentation of a 425x560 sample, ms", f"{ours['ours_ms']:.1f}"])
         found.append(["  over the same with cv2 and numpy", f"{ours['ratio']:.2f}x"])
+    if isinstance(queries, dict):
+        size = "x".join(map(str, queries["size"]))
+        for query, one in queries["queries"].items():
+            what = f"DeMT-ITSA HRNet18, 1 step, query {query}, {size}"
+            found.append([f"{what}, s", f"{one['seconds']:.2f}"])
+            found.append(["  faster than with global queries", f"{one['over_global']:.1f}x"])
     if isinstance(model, dict):
         whole = model["latency_ms"]["total"]
         found.append(["DeMT-ITSA HRNet18, 1 step, query pixel, 425x560, ms", f"{whole:,.0f}"])

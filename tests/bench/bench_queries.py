@@ -1,0 +1,75 @@
+"""DeMT-ITSA end to end, image in and maps out, with its three query blocks, in turns in one run.
+
+    python tests/bench/bench_queries.py [--size 425 560] [--rounds 3] [--json]
+
+The paper's global queries cost as much as the block that ITSA replaced. Times are medians of
+`--rounds` passes after one that is not counted; ratios are over the global one's.
+"""
+
+import argparse
+import json
+import time
+from statistics import median
+
+import torch
+
+from mtlcli.bench.flops import count
+from mtlcli.bench.model import build, build_meta
+from mtlcli.config import RunConfig
+from mtlcli.device import pick_device
+from mtlcli.report.table import markdown
+
+QUERIES = ("global", "pixel", "deformable")
+
+
+def config(query: str, size: tuple[int, int]) -> RunConfig:
+    """The paper's HRNet18 network of one step with other queries."""
+    return RunConfig(backbone="hrnet18", init="random", size=size,
+                     settings={"steps": 1, "query": query})  # fmt: skip
+
+
+def seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
+    """Of one picture, evaluation."""
+    began = time.perf_counter()
+    with torch.inference_mode():
+        network(image)
+    if image.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def measure(size: tuple[int, int], rounds: int, device: torch.device) -> dict[str, dict]:
+    """Query -> operations, seconds, and the speed over `global`."""
+    image = torch.randn(1, 3, *size, device=device)
+    networks = {q: build(config(q, size)).to(device).eval() for q in QUERIES}
+    times: dict[str, list[float]] = {q: [] for q in QUERIES}
+    for _ in range(rounds + 1):
+        for query, network in networks.items():
+            times[query].append(seconds(network, image))
+    middle = {query: median(values[1:]) for query, values in times.items()}
+    found = {}
+    for query in QUERIES:
+        flops = count(build_meta(config(query, size))[1], {}, size).total.all
+        found[query] = {"flops": flops, "seconds": middle[query],
+                        "over_global": middle["global"] / middle[query]}  # fmt: skip
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, nargs=2, default=(425, 560))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = measure(tuple(options.size), options.rounds, pick_device(options.device))
+    if options.json:
+        print(json.dumps({"size": list(options.size), "queries": found}, indent=1))
+        return
+    rows = [[q, f"{f['flops'] / 1e12:.2f}", f"{f['seconds']:.2f}", f"{f['over_global']:.1f}x"]
+            for q, f in found.items()]  # fmt: skip
+    print(markdown(["query", "TFLOP", "s", "faster than global"], rows))
+
+
+if __name__ == "__main__":
+    main()
