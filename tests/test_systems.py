@@ -286,6 +286,20 @@ def test_runs_under_autocast(system, dtype):
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
+@pytest.mark.parametrize(("dropout", "same"), [(0.0, True), (0.1, False)])
+def test_only_dropout_makes_training_random(dropout, same):
+    network, x = small(demt_itsa, dropout=dropout), torch.randn(2, 3, 32, 40)
+    first, second = network(x)["depth"], network(x)["depth"]
+    assert torch.equal(first, second) == same
+
+
+def test_logits_start_as_far_apart_as_their_weights():
+    near, far = (small(demt_itsa, logits_deviation=d) for d in (0.01, 0.07))
+    x = torch.randn(2, 3, 32, 40)
+    for task, y in near.eval()(x).items():
+        torch.testing.assert_close(far.eval()(x)[task], 7 * y, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("system", "tasks", "settings", "message"),
     [
@@ -298,6 +312,8 @@ def test_runs_under_autocast(system, dtype):
         (demt_itsa, NYUD, {"heads": 3}, r"3 heads must divide width 32 .*\(32 \+ 8 = 40\)"),
         (demt_itsa, NYUD, {"points": -1}, "points must be at least 1, not -1"),
         (demt_itsa, NYUD, {"query": "none"}, "global, pixel or deformable, not 'none'"),
+        (demt_itsa, NYUD, {"dropout": 1.0}, "dropout must be from 0 to below 1, not 1.0"),
+        (demt_itsa, NYUD, {"logits_deviation": 0.0}, "must be above 0, not 0.0"),
         (demt_itsa, NYUD, {"border": "wrap"}, "clamp, zeros, not 'wrap'"),
         (mqtransformer, NYUD, {"heads": 5}, "width 32 must be a multiple of 2 x heads = 10"),
         (mqtransformer, NYUD, {"attention": "pixel"}, "global or self, not 'pixel'"),

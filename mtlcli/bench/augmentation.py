@@ -74,7 +74,7 @@ def nyud_samples() -> tuple[list[Sample], str]:
     if path.exists():
         reader = Reader(path, "train", TASKS)
         if reader.info.size == NYUD:
-            return [reader[i] for i in range(min(SAMPLES, len(reader)))], str(path)
+            return [reader[i] for i in range(min(SAMPLES, len(reader)))], path.name
     rooms = lookup.load("datasets", "rooms")
     return [rooms.render(i, "train", NYUD) for i in range(SAMPLES)], "rooms rendered at 425x560"
 

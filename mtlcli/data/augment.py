@@ -5,7 +5,7 @@ each array (bilinear for the image, nearest for labels), so that nothing is comp
 crop.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ LARGEST_CLASS = 0.75  # of the labelled pixels of a crop (cat_max_ratio)
 IGNORE = 255
 
 Sample = dict[str, np.ndarray]
+NOTHING: Mapping[str, np.ndarray] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ def random_view(
     size: tuple[int, int],
     resolution: tuple[float, float],
     rng: np.random.Generator,
-    balance: np.ndarray | None = None,
+    accept: Callable[[View], bool] = lambda view: True,
 ) -> View:
     """A random scale (0.5 to 2), crop and mirror image.
 
@@ -83,9 +84,8 @@ def random_view(
         source: height and width of the picture.
         size: height and width of the crop.
         resolution: working pixels per source pixel, along y and x, at scale 1.
-        balance: class map of the picture; a crop in which one class holds 75% or more of the
-        labelled
-            pixels is drawn again, up to 10 times (mmsegmentation's cat_max_ratio, used by ATRC).
+        rng: the only source of chance.
+        accept: a crop that it refuses is drawn again, up to 10 times (see `is_balanced`).
     """
     zoom = rng.uniform(*SCALES)
     step = (1 / (resolution[0] * zoom), 1 / (resolution[1] * zoom))
@@ -98,15 +98,16 @@ def random_view(
         ]
         origin = (step[0] * (corner[0] + 0.5) - 0.5, step[1] * (corner[1] + 0.5) - 0.5)
         view = View(size=size, step=step, origin=origin, mirrored=mirrored, zoom=zoom)
-        if balance is None or is_balanced(balance, view):
+        if accept(view):
             break
     return view
 
 
-def is_balanced(classes: np.ndarray, view: View) -> bool:
-    """Whether two classes or more are in view, none with 75% or more of the labelled pixels."""
-    content = view.take(classes, cv2.INTER_NEAREST)[view.inside(*classes.shape)]
-    counts = np.bincount(content.ravel(), minlength=256)[:IGNORE]
+def is_balanced(classes: np.ndarray) -> bool:
+    """Whether there are two classes or more, none with 75% or more of the labelled pixels
+    (mmsegmentation's cat_max_ratio, used by ATRC).
+    """
+    counts = cv2.calcHist([classes], [0], None, [256], (0, 256))[:IGNORE]
     return bool(np.count_nonzero(counts) > 1 and counts.max() < LARGEST_CLASS * counts.sum())
 
 
@@ -125,11 +126,14 @@ def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     table = to_byte(levels + brightness)
     if contrast_first:
         table = to_byte(table * contrast)
-    image = cv2.LUT(image, table)
+    if brightness or contrast_first:
+        image = cv2.LUT(image, table)
     if saturation != 1 or hue:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        tables = np.stack([(levels + hue) % 180, levels * saturation, levels], axis=-1)
-        image = cv2.cvtColor(cv2.LUT(hsv, to_byte(tables)[None]), cv2.COLOR_HSV2RGB)
+        for channel, values in enumerate(((levels + hue) % 180, levels * saturation)):
+            changed = cv2.LUT(cv2.extractChannel(hsv, channel), to_byte(values))
+            cv2.insertChannel(changed, hsv, channel)
+        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     if not contrast_first and contrast != 1:
         image = cv2.LUT(image, to_byte(levels * contrast))
     return image
@@ -146,31 +150,29 @@ def normalise(image: np.ndarray) -> np.ndarray:
 
 
 def show(
-    sample: Sample, view: View, tasks: Mapping[str, Any], image: np.ndarray | None = None
+    sample: Sample, view: View, tasks: Mapping[str, Any], taken: Mapping[str, np.ndarray] = NOTHING
 ) -> Sample:
     """The sample in a view: normalised image (0 outside the picture), targets of `tasks` (ignored
     outside).
 
     A task without a label in this sample is ignored everywhere. `tasks` maps names to Task records;
-    `image` is the image in view if the caller has it already (for colour distortion).
+    `taken` are arrays of the sample, as they are in view, that the caller has already.
     """
     rows, columns = view.inside(*sample["image"].shape[:2])
-    if image is None:
-        image = view.take(sample["image"], cv2.INTER_LINEAR)
+    image = taken["image"] if "image" in taken else view.take(sample["image"], cv2.INTER_LINEAR)
     shown = {"image": outside(normalise(image), rows, columns, 0)}
     for name, task in tasks.items():
         if name in sample:
-            shown[name] = outside(
-                label_in_view(sample[name], view, task), rows, columns, task.ignore
-            )
+            label = taken[name] if name in taken else view.take(sample[name], cv2.INTER_NEAREST)
+            shown[name] = outside(as_target(label, view, task), rows, columns, task.ignore)
         else:
             shown[name] = task.unlabelled(*view.size)
     return shown
 
 
-def label_in_view(stored: np.ndarray, view: View, task: Any) -> np.ndarray:
-    """The target of a stored label as it is seen in a view."""
-    target = task.target(view.take(stored, cv2.INTER_NEAREST))
+def as_target(label: np.ndarray, view: View, task: Any) -> np.ndarray:
+    """The target of a label in stored form, taken through a view."""
+    target = task.target(label)
     if view.mirrored and task.mirror:
         target = task.mirror(target)
     return task.zoom(target, view.zoom) if task.zoom else target
@@ -201,7 +203,15 @@ def augment(
         resolution: working pixels per stored pixel along y and x.
         rng: the only source of chance.
     """
-    balance = next((sample.get(n) for n, t in tasks.items() if t.balances_crops), None)
-    view = random_view(sample["image"].shape[:2], size, resolution, rng, balance)
-    image = distort_colours(view.take(sample["image"], cv2.INTER_LINEAR), rng)
-    return show(sample, view, tasks, image)
+    taken: Sample = {}
+    balancing = [name for name, task in tasks.items() if task.balances_crops and name in sample]
+
+    def accept(view: View) -> bool:
+        for name in balancing:
+            taken[name] = view.take(sample[name], cv2.INTER_NEAREST)
+        parts = (taken[name][view.inside(*sample[name].shape)] for name in balancing)
+        return all(map(is_balanced, parts))
+
+    view = random_view(sample["image"].shape[:2], size, resolution, rng, accept)
+    taken["image"] = distort_colours(view.take(sample["image"], cv2.INTER_LINEAR), rng)
+    return show(sample, view, tasks, taken)

@@ -18,8 +18,9 @@ def target(stored: np.ndarray) -> np.ndarray:
     if stored.dtype != np.uint8:
         return np.ascontiguousarray(stored.transpose(2, 0, 1), dtype=np.float32)
     vectors = through_table(stored, CODE_VALUES)
-    unlabelled = cv2.inRange(stored, (0, 0, 0), (0, 0, 0)) > 0
-    np.copyto(vectors, 0, where=unlabelled)
+    unlabelled = cv2.inRange(stored, (0, 0, 0), (0, 0, 0))
+    if cv2.countNonZero(unlabelled):
+        np.copyto(vectors, 0, where=unlabelled > 0)
     return vectors
 
 

@@ -41,15 +41,16 @@ def seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
 def measure(size: tuple[int, int], rounds: int, device: torch.device) -> dict[str, dict]:
     """Query -> operations, seconds, and the speed over `global`."""
     image = torch.randn(1, 3, *size, device=device)
-    networks = {q: build(config(q, size)).to(device).eval() for q in QUERIES}
+    configs, empty = zip(*(build_meta(config(query, size)) for query in QUERIES))
+    networks = {q: build(c).to(device).eval() for q, c in zip(QUERIES, configs)}
     times: dict[str, list[float]] = {q: [] for q in QUERIES}
     for _ in range(rounds + 1):
         for query, network in networks.items():
             times[query].append(seconds(network, image))
     middle = {query: median(values[1:]) for query, values in times.items()}
     found = {}
-    for query in QUERIES:
-        flops = count(build_meta(config(query, size))[1], {}, size).total.all
+    for query, network in zip(QUERIES, empty):
+        flops = count(network, {}, size).total.all
         found[query] = {"flops": flops, "seconds": middle[query],
                         "over_global": middle["global"] / middle[query]}  # fmt: skip
     return found
