@@ -1,5 +1,6 @@
 """A picture in, named maps out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,11 +45,23 @@ def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
     return normalise(to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1])))
 
 
-@torch.inference_mode()
 def infer(trained: Trained, pixels: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """The maps (see `predict`) of what `network_input` made, at any height and width."""
+    return maps_of(trained, logits_of(trained, pixels), size)
+
+
+@torch.inference_mode()
+def logits_of(trained: Trained, pixels: np.ndarray) -> dict[str, Tensor]:
+    """What the network says to what `network_input` made: task -> (1, C, h, w)."""
     device = next(trained.network.parameters()).device
-    logits = trained.network(torch.from_numpy(pixels)[None].to(device))
+    return trained.network(torch.from_numpy(pixels)[None].to(device))
+
+
+@torch.inference_mode()
+def maps_of(
+    trained: Trained, logits: Mapping[str, Tensor], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """The maps (see `predict`) of the network's logits, at any height and width."""
     return {name: decoded(task, logits[name].float(), size) for name, task in trained.tasks.items()}
 
 

@@ -163,8 +163,8 @@ def test_ctrl_c_leaves_a_whole_file(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    real = stream.all_maps
-    monkeypatch.setattr(stream, "all_maps", interrupted)
+    real = stream.all_logits
+    monkeypatch.setattr(stream, "all_logits", interrupted)
     if source == 0:
         monkeypatch.setattr(video, "capture_of", lambda source: Camera())
     else:

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mtlcli import checkpoint, lookup
 from mtlcli.checkpoint import Trained
 from mtlcli.device import pick_device
-from mtlcli.predict import infer, network_input
+from mtlcli.predict import logits_of, maps_of, network_input
 from mtlcli.prediction import Maps, chosen, tiles_of
 from mtlcli.report.grid import AREA, Cells, Tile, in_columns, tile_size
+
+Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (1, C, h, w)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +69,20 @@ def all_maps(
     networks: Networks, pixels: Mapping[str, np.ndarray], size: tuple[int, int]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Name of the network -> task -> map at this height and width."""
+    return maps_from(networks, all_logits(networks, pixels), size)
+
+
+def all_logits(networks: Networks, pixels: Mapping[str, np.ndarray]) -> Logits:
+    """Name of the network -> what it says to its `inputs`."""
+    return {name: logits_of(t, pixels[name]) for name, t in networks.trained.items()}
+
+
+def maps_from(
+    networks: Networks, logits: Logits, size: tuple[int, int]
+) -> dict[str, dict[str, np.ndarray]]:
+    """The second half of `all_maps`."""
     return {
-        name: networks.shown(trained, infer(trained, pixels[name], size))
+        name: networks.shown(trained, maps_of(trained, logits[name], size))
         for name, trained in networks.trained.items()
     }
 

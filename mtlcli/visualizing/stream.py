@@ -1,4 +1,4 @@
-"""Video in, video out: frames are read and drawn while the network computes."""
+"""Video in, video out: frames are read, decoded and drawn while the network computes."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -13,20 +13,23 @@ import numpy as np
 from tqdm import tqdm
 
 from mtlcli.data.video import Video, Writer, ahead, opened
-from mtlcli.prediction import Maps
-from mtlcli.report.grid import SMALL_AREA, Layout, draw_frame, fill, layout_of
+from mtlcli.report.grid import Layout, draw_frame, fill, layout_of
 from mtlcli.report.legend import LINE, LINES, SPACE
 from mtlcli.visualizing.networks import (
+    Logits,
     Networks,
-    all_maps,
+    all_logits,
     cells_of,
     drawn_size,
     inputs,
+    maps_from,
     shared_scales,
 )
+from mtlcli.visualizing.pace import paced
 
 REFRESH = 10  # frames after which ranges and legends are looked at again
 INERTIA = 0.7  # of a range, so that colours do not flicker
+FRAME_AREA = 288 * 216  # pixels of a tile, fewer than a picture's: frames must be quick
 LEGEND = LINES * LINE + SPACE  # height of a legend of as many lines as there can be
 CAMERA_RATE = 10.0  # frames/s of a camera's file, which keeps the time of the clock
 
@@ -59,15 +62,16 @@ class Painter:
     layout: Layout | None = None
     frame: np.ndarray | None = None
 
-    def __call__(self, shot: tuple[np.ndarray, Mapping[str, Maps]]) -> np.ndarray:
-        """A picture and the maps of all networks as RGB (H, W, 3) uint8."""
-        image, maps = shot
+    def __call__(self, shot: tuple[np.ndarray, Logits]) -> np.ndarray:
+        """A picture and what all networks say to it as RGB (H, W, 3) uint8."""
+        image, logits = shot
+        maps = maps_from(self.networks, logits, image.shape[:2])
         anew = self.drawn % REFRESH == 0
         if anew:
             self.shared = drifted(self.shared, shared_scales(self.networks, maps))
         cells, names = cells_of(self.networks, image, maps, self.shared, keyed=anew)
         if self.layout is None:
-            self.layout = roomy(layout_of(cells, names, SMALL_AREA))
+            self.layout = roomy(layout_of(cells, names, FRAME_AREA))
         if self.frame is None or anew:
             self.frame = draw_frame(self.layout, cells, names)
         self.drawn += 1
@@ -134,12 +138,12 @@ def run(
     count, stopped, start = 0, False, time.perf_counter()
     with writer, ahead(prepared(networks, islice(video.frames, frames))) as shots:
         try:
-            for image, pixels in shots:
-                maps = all_maps(networks, pixels, image.shape[:2])
+            for image, pixels in paced(shots):
+                logits = all_logits(networks, pixels)
                 count += 1
                 due = int((time.perf_counter() - start) * CAMERA_RATE) + 1 if live else count
                 for _ in range(due - writer.given):
-                    writer.put((image, maps))
+                    writer.put((image, logits))
                 bar.update()
         except KeyboardInterrupt:
             stopped = True
@@ -150,7 +154,7 @@ def run(
 def prepared(networks: Networks, frames: Iterator[np.ndarray]) -> Iterator[Frame]:
     """Each frame at the size it is drawn, and as the networks want it."""
     for frame in frames:
-        height, width = drawn_size(frame, SMALL_AREA)
+        height, width = drawn_size(frame, FRAME_AREA)
         yield (
             cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA),
             inputs(networks, frame),
