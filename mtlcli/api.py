@@ -20,6 +20,9 @@ class Predictor:
 
     trained: Trained
 
+    def __repr__(self) -> str:
+        return f"Predictor({self.trained.path}: {', '.join(self.tasks)})"
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of what it predicts."""

@@ -5,6 +5,7 @@ Layout of a run folder: run.json (settings and provenance), log.jsonl (one line 
 iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`).
 """
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,11 @@ def save(path: Path, **content: Any) -> None:
 
 
 def file_of(path: Path) -> Path:
-    """The file that a path to a checkpoint or to its run folder means."""
+    """The file that a path to a checkpoint or to its run folder means, or the name of the network
+    that comes with the package.
+    """
+    if path.name == SHIPPED and not path.exists():
+        return shipped() or path
     return path / "last.pt" if path.is_dir() else path
 
 
@@ -154,19 +159,32 @@ class WithoutRandomNumbers(TorchFunctionMode):
         return args[0].zero_() if func in self.RANDOM else func(*args, **(kwargs or {}))
 
 
-def newest() -> Path:
+def newest(dataset: str | None = None) -> Path:
     """The checkpoint written last under weights/, or else the network that comes with the package.
 
+    Args:
+        dataset: only of runs on this dataset.
+
     Raises:
-        InputError: there is neither.
+        InputError: there is none.
     """
     own = shipped()
-    found = [p for p in weights_dir().rglob("last.pt") if p.parent.name != SHIPPED]
-    if not found and own:
+    runs = [p for p in weights_dir().rglob("last.pt") if p.parent.name != SHIPPED]
+    found = [p for p in runs if dataset in (None, dataset_of(p))]
+    if not found and own and dataset in (None, dataset_of(own)):
         return own
     if not found:
+        kind = f"network trained on {dataset}" if dataset else "trained network"
         raise InputError(
-            f"There is no trained network in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "
+            f"There is no {kind} in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "
             "or name one with --checkpoint."
         )
     return max(found, key=lambda p: p.stat().st_mtime)
+
+
+def dataset_of(path: Path) -> str | None:
+    """The dataset that run.json beside a checkpoint names."""
+    try:
+        return json.loads(path.with_name("run.json").read_text())["config"]["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

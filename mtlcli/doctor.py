@@ -19,6 +19,7 @@ from mtlcli.config import datasets_dir, home, weights_dir
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
+from mtlcli.shipped import NAME as SHIPPED
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
 OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime",
@@ -180,8 +181,9 @@ def sha256(content: BinaryIO) -> str:
 
 
 def found_runs() -> list[Finding]:
-    """Every folder under weights/ in which a run began."""
-    return [run(path.parent) for path in sorted(weights_dir().rglob("run.json"))]
+    """Every folder under weights/ in which a run began, but for the network that ships."""
+    folders = sorted(path.parent for path in weights_dir().rglob("run.json"))
+    return [run(folder) for folder in folders if folder.name != SHIPPED]
 
 
 def run(folder: Path) -> Finding:
@@ -199,6 +201,8 @@ def run(folder: Path) -> Finding:
         return Finding(
             name=str(folder), state="damaged", detail="last.pt is cut short", next=f"rm {last}"
         )
+    if not (folder / "log.jsonl").exists():
+        return Finding(name=str(folder), state="whole", detail="packed: no log of its training")
     done = logged(folder)
     detail = f"iteration {done} of {iterations}"
     if done < iterations:
@@ -210,7 +214,7 @@ def run(folder: Path) -> Finding:
 
 
 def logged(folder: Path) -> int:
-    """The last iteration in log.jsonl; 0 without one."""
+    """The last iteration in log.jsonl; 0 without a whole line."""
     try:
         whole = (folder / "log.jsonl").read_bytes().rpartition(b"\n")[0]
         return int(json.loads(whole.rpartition(b"\n")[2])["iteration"])

@@ -1,5 +1,6 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +50,8 @@ def evaluate(
     workers: int = 1,
     quiet: bool = False,
 ) -> Results:
-    """Score the network of a checkpoint on its dataset and write results.json beside it.
+    """Score the network of a checkpoint on its dataset and write results.json beside it, or
+    results_first3.json if there is one already of more pictures than a limit of 3.
 
     Args:
         path: checkpoint file or run folder.
@@ -97,11 +99,12 @@ def evaluate(
     directions = {name: task.higher_is_better for name, task in tasks.items()}
     comparison = compare(main, directions, trained.config, other)
     record = make_record(trained, split, measured, scores, main)
+    record["limit"] = limit
     record["comparison"] = plain(comparison.to_json())
     if constant:
         record["constant"] = {name: floor[name][task.metric] for name, task in tasks.items()}
     if writes:
-        write_json(checkpoint.file_of(trained.path).with_name("results.json"), record)
+        write_json(record_file(trained.path, len(pictures) if limit else None), record)
     return Results(scores=scores, main=main, record=record, comparison=comparison, tasks=tasks)
 
 
@@ -144,6 +147,18 @@ def make_record(
     )
 
 
+def record_file(path: Path, limited: int | None) -> Path:
+    """Where the record of a checkpoint goes; `limited` is the number of pictures if not all."""
+    usual = checkpoint.file_of(path).with_name("results.json")
+    if limited is None or not usual.exists():
+        return usual
+    try:
+        known = json.loads(usual.read_text())["images"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return usual
+    return usual.with_name(f"results_first{limited}.json") if known > limited else usual
+
+
 def comparison_table(path: Path, results: Results) -> str:
     """The network's row with its init, published and reference rows below it, and notes."""
     own = f"{path} (init {results.record['config']['init']})"
@@ -153,7 +168,9 @@ def comparison_table(path: Path, results: Results) -> str:
         rows["best constant"] = results.record["constant"]
     rows |= comparison.rows()
     table = results_table(rows, results.tasks, comparison.gains(own))
-    return "\n".join([table, *comparison.notes()])
+    record = results.record
+    part = [f"Only the first {record['images']} pictures of {record['split']}."]
+    return "\n".join([table, *(part if record["limit"] else []), *comparison.notes()])
 
 
 def results_table(

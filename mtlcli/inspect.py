@@ -105,7 +105,7 @@ def _split(reader: Reader, everything: bool, bars: Bars) -> list[str]:
             for key, array in reader[index].items():
                 _count(counts[key], key, array, info)
             bar(1)
-    seen = "" if step == 1 else f", values of every {step}th"
+    seen = "" if step == 1 else f", values of 1 in {step}"
     lines = [f"{reader.split}: {found} samples ({verdict}){seen}"]
     for key in keys_of(info):
         lines.append(_line(reader, key, counts[key]))

@@ -67,7 +67,7 @@ def of_depth(depth: np.ndarray, options: Options) -> Scale:
 
 def of_normals(normals: np.ndarray, options: Options) -> Ball:
     """A ball: its top has the colour of floors, its middle that of a wall straight ahead."""
-    return Ball(text="as on a ball")
+    return Ball(text="direction, as on a ball that the camera sees")
 
 
 def of_boundaries(probability: np.ndarray, options: Options) -> Scale:

@@ -165,8 +165,10 @@ def _already_made(out: Path, asked: Request) -> bool:
     free = {"source", "archive", "geometry"} - given.keys()  # not asked for: any will do
     if {k: v for k, v in made.items() if k not in free} == given:
         return True
-    said = " ".join(f"--{k} {_words(v)}" for k, v in info.request.items()) or "no options"
-    raise InputError(f"{out} was made with {said}; pass --force to replace it.")
+    said = " ".join(f"--{k} {_words(v)}" for k, v in info.request.items()) or "default options"
+    raise InputError(
+        f"{out} was made with {said}; pass --force to replace it, or --out FILE to keep it."
+    )
 
 
 def _words(value: Any) -> str:

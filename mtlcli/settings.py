@@ -5,7 +5,7 @@ new system brings its own options along, and no other file has to know them.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import NoneType
 from typing import Any, get_args
@@ -51,6 +51,19 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if name not in known:
             raise InputError(unknown(name, system, known))
     return known | {n: convert(n, value, types[n]) for n, value in given.items()}
+
+
+def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:
+    """A word that is no setting of any system, but nearly an option (`--itertions`).
+
+    Raises:
+        InputError: names the option that is near.
+    """
+    known = {name for system in lookup.names("systems") for name in defaults(system)}
+    for name in sorted({*given} - known):
+        near = get_close_matches(flag(name), [*options, *map(flag, known)], n=1)
+        if near and near[0] in options:
+            raise InputError(f"There is no option {flag(name)}. Did you mean {near[0]}?")
 
 
 def unknown(name: str, system: str, known: Mapping[str, Any]) -> str:

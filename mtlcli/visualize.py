@@ -147,7 +147,7 @@ def visualize_samples(
     """
     reader = Reader(datasets_dir() / f"{dataset}.h5", split)
     check_indices(reader, indices)
-    networks = load_networks(paths, tasks, device)
+    networks = load_networks(paths, tasks, device, dataset)
     written = []
     for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
         cells, names = sample_cells(networks, reader, index)

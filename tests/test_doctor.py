@@ -39,6 +39,14 @@ def test_a_run_that_stopped_is_to_be_resumed(home: Path) -> None:
     assert found.next == f"mtl train --resume {run}"
 
 
+def test_a_packed_run_is_whole_though_nothing_says_how_far_it_went(home: Path) -> None:
+    run = home / "weights" / "packed"
+    begin(run, 5, 3)
+    (run / "log.jsonl").unlink()
+    found = doctor.run(run)
+    assert (found.state, found.next) == ("whole", None)
+
+
 def test_files_that_are_cut_short_are_damaged(home: Path, mtl) -> None:
     dataset, run = home / "datasets" / "rooms.h5", home / "weights" / "run"
     begin(run, 5, 5)

@@ -133,6 +133,15 @@ def test_only_the_named_images_count_for_boundaries(run: Path, home: Path, mtl) 
     assert one["options"]["edge"]["ids"] == [reader.ids[1]]
 
 
+def test_a_score_of_fewer_pictures_replaces_none_of_more(run: Path, home: Path, mtl) -> None:
+    mtl("eval", run, "--workers", 0)
+    every = (run / "results.json").read_text()
+    answer = mtl("eval", run, "--workers", 0, "--limit", 2)
+    assert "Only the first 2 pictures of val." in answer.out
+    assert (run / "results.json").read_text() == every
+    assert json.loads((run / "results_first2.json").read_text())["images"] == 2
+
+
 def test_visualize_draws_every_task_at_any_size(run: Path, home: Path, mtl) -> None:
     rng = np.random.default_rng(0)
     pictures = home / "pictures"

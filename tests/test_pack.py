@@ -1,12 +1,14 @@
 """A packed run is small and predicts the same; the network that ships is the last resort."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from mtlcli import checkpoint, shipped
+from mtlcli.errors import InputError
 from mtlcli.predict import predict
 
 SMALL = ("--dataset", "rooms", "--init", "random", "--backbone", "resnet18_half", "--system",
@@ -56,3 +58,8 @@ def test_the_shipped_network_is_taken_only_where_nothing_was_trained(run, home, 
     assert checkpoint.newest() == home / "weights" / "run" / "last.pt"
     (run / "last.pt").unlink()
     assert checkpoint.newest() == ours
+    ours.with_name("run.json").write_text('{"config": {"dataset": "nyud"}}')
+    assert checkpoint.newest("nyud") == ours
+    assert checkpoint.file_of(Path("nyud_small")) == ours
+    with pytest.raises(InputError, match="no network trained on pascal"):
+        checkpoint.newest("pascal")

@@ -171,6 +171,7 @@ def run(home: Path, mtl) -> Path:
         (("--task", "depth"), ("--task is depth semseg there, not depth",)),
         (("--size", 64, 64), ("--size is 48 64 there, not 64 64",)),
         (("--stepz", 2), ("Did you mean --steps?",)),
+        (("--itertions", 2), ("Did you mean --iterations?",)),
         (("--out", "elsewhere"), ("leave --out away",)),
         (("--device", "tpu"), ("tpu",)),
         (("--checkpoint-every", 0), ("--checkpoint-every",)),

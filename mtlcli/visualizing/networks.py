@@ -35,14 +35,17 @@ class Networks:
         return {name: maps[name] for name in self.tasks if name in maps}
 
 
-def load_networks(paths: Sequence[Path], tasks: Sequence[str], device: str) -> Networks:
-    """The networks of these checkpoints or run folders; the newest run if there are none.
+def load_networks(
+    paths: Sequence[Path], tasks: Sequence[str], device: str, dataset: str | None = None
+) -> Networks:
+    """The networks of these checkpoints or run folders; the newest run (of a dataset) if there are
+    none.
 
     Raises:
         InputError: no such checkpoint, or a task that the networks do not predict.
     """
     target = pick_device(device)
-    found = [checkpoint.load(path, target) for path in paths or [checkpoint.newest()]]
+    found = [checkpoint.load(path, target) for path in paths or [checkpoint.newest(dataset)]]
     if tasks:
         able = [t for t in found if set(tasks) <= set(t.tasks)] or found
         known = chosen(able[0], tuple(tasks))
