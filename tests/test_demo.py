@@ -10,6 +10,7 @@ from PIL import Image
 from mtlcli import lookup
 from mtlcli.baseline import best_constant
 from mtlcli.data.reader import Reader
+from mtlcli.demo import RECIPE
 
 
 def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, mtl) -> None:
@@ -22,6 +23,12 @@ def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, m
         assert opened.width > 500
     record = json.loads((picture.parent / "results.json").read_text())
     assert set(record["constant"]) == set(record["main"])
+
+
+def test_the_readme_says_what_the_demo_does() -> None:
+    said = (Path(__file__).parents[1] / "README.md").read_text()
+    size = "x".join(map(str, RECIPE.size or ()))
+    assert f"{RECIPE.iterations} iterations of {RECIPE.batch_size} pictures at {size}" in said
 
 
 def test_the_best_constant_is_the_majority_and_the_mean(rooms_file: Path) -> None:
