@@ -170,8 +170,8 @@ def newest(dataset: str | None = None) -> Path:
     """
     own = shipped()
     runs = [p for p in weights_dir().rglob("last.pt") if p.parent.name != SHIPPED]
-    found = [p for p in runs if dataset in (None, dataset_of(p))]
-    if not found and own and dataset in (None, dataset_of(own)):
+    found = runs if dataset is None else [p for p in runs if dataset_of(p) == dataset]
+    if not found and own and (dataset is None or dataset_of(own) == dataset):
         return own
     if not found:
         kind = f"network trained on {dataset}" if dataset else "trained network"

@@ -109,8 +109,9 @@ def train(
     }
     typed = {n: v for n, v in options.items() if was_typed(context, "task" if n == "tasks" else n)}
     typed["settings"] = settings.parse(context.args)
-    known = [word for option in context.command.params for word in option.opts]
-    settings.refuse_typos(typed["settings"], known)
+    if typed["settings"]:
+        known = [word for option in context.command.params for word in option.opts]
+        settings.refuse_typos(typed["settings"], known)
     conduct = Conduct(
         device=device if was_typed(context, "device") else None,
         workers=workers,
