@@ -71,9 +71,10 @@ def draw_depth(depth: np.ndarray, options: Options) -> np.ndarray:
     near, far = options.get("near"), options.get("far")
     if near is None or far is None:
         near, far = depth_range(metres)
-    position = np.clip((far - metres) / max(far - near, 1e-6), 0, 1)
-    picture = inferno()[(position * 255).astype(np.uint8)]
-    picture[~measured] = NO_LABEL
+    position = (far - metres) * np.float32(255 / max(far - near, 1e-6))
+    picture = np.take(inferno(), np.clip(position, 0, 255).astype(np.uint8), axis=0)
+    if not measured.all():
+        picture[~measured] = NO_LABEL
     return picture
 
 
@@ -95,7 +96,9 @@ def depth_scale(depth: np.ndarray) -> dict[str, float]:
 def draw_normals(normals: np.ndarray, options: Options) -> np.ndarray:
     """(n + 1) / 2 as RGB; the zero vector (no label) is black."""
     picture = encode.as_normal_codes(normals)
-    picture[~normals.any(axis=0)] = NO_LABEL
+    labelled = normals.any(axis=0)
+    if not labelled.all():
+        picture[~labelled] = NO_LABEL
     return picture
 
 

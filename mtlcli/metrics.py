@@ -37,7 +37,7 @@ def confusion(logits: Tensor, target: Tensor, options: Options) -> Statistics:
     from torchmetrics.functional.classification import multiclass_confusion_matrix  # slow to import
 
     matrix = multiclass_confusion_matrix(
-        logits.argmax(dim=0),
+        decode.most_likely_class(logits[None])[0],
         target.long(),
         num_classes=logits.shape[0],
         ignore_index=IGNORE,

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -119,7 +122,16 @@ def merged(
 
 
 def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear to (H, W) unless already so."""
+    """Logits (B, C, h, w) bilinear to (H, W), unless already so.
+
+    On the CPU by OpenCV, which rounds differently (1e-6 of a value) and takes a fifth of the time.
+    """
     if tuple(logits.shape[-2:]) == size:
         return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    if logits.device.type != "cpu":
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    larger = np.empty((*logits.shape[:2], *size), logits.numpy().dtype)
+    planes = logits.contiguous().numpy().reshape(-1, *logits.shape[2:])
+    for plane, target in zip(planes, larger.reshape(-1, *size)):
+        cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    return torch.from_numpy(larger)

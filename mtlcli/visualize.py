@@ -19,7 +19,6 @@ from mtlcli.visualizing.networks import (
     all_maps,
     cells_of,
     drawn_size,
-    inputs,
     load_networks,
 )
 from mtlcli.visualizing.samples import check_indices, sample_cells
@@ -111,11 +110,11 @@ def draw_picture(networks: Networks, picture: Path, targets: Targets, separate: 
     image = read_image(picture)
     name = targets.name(picture.stem, ".png")
     if not separate:
-        maps = all_maps(networks, inputs(networks, image), drawn_size(image))
+        maps = all_maps(networks, image, drawn_size(image))
         cells, names = cells_of(networks, image, maps)
         return [write_sheet(cells, names, targets.folder / f"{name}.png")]
     ((network, trained),) = networks.trained.items()
-    own = all_maps(networks, inputs(networks, image), image.shape[:2])[network]
+    own = all_maps(networks, image, image.shape[:2])[network]
     try:
         return write_separate(trained, own, targets.folder, name)
     except OSError as error:

@@ -149,9 +149,56 @@ def test_a_camera_stops_after_so_many_frames(
     assert camera.released
 
 
-@pytest.mark.parametrize(("source", "code"), [(0, 0), ("a.mp4", 130)])
+def test_a_slow_network_repeats_a_camera_s_frames_without_drawing_them_anew(
+    folder: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mtlcli.visualizing import stream
+    from mtlcli.visualizing.networks import load_networks
+
+    drawn = []
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.25)
+        return real(*arguments)
+
+    def counted(painter: Any, shot: Any) -> np.ndarray:
+        drawn.append(1)
+        return paint(painter, shot)
+
+    real, paint = stream.all_logits, stream.Painter.__call__
+    monkeypatch.setattr(stream, "all_logits", slow)
+    monkeypatch.setattr(stream.Painter, "__call__", counted)
+    monkeypatch.setattr(video, "capture_of", lambda source: Camera())
+    target = folder / "out.mp4"
+    played = stream.play(load_networks([network], (), "cpu"), 0, target, frames=4, quiet=True)
+    assert played.frames == len(drawn) == 4
+    assert len(contents(target)) >= 10
+
+
+def test_frames_together_give_the_maps_of_each_alone(network: Path) -> None:
+    from mtlcli.visualizing.networks import all_logits, inputs, load_networks, one_by_one
+
+    networks = load_networks([network], (), "cpu")
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), np.uint8))
+    together = list(one_by_one(all_logits(networks, inputs(networks, images))))
+    assert len(together) == 3
+    for image, logits in zip(images, together):
+        ((name, alone),) = all_logits(networks, inputs(networks, [image])).items()
+        assert list(alone) == list(logits[name])
+        for task, wanted in alone.items():
+            assert logits[name][task].shape == wanted.shape
+            np.testing.assert_allclose(logits[name][task], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("source", "code", "frames"), [(0, 0, 3), ("a.mp4", 130, 12)])
 def test_ctrl_c_leaves_a_whole_file(
-    folder: Path, network: Path, mtl, monkeypatch: pytest.MonkeyPatch, source, code: int
+    folder: Path,
+    network: Path,
+    mtl,
+    monkeypatch: pytest.MonkeyPatch,
+    source,
+    code: int,
+    frames: int,
 ) -> None:
     from mtlcli.visualizing import stream
 
@@ -168,10 +215,10 @@ def test_ctrl_c_leaves_a_whole_file(
     if source == 0:
         monkeypatch.setattr(video, "capture_of", lambda source: Camera())
     else:
-        film(folder / source)
+        film(folder / source, 20)
     answer = mtl("visualize", source, "--checkpoint", network, "--quiet")
     assert answer.code == code
-    assert "(3 frames, " in answer.out
+    assert f"({frames} frames, " in answer.out
     (written,) = (folder / "visualized").glob("*.mp4")
     assert contents(written)
 

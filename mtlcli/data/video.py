@@ -151,15 +151,15 @@ class Writer:
         self._file: Any = None
         self._thread = Thread(target=self._work, daemon=True)
 
-    def put(self, thing: Any) -> None:
-        """Hand over what one frame is drawn of.
+    def put(self, thing: Any, times: int = 1) -> None:
+        """Hand over what one frame is drawn of, and how many times it is shown.
 
         Raises:
             RunError: the file cannot be written.
         """
-        if not offer(self._queue, thing, self._failed):
+        if times > 0 and not offer(self._queue, (thing, times), self._failed):
             self._complain()
-        self.given += 1
+        self.given += max(0, times)
 
     def __enter__(self) -> "Writer":
         self._thread.start()
@@ -177,18 +177,20 @@ class Writer:
         try:
             while not (self._end.is_set() and self._queue.empty()):
                 try:
-                    thing = self._queue.get(timeout=0.05)
+                    thing, times = self._queue.get(timeout=0.05)
                 except Empty:
                     continue
-                self._write(self.draw(thing))
+                self._write(self.draw(thing), times)
         except BaseException as error:
             self._error = error
             self._failed.set()
 
-    def _write(self, frame: np.ndarray) -> None:
+    def _write(self, frame: np.ndarray, times: int) -> None:
         if self._file is None:
             self._file = new_file(self.path, self.rate, frame.shape[1], frame.shape[0])
-        self._file.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        for _ in range(times):
+            self._file.write(frame)
 
     def _complain(self) -> None:
         assert self._error is not None

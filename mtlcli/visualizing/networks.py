@@ -1,6 +1,6 @@
 """One network, or several side by side, and what they make of a picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mtlcli.predict import logits_of, maps_of, network_input
 from mtlcli.prediction import Maps, chosen, tiles_of
 from mtlcli.report.grid import AREA, Cells, Tile, in_columns, tile_size
 
-Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (1, C, h, w)
+Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (B, C, h, w)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,19 @@ def names_of(found: Sequence[Trained]) -> list[str]:
     ]
 
 
-def inputs(networks: Networks, image: np.ndarray) -> dict[str, np.ndarray]:
-    """The picture as each of the networks wants it."""
-    return {name: network_input(t, image) for name, t in networks.trained.items()}
+def inputs(networks: Networks, images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Pictures of one size as each of the networks wants them: name -> (B, 3, h, w)."""
+    return {
+        name: np.stack([network_input(t, image) for image in images])
+        for name, t in networks.trained.items()
+    }
 
 
 def all_maps(
-    networks: Networks, pixels: Mapping[str, np.ndarray], size: tuple[int, int]
+    networks: Networks, image: np.ndarray, size: tuple[int, int]
 ) -> dict[str, dict[str, np.ndarray]]:
     """Name of the network -> task -> map at this height and width."""
-    return maps_from(networks, all_logits(networks, pixels), size)
+    return maps_from(networks, all_logits(networks, inputs(networks, [image])), size)
 
 
 def all_logits(networks: Networks, pixels: Mapping[str, np.ndarray]) -> Logits:
@@ -80,10 +83,20 @@ def all_logits(networks: Networks, pixels: Mapping[str, np.ndarray]) -> Logits:
     return {name: logits_of(t, pixels[name]) for name, t in networks.trained.items()}
 
 
+def one_by_one(logits: Logits) -> Iterator[Logits]:
+    """Each picture's logits as a batch of its own."""
+    count = len(next(iter(next(iter(logits.values())).values())))
+    for i in range(count):
+        yield {
+            name: {task: batch[i : i + 1] for task, batch in own.items()}
+            for name, own in logits.items()
+        }
+
+
 def maps_from(
     networks: Networks, logits: Logits, size: tuple[int, int]
 ) -> dict[str, dict[str, np.ndarray]]:
-    """The second half of `all_maps`."""
+    """The second half of `all_maps`, of one picture's logits."""
     return {
         name: networks.shown(trained, maps_of(trained, logits[name], size))
         for name, trained in networks.trained.items()

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
-SETTLING, TRIED = 3, 8  # frames with another number of threads: not counted, then counted
+SETTLING, TRIED = 2, 5  # steps with another number of threads: not counted, then counted
 
 
 def paced(shots: Iterator[T]) -> Iterator[T]:

@@ -15,7 +15,6 @@ from mtlcli.visualizing.networks import (
     Networks,
     all_maps,
     by_task,
-    inputs,
     shared_scales,
 )
 
@@ -42,7 +41,7 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
         for name in networks.tasks
         if name in stored
     }
-    maps = all_maps(networks, inputs(networks, image), image.shape[:2])
+    maps = all_maps(networks, image, image.shape[:2])
     shared = shared_scales(networks, maps) | scales_of(targets)
     first = Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
     rows: dict[str, list[Tile | None]] = {

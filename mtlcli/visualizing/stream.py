@@ -23,6 +23,7 @@ from mtlcli.visualizing.networks import (
     drawn_size,
     inputs,
     maps_from,
+    one_by_one,
     shared_scales,
 )
 from mtlcli.visualizing.pace import paced
@@ -30,10 +31,12 @@ from mtlcli.visualizing.pace import paced
 REFRESH = 10  # frames after which ranges and legends are looked at again
 INERTIA = 0.7  # of a range, so that colours do not flicker
 FRAME_AREA = 288 * 216  # pixels of a tile, fewer than a picture's: frames must be quick
+TOGETHER = 4  # frames of a file that go through the networks at once, if they are small:
+TOGETHER_PIXELS = 2**16  # more of them at once is no quicker, but needs more memory
 LEGEND = LINES * LINE + SPACE  # height of a legend of as many lines as there can be
 CAMERA_RATE = 10.0  # frames/s of a camera's file, which keeps the time of the clock
 
-Frame = tuple[np.ndarray, Mapping[str, np.ndarray]]  # picture at drawn size, networks' inputs
+Step = tuple[list[np.ndarray], Mapping[str, np.ndarray]]  # pictures at drawn size, inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,26 +139,32 @@ def run(
 ) -> Played:
     """The loop over the frames."""
     count, stopped, start = 0, False, time.perf_counter()
-    with writer, ahead(prepared(networks, islice(video.frames, frames))) as shots:
+    together = 1 if live else frames_together(networks)
+    with writer, ahead(prepared(networks, islice(video.frames, frames), together)) as steps:
         try:
-            for image, pixels in paced(shots):
-                logits = all_logits(networks, pixels)
-                count += 1
-                due = int((time.perf_counter() - start) * CAMERA_RATE) + 1 if live else count
-                for _ in range(due - writer.given):
-                    writer.put((image, logits))
-                bar.update()
+            for pictures, pixels in paced(steps):
+                for shot in zip(pictures, one_by_one(all_logits(networks, pixels))):
+                    count += 1
+                    due = int((time.perf_counter() - start) * CAMERA_RATE) + 1 if live else count
+                    writer.put(shot, times=due - writer.given)
+                bar.update(len(pictures))
         except KeyboardInterrupt:
             stopped = True
     seconds = time.perf_counter() - start
     return Played(path=writer.path, frames=count, seconds=seconds, stopped=stopped, live=live)
 
 
-def prepared(networks: Networks, frames: Iterator[np.ndarray]) -> Iterator[Frame]:
-    """Each frame at the size it is drawn, and as the networks want it."""
-    for frame in frames:
-        height, width = drawn_size(frame, FRAME_AREA)
+def frames_together(networks: Networks) -> int:
+    """How many frames the networks shall see at once: small ones cost less in company."""
+    largest = max(t.size[0] * t.size[1] for t in networks.trained.values())
+    return max(1, min(TOGETHER, TOGETHER_PIXELS // largest))
+
+
+def prepared(networks: Networks, frames: Iterator[np.ndarray], together: int) -> Iterator[Step]:
+    """So many frames a step, at the size they are drawn, and as the networks want them."""
+    while step := list(islice(frames, together)):
+        height, width = drawn_size(step[0], FRAME_AREA)
         yield (
-            cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA),
-            inputs(networks, frame),
+            [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in step],
+            inputs(networks, step),
         )
