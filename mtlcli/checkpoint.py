@@ -46,6 +46,11 @@ class Trained:
         return {name: lookup.load("tasks", name).TASK for name in self.config.tasks}
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.network.parameters()).device
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures it was trained on."""
         return self.config.size or tuple(self.dataset["size"])

@@ -33,8 +33,7 @@ def predict(
         task -> class maps (H, W) uint8; depth (1, H, W) metres, normals (3, H, W) unit vectors,
         boundaries and saliency (1, H, W) probabilities, float32.
     """
-    logits = logits_of(trained, network_input(trained, image)[None])
-    return maps_of(trained, logits, size or image.shape[:2])
+    return infer(trained, network_input(trained, image), size or image.shape[:2])
 
 
 def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
@@ -46,13 +45,17 @@ def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
     return normalise(to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1])))
 
 
+def infer(trained: Trained, pixels: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The maps (see `predict`) of what `network_input` made, at any height and width."""
+    return maps_of(trained, logits_of(trained, pixels[None]), size)
+
+
 @torch.inference_mode()
 def logits_of(trained: Trained, pixels: np.ndarray) -> dict[str, Tensor]:
     """What the network says to a batch (B, 3, H, W) of what `network_input` made: task ->
     (B, C, h, w).
     """
-    device = next(trained.network.parameters()).device
-    return trained.network(torch.from_numpy(pixels).to(device))
+    return trained.network(torch.from_numpy(pixels).to(trained.device))
 
 
 @torch.inference_mode()

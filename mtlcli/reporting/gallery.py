@@ -5,7 +5,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from mtlcli import colors
 from mtlcli.checkpoint import Trained
@@ -13,9 +12,9 @@ from mtlcli.config import datasets_dir
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
+from mtlcli.predict import infer
 from mtlcli.report.examples import RGB, Example, Map
 from mtlcli.reporting.runs import Run
-from mtlcli.scoring import at_size
 from mtlcli.train import resolution
 
 SIDE = 288  # pixels along the longer side of a drawn map
@@ -90,24 +89,13 @@ def example(
     index, tasks = reader.ids.index(ident), trained.tasks
     scale = resolution(trained.config, trained.dataset)
     sample = WholePictures(reader, tasks, scale, [index])[0]
-    maps = predicted(trained, sample["image"], tuple(sample["size"].tolist()))
+    maps = infer(trained, sample["image"], tuple(sample["size"].tolist()))
     drawn = [
         draw(task, maps[name], sample.get(name), scores.get(name), trained.dataset, name)
         for name, task in tasks.items()
     ]
     image = shrunk(reader.read("image", index), exact=False)
     return Example(place=place, ident=ident, image=image, maps=drawn)
-
-
-@torch.inference_mode()
-def predicted(trained: Trained, image: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Predictions at the size of the labels, from an image (3, H, W) as the network wants it."""
-    device = next(trained.network.parameters()).device
-    logits = trained.network(torch.from_numpy(image)[None].to(device))
-    return {
-        name: task.decode(at_size(logits[name].float(), size))[0].cpu().numpy()
-        for name, task in trained.tasks.items()
-    }
 
 
 def draw(

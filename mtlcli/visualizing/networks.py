@@ -30,6 +30,11 @@ class Networks:
         """Their checkpoints."""
         return tuple(t.path for t in self.trained.values())
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether they compute on the processor."""
+        return all(t.device.type == "cpu" for t in self.trained.values())
+
     def shown(self, trained: Trained, maps: Maps) -> dict[str, np.ndarray]:
         """Of a network's maps those that are shown, in order."""
         return {name: maps[name] for name in self.tasks if name in maps}

@@ -4,17 +4,20 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from mtlcli.data.video import Video, Writer, ahead, opened
 from mtlcli.report.grid import Layout, draw_frame, fill, layout_of
 from mtlcli.report.legend import LINE, LINES, SPACE
+from mtlcli.visualizing.abreast import abreast
 from mtlcli.visualizing.networks import (
     Logits,
     Networks,
@@ -26,13 +29,13 @@ from mtlcli.visualizing.networks import (
     one_by_one,
     shared_scales,
 )
-from mtlcli.visualizing.pace import paced
 
 REFRESH = 10  # frames after which ranges and legends are looked at again
 INERTIA = 0.7  # of a range, so that colours do not flicker
 FRAME_AREA = 288 * 216  # pixels of a tile, fewer than a picture's: frames must be quick
 TOGETHER = 4  # frames of a file that go through the networks at once, if they are small:
 TOGETHER_PIXELS = 2**16  # more of them at once is no quicker, but needs more memory
+WORKERS = 2  # steps of a file that the CPU works on side by side
 LEGEND = LINES * LINE + SPACE  # height of a legend of as many lines as there can be
 CAMERA_RATE = 10.0  # frames/s of a camera's file, which keeps the time of the clock
 
@@ -140,10 +143,11 @@ def run(
     """The loop over the frames."""
     count, stopped, start = 0, False, time.perf_counter()
     together = 1 if live else frames_together(networks)
+    workers = 1 if live or not networks.on_cpu else min(WORKERS, torch.get_num_threads())
     with writer, ahead(prepared(networks, islice(video.frames, frames), together)) as steps:
         try:
-            for pictures, pixels in paced(steps):
-                for shot in zip(pictures, one_by_one(all_logits(networks, pixels))):
+            for (pictures, _), logits in abreast(partial(heard, networks), steps, workers):
+                for shot in zip(pictures, one_by_one(logits)):
                     count += 1
                     due = int((time.perf_counter() - start) * CAMERA_RATE) + 1 if live else count
                     writer.put(shot, times=due - writer.given)
@@ -152,6 +156,11 @@ def run(
             stopped = True
     seconds = time.perf_counter() - start
     return Played(path=writer.path, frames=count, seconds=seconds, stopped=stopped, live=live)
+
+
+def heard(networks: Networks, step: Step) -> Logits:
+    """What the networks say to the frames of a step."""
+    return all_logits(networks, step[1])
 
 
 def frames_together(networks: Networks) -> int:
