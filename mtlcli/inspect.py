@@ -1,22 +1,19 @@
-"""`mtl data`: what a dataset file holds, whether it is whole, and what it looks like."""
+"""`mtl data`: what a dataset file holds, and whether it is whole."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import h5py
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from mtlcli import lookup
-from mtlcli.colors import draw_boundaries, draw_classes, draw_depth, draw_normals, draw_probability
 from mtlcli.data.disk import gigabytes
 from mtlcli.data.hdf5 import Info, keys_of, read_info
 from mtlcli.data.progress import Bars
 from mtlcli.data.reader import Reader
-from mtlcli.errors import InputError, RunError
+from mtlcli.errors import RunError
 
 BINARY = ("edge", "sal")
 IGNORE = 255
@@ -48,22 +45,24 @@ def describe(path: Path, *, everything: bool = False, quiet: bool = False) -> st
     """
     info = read_info(path)
     lines = [*_origin(path, info), ""]
-    for split in _splits(path, info):
+    for split in splits_of(path, info):
         reader = Reader(path, split)
         lines += _split(reader, everything, Bars(quiet))
     return "\n".join(lines)
 
 
-def _splits(path: Path, info: Info) -> tuple[str, ...]:
+def splits_of(path: Path, info: Info) -> tuple[str, ...]:
+    """The splits that the file has."""
     with h5py.File(path, "r") as file:
         return tuple(s for s in info.expected if s in file)
 
 
 def _origin(path: Path, info: Info) -> list[str]:
     where = "; ".join(map(_archive, info.archives)) or info.layout
+    source = info.source if where == info.source else f"{info.source}: {where}"
     lines = [
         f"{info.title} ({path}, {gigabytes(path.stat().st_size)}, {info.tool}, complete)",
-        f"  source    {info.source}: {where}",
+        f"  source    {source}",
         f"  geometry  {info.geometry}; trained on {info.size[0]}x{info.size[1]}",
     ]
     for task in info.tasks:
@@ -146,7 +145,7 @@ def _line(reader: Reader, key: str, counts: Counts) -> str:
     values = f"{counts.low:g} .. {counts.high:g}{unit}" if counts.valid else "no values"
     if key in BINARY and counts.valid:
         values += f", {counts.positive / counts.valid:.1%} not 0"
-    return f"  {key:<11} {have}/{everybody} samples, {coverage:6.1%} of pixels, {values}"
+    return f"  {key:<11} {have}/{everybody} samples, {coverage:6.1%} of pixels labelled, {values}"
 
 
 def _histogram(names: Sequence[str], histogram: np.ndarray | None) -> list[str]:
@@ -168,7 +167,7 @@ def check(path: Path, *, quiet: bool = False) -> str:
     """
     info = read_info(path)
     damaged, total = [], 0
-    for split in _splits(path, info):
+    for split in splits_of(path, info):
         reader = Reader(path, split)
         with Bars(quiet).samples(f"Checking {split}", len(reader)) as bar:
             for index in range(len(reader)):
@@ -185,81 +184,3 @@ def check(path: Path, *, quiet: bool = False) -> str:
             f"`mtl prepare {info.name} --force`."
         )
     return f"{path}: {total} samples, every checksum holds."
-
-
-def browse(path: Path, picture: Path, *, rows: int = 6, width: int = 240) -> Path:
-    """Draw a contact sheet: one row per sample, image and all labels side by side.
-
-    Samples are spread evenly over the splits; `width` is that of one cell in pixels.
-
-    Raises:
-        InputError: no such file, not a complete dataset, or `picture` is no picture's name.
-    """
-    info = read_info(path)
-    if picture.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"--browse {picture}: give the name of a .png or .jpg file.")
-    strips = []
-    for split in (splits := _splits(path, info)):
-        reader = Reader(path, split)
-        count = min(len(reader), max(1, rows // len(splits)))
-        for index in np.linspace(0, len(reader) - 1, count).astype(int):
-            strips.append(_strip(reader, int(index), width))
-    sheet = np.concatenate([_header(keys_of(info), width), *strips])
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(picture)
-    return picture
-
-
-def _strip(reader: Reader, index: int, width: int) -> np.ndarray:
-    sample = reader[index]
-    height = max(1, round(width * sample["image"].shape[0] / sample["image"].shape[1]))
-    cells = []
-    for key in keys_of(reader.info):
-        cell = np.full((height, width, 3), 64, np.uint8)  # grey: no label
-        if key in sample:
-            drawn = _draw(key, sample[key], reader.info)
-            cell = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
-        cells.append(cell)
-    strip = np.concatenate(cells, axis=1)
-    _write(strip, f"{reader.split} {reader.ids[index]}", (5, height - 20))
-    return strip
-
-
-def _draw(key: str, array: np.ndarray, info: Info) -> np.ndarray:
-    """A stored array as RGB in the field's colours."""
-    if key == "image":
-        return array
-    if key == "depth":
-        return draw_depth(array[None], {})
-    if key == "normals":
-        return draw_normals(unit_vectors(array).transpose(2, 0, 1), {})
-    if key == "edge":
-        return draw_boundaries(array[None] / np.float32(255), {})
-    if key in info.classes:
-        return draw_classes(array, {"palette": info.palettes.get(key)})
-    return draw_probability(array, {})
-
-
-def unit_vectors(normals: np.ndarray) -> np.ndarray:
-    """Stored normals as float32 vectors (H, W, 3), zero where there is no label."""
-    if normals.dtype != np.uint8:
-        return normals
-    vectors = normals.astype(np.float32) * np.float32(2 / 255) - np.float32(1)
-    vectors[~normals.any(axis=-1)] = 0
-    return vectors
-
-
-def _header(keys: Sequence[str], width: int) -> np.ndarray:
-    header = np.zeros((24, width * len(keys), 3), np.uint8)
-    for column, key in enumerate(keys):
-        _write(header, key, (column * width + 6, 4))
-    return header
-
-
-def _write(picture: np.ndarray, text: str, place: tuple[int, int]) -> None:
-    """White letters with a black rim, their upper left corner at `place` (x, y)."""
-    canvas = Image.fromarray(picture)
-    font = ImageFont.load_default(13)
-    ink = {"fill": "white", "stroke_width": 2, "stroke_fill": "black"}
-    ImageDraw.Draw(canvas).text(place, text, font=font, **ink)  # type: ignore[arg-type]
-    picture[:] = np.asarray(canvas)

@@ -43,12 +43,14 @@ Key = Swatches | Scale | Ball
 
 
 def of_classes(classes: np.ndarray, options: Options) -> Swatches:
-    """The classes in sight by options["names"], the most frequent first."""
+    """The classes in sight by options["names"], the most frequent first; 255 is "no label"."""
     names: Sequence[str] = options.get("names", ())
     palette = options.get("palette") or colors.voc_palette(len(names))
-    counts = np.bincount(classes.ravel(), minlength=256)[: len(names)]
+    known = {i: (name, plain(palette[i])) for i, name in enumerate(names)}
+    known[colors.IGNORE] = ("no label", colors.NO_LABEL)
+    counts = np.bincount(classes.ravel(), minlength=256)
     seen = [i for i in np.argsort(-counts, kind="stable") if counts[i] > SPECK * classes.size]
-    return Swatches(entries=[(names[i], plain(palette[i])) for i in seen])
+    return Swatches(entries=[known[i] for i in seen if i in known])
 
 
 def plain(colour: Sequence[int]) -> RGB:

@@ -81,7 +81,7 @@ def prepare(
     out = out or datasets_dir() / f"{name}.h5"
     work = out.with_name(out.name + ".work")
     bars = Bars(quiet)
-    if not force and _already_made(out, asked):
+    if not force and _already_made(out, asked, _defaults(maker)):
         shutil.rmtree(work, ignore_errors=True)
         bars.say(f"{out} is complete already.")
         return out
@@ -150,8 +150,8 @@ def _foreign(maker: Any) -> tuple[str, ...]:
     return ("size", "train", "val", "seed")
 
 
-def _already_made(out: Path, asked: Request) -> bool:
-    """Whether `out` is complete and was made as asked now.
+def _already_made(out: Path, asked: Request, defaults: dict[str, Any]) -> bool:
+    """Whether `out` is complete and was made as asked now; an option left out is its default.
 
     Raises:
         InputError: it is a complete dataset made with other options.
@@ -163,12 +163,19 @@ def _already_made(out: Path, asked: Request) -> bool:
     made = {"source": info.source, **info.request}
     given = asked.given()
     free = {"source", "archive", "geometry"} - given.keys()  # not asked for: any will do
-    if {k: v for k, v in made.items() if k not in free} == given:
+    if defaults | {k: v for k, v in made.items() if k not in free} == defaults | given:
         return True
     said = " ".join(f"--{k} {_words(v)}" for k, v in info.request.items()) or "default options"
     raise InputError(
         f"{out} was made with {said}; pass --force to replace it, or --out FILE to keep it."
     )
+
+
+def _defaults(maker: Any) -> dict[str, Any]:
+    """The options of a rendered dataset that need not be given."""
+    if not hasattr(maker, "render"):
+        return {}
+    return {"size": maker.DATASET.size, **maker.DATASET.splits, "seed": 0}
 
 
 def _words(value: Any) -> str:
@@ -187,10 +194,11 @@ def _origins(
     dataset: Dataset = maker.DATASET
     common = {"maker": maker, "geometry": asked.geometry, "limit": asked.limit, "bars": bars}
     if hasattr(maker, "render"):
-        counts = {s: getattr(asked, s) or n for s, n in dataset.splits.items()}
-        counts = {s: min(n, asked.limit or n) for s, n in counts.items()}
-        size, seed = asked.size or dataset.size, asked.seed or 0
-        return [Rendered(module=maker.__name__, size=size, counts=counts, seed=seed)]
+        full = _defaults(maker) | asked.given()
+        counts = {s: min(full[s], asked.limit or full[s]) for s in dataset.splits}
+        return [
+            Rendered(module=maker.__name__, size=full["size"], counts=counts, seed=full["seed"])
+        ]
     if isinstance(maker, Recipe):
         return [Given(paths=(maker.root,), **common)]
     if paths:

@@ -5,6 +5,7 @@ new system brings its own options along, and no other file has to know them.
 """
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import NoneType
@@ -29,6 +30,24 @@ def parameters(system: str) -> list[inspect.Parameter]:
     build = lookup.load("systems", system).build
     declared = inspect.signature(build, eval_str=True).parameters.values()
     return [p for p in declared if p.kind is p.KEYWORD_ONLY]
+
+
+def about(system: str) -> str:
+    """What `build` says of itself before its arguments."""
+    return documented(system).partition("\n\nArgs:\n")[0]
+
+
+def meanings(system: str) -> dict[str, str]:
+    """What the docstring of `build` says of each setting, "" of one that it leaves out."""
+    section = documented(system).partition("\n\nArgs:\n")[2].partition("\n\n")[0]
+    entries = re.split(r"^ {4}(?=\w+: )", section, flags=re.MULTILINE)
+    told = dict(" ".join(entry.split()).split(": ", 1) for entry in entries if entry.strip())
+    return {name: told.get(name, "") for name in defaults(system)}
+
+
+def documented(system: str) -> str:
+    """The docstring of `build`, "" if there is none."""
+    return inspect.getdoc(lookup.load("systems", system).build) or ""
 
 
 def kind(parameter: inspect.Parameter) -> type:

@@ -4,16 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from mtlcli.config import datasets_dir
 from mtlcli.data.images import read_image
 from mtlcli.data.reader import Reader
 from mtlcli.data.sources import Source, Targets, find_sources, is_video
-from mtlcli.errors import InputError, MtlError, RunError
+from mtlcli.errors import InputError
 from mtlcli.prediction import grid
-from mtlcli.report.grid import Cells, draw_sheet
 from mtlcli.visualizing.networks import (
     Networks,
     all_maps,
@@ -23,6 +21,7 @@ from mtlcli.visualizing.networks import (
 )
 from mtlcli.visualizing.samples import check_indices, sample_cells
 from mtlcli.visualizing.separate import write_separate
+from mtlcli.visualizing.sheet import unwritable, write_sheet
 from mtlcli.visualizing.stream import Played, play
 
 __all__ = ["Drawn", "grid", "visualize", "visualize_samples"]
@@ -152,22 +151,3 @@ def visualize_samples(
         cells, names = sample_cells(networks, reader, index)
         written.append(write_sheet(cells, names, out / f"{dataset}_{split}_{index}.png"))
     return Drawn(networks=networks.paths, written=tuple(written))
-
-
-def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
-    """Save a sheet as PNG.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_sheet(cells, names)).save(target)
-    except OSError as error:
-        raise unwritable(target, error) from error
-    return target
-
-
-def unwritable(target: Path, error: OSError) -> MtlError:
-    """The error for the user."""
-    return RunError(f"Cannot write {target}: {error.strerror or error}.")

@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
+from mtlcli.data.hdf5 import read_info
+from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
-from mtlcli.inspect import browse, check, describe
+from mtlcli.inspect import check, describe
 from mtlcli.prepare import prepare
+from mtlcli.report.grid import layout_of
+from mtlcli.visualizing.browse import browse, sample_row
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def test_the_report_says_what_is_there_and_what_is_not(file: Path) -> None:
         "24x32; trained on 425x560",
         "train: 3 samples (3 of 795: INCOMPLETE SET)",
         "val: 2 samples (2 of 654: INCOMPLETE SET)",
-        "depth       3/3 samples, 100.0% of pixels",
+        "depth       3/3 samples, 100.0% of pixels labelled",
         "floor mat",
     ):
         assert part in said
@@ -39,7 +44,7 @@ def test_counts_of_classes_and_ranges_are_those_of_the_samples(file: Path) -> No
     with h5py.File(file) as h5:
         labels, depth = h5["train/semseg"][:], h5["train/depth"][:]
     valid = labels != 255
-    assert f"semseg      3/3 samples, {valid.mean():6.1%} of pixels" in said
+    assert f"semseg      3/3 samples, {valid.mean():6.1%} of pixels labelled" in said
     assert f"wall {np.mean(labels[valid] == 0):.1%}" in said
     assert f"{depth.min():g} .. {depth.max():g} m" in said
 
@@ -67,15 +72,25 @@ def test_damage_is_found_and_named(file: Path) -> None:
 
 
 def test_the_contact_sheet_shows_every_task_of_both_splits(file: Path, tmp_path: Path) -> None:
-    made = browse(file, tmp_path / "sheets" / "nyud.png", rows=4, width=64)
+    made = browse(file, tmp_path / "sheets" / "nyud.png", rows=4)
     sheet = np.asarray(Image.open(made))
-    height = 24 + 4 * 48  # the header, and four strips of pictures twice as large
-    assert sheet.shape == (height, 5 * 64, 3)
+    rows = [
+        sample_row(Reader(file, split), index) for split in ("train", "val") for index in (0, 1)
+    ]
+    layout = layout_of(rows, ["any"])
+    assert sheet.shape == (*layout.size, 3)
+    height, width = layout.tile
+    for column, tile in enumerate(rows[0]):
+        assert tile is not None
+        x, y = layout.corner(0, column)
+        shown = cv2.resize(sheet[y : y + height, x : x + width], tile.picture.shape[1::-1])
+        assert np.abs(shown.astype(int) - tile.picture).mean() < 40
+        assert sheet[y + height + 8 : y + height + 30, x : x + width].std() > 0  # its key
     with h5py.File(file) as h5:
-        first = h5["train/image"][0]
-    shrunk = sheet[24 : 24 + 20, :64].reshape(10, 2, 32, 2, 3).mean(axis=(1, 3))
-    assert np.abs(shrunk - first[:10]).mean() < 30
-    assert all(sheet[30:60, x : x + 64].std() > 5 for x in range(0, 320, 64))
+        assert (rows[0][0].picture == h5["train/image"][0]).all()
+        labels = h5["train/semseg"][0]
+    palette = np.array(read_info(file).palettes["semseg"])
+    assert (rows[0][1].picture[labels < 40] == palette[labels[labels < 40]]).all()
 
 
 def test_a_sheet_needs_the_name_of_a_picture(file: Path, tmp_path: Path) -> None:

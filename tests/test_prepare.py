@@ -80,6 +80,17 @@ def test_other_options_need_force(make_bundle: Bundle, home: Path, tmp_path: Pat
     assert len(Reader(made, "train")) == 3
 
 
+def test_a_default_that_is_typed_out_is_no_other_request(home: Path) -> None:
+    small = {"size": (24, 32), "limit": 1, "workers": 1, "quiet": True}
+    made = prepare("rooms", **small)
+    stamp = made.stat().st_mtime_ns
+    assert prepare("rooms", **small, train=400, val=100, seed=0).stat().st_mtime_ns == stamp
+    with pytest.raises(InputError, match="was made with"):
+        prepare("rooms", **small, seed=1)
+    with pytest.raises(InputError, match="was made with"):
+        prepare("rooms", **small | {"size": (120, 160)})
+
+
 def test_limit_keeps_the_first_of_each_split(
     make_bundle: Bundle, home: Path, tmp_path: Path
 ) -> None:

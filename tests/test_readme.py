@@ -58,3 +58,10 @@ def test_every_room_is_in_the_tree() -> None:
     rooms = [p.name for p in (ROOT / "mtlcli").iterdir() if (p / "__init__.py").exists()]
     missing = [room for room in rooms if f"{room}/" not in text]
     assert not missing
+
+
+@pytest.mark.parametrize("command", [(), ("bench",)])
+def test_what_the_commands_do_is_not_cut_short(command: tuple[str, ...], mtl) -> None:
+    listed = mtl(*command, "--help").out.partition("Commands:")[2]
+    assert "train" in listed
+    assert "..." not in listed

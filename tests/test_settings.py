@@ -1,5 +1,8 @@
 """Words of the command line become the settings of a system."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
 from mtlcli import lookup, settings
@@ -19,3 +22,47 @@ def test_a_setting_that_may_be_none_takes_a_number() -> None:
     assert settings.complete("multi_task", settings.parse(["--hidden", "8"])) == {"hidden": 8}
     with pytest.raises(InputError, match="--hidden wide: needs a int"):
         settings.complete("multi_task", {"hidden": "wide"})
+
+
+@pytest.mark.parametrize("system", lookup.names("systems"))
+def test_every_setting_is_explained_with_its_default(system: str, mtl) -> None:
+    answer = mtl("systems", system)
+    assert answer.code == 0
+    assert "Args:" not in answer.out
+    assert "True" not in answer.out
+    assert "None" not in answer.out
+    text = " ".join(answer.out.split())
+    for name in settings.defaults(system):
+        meaning = settings.meanings(system)[name]
+        assert meaning
+        assert f"{settings.flag(name)} " in text
+        assert meaning in text
+    record = json.loads(mtl("systems", system, "--json").out)[system]
+    assert {n: entry["default"] for n, entry in record["settings"].items()} == settings.defaults(
+        system
+    )
+
+
+def test_the_meaning_of_a_setting_may_need_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(channels, backbone, *, width: int = 3, depth: int = 4, untold: int = 5):
+        """A system.
+
+        More of it.
+
+        Args:
+            channels: of the tasks.
+            width: of the maps: the first
+                of two lines.
+            depth: of it.
+
+        Raises:
+            InputError: never.
+        """
+
+    monkeypatch.setattr(settings.lookup, "load", lambda *_: SimpleNamespace(build=build))
+    assert settings.about("any") == "A system.\n\nMore of it."
+    assert settings.meanings("any") == {
+        "width": "of the maps: the first of two lines.",
+        "depth": "of it.",
+        "untold": "",
+    }

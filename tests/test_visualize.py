@@ -170,8 +170,9 @@ def test_the_legend_names_the_classes_in_sight_most_frequent_first() -> None:
     classes = np.zeros((50, 100), np.uint8)
     classes[:, :60] = 2
     classes[0, 0] = 1  # a speck
+    classes[40:, 90:] = 255
     key = keys.of_classes(classes, {"names": ("wall", "floor", "bed"), "palette": PALETTE})
-    assert key.entries == [("bed", PALETTE[2]), ("wall", PALETTE[0])]
+    assert key.entries == [("bed", PALETTE[2]), ("wall", PALETTE[0]), ("no label", (0, 0, 0))]
 
 
 def test_what_does_not_fit_into_a_legend_is_counted() -> None:
@@ -202,6 +203,8 @@ def test_a_grid_is_filled_and_rows_align() -> None:
     tile = Tile(title="t", picture=np.full((30, 40, 3), 90, np.uint8))
     assert [len(row) for row in in_columns([tile] * 7)] == [4, 3]
     assert [len(row) for row in in_columns([tile] * 5)] == [3, 2]
+    square = Tile(title="t", picture=np.zeros((40, 40, 3), np.uint8))
+    assert [len(row) for row in in_columns([square] * 5)] == [3, 2]
     grid, rows = draw_grid([tile] * 4), draw_rows({"one": [tile, None], "two": [None, tile]})
     assert has_colour(grid, (90, 90, 90), 4 * 336 * 448)
     assert has_colour(rows, (90, 90, 90), 2 * 336 * 448)

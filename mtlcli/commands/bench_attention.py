@@ -25,7 +25,7 @@ def bench_attention(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Time deformable attention against global attention and grid_sample, in one run."""
+    """Time deformable against global attention, in one run."""
     from mtlcli.bench.attention import bench
 
     measured = bench(

@@ -21,7 +21,9 @@ def bench_model(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Count a network's parameters and operations and measure its memory and time, part by part.
+    """Count parameters and operations, measure memory and time.
+
+    All of them part by part.
 
     The settings of the system are options too, for example `--steps 1 --query pixel`.
     """

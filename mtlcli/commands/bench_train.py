@@ -26,7 +26,7 @@ def bench_train(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Time training: the wait for data, augmentation against the field's, options on and off.
+    """Time training: the wait for data, augmentation, options.
 
     The settings of the system are options too, for example `--steps 1 --query pixel`.
     """

@@ -25,7 +25,7 @@ def boundary(
     plot: Annotated[Path | None, typer.Option(help=".png, .pdf or .svg to draw into.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score boundary maps by matching: odsF, oisF and AP, without a network or MATLAB."""
+    """Score boundary maps by matching: odsF, oisF and AP."""
     from mtlcli.boundary import run_boundary
 
     result = run_boundary(

@@ -21,11 +21,13 @@ def data(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Say what a dataset file holds: counts, coverage, ranges, class histogram, origin."""
+    """Say what a dataset file holds, check it, or draw samples."""
     from mtlcli import inspect
 
     print(inspect.describe(file, everything=everything, quiet=quiet))
     if check:
         print(inspect.check(file, quiet=quiet))
     if browse:
-        print(inspect.browse(file, browse))
+        from mtlcli.visualizing import browse as sheet
+
+        print(sheet.browse(file, browse))

@@ -13,7 +13,7 @@ def demo(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make rooms, train DeMT-ITSA on it, score it, draw a grid: the whole path in minutes."""
+    """Make rooms, train on it, score, draw: all in five minutes."""
     from mtlcli.demo import demo
 
     made = demo(iterations=iterations, device=device, quiet=quiet)

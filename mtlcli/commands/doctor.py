@@ -6,9 +6,9 @@ from mtlcli.commands._options import AsJson, print_json
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Say what is installed, which datasets, weights and runs are whole, and what to do next.
+    """Say what is installed, what is whole, and what to do next.
 
-    Exit code 1 if a file is damaged.
+    Looks through datasets, weights and runs. Exit code 1 if a file is damaged.
     """
     from mtlcli.doctor import examine
 

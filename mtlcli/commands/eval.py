@@ -36,7 +36,10 @@ def evaluate(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score a network on its dataset; prints a table, writes results.json beside the checkpoint."""
+    """Score a network on its dataset.
+
+    Prints a table and writes results.json beside the checkpoint.
+    """
     from mtlcli.boundary import read_ids
     from mtlcli.eval import comparison_table, evaluate
 

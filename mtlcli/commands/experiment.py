@@ -25,7 +25,7 @@ def experiment(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a grid of systems and seeds under one budget; resumes, and ends in one table."""
+    """Compare systems over seeds under one budget; resumes."""
     from mtlcli import lookup
 
     if name is None:

@@ -17,7 +17,10 @@ def export(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a trained network as one file that runs without mtl, and check that it agrees."""
+    """Write a network as one file that runs without mtl.
+
+    The file is run and compared with the network before it stays.
+    """
     from mtlcli.export import TOLERANCE, export
 
     done = export(run, format=format, size=size, out=out, quiet=quiet)

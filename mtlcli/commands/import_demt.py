@@ -16,7 +16,7 @@ def import_demt(
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a checkpoint of DeMT's own code into a run for eval and visualize."""
+    """Turn a checkpoint of DeMT's own code into a run."""
     from mtlcli.import_demt import import_demt
 
     imported = import_demt(file, dataset=dataset, out=out)

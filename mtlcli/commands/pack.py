@@ -10,7 +10,10 @@ def pack(
     run: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
     out: Annotated[Path, typer.Option(help="New run folder.")],
 ) -> None:
-    """Make a run small enough to give away: half precision, only what predicting needs."""
+    """Make a run small enough to give away.
+
+    Half precision, and only what predicting needs.
+    """
     from mtlcli.pack import pack
 
     packed = pack(run, out)

@@ -31,7 +31,7 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Download or read a dataset and write it as one file, datasets/NAME.h5."""
+    """Turn a dataset into one file, datasets/NAME.h5."""
     from mtlcli.prepare import prepare
 
     path = prepare(

@@ -4,7 +4,10 @@ from mtlcli.commands._options import AsJson, print_json
 
 
 def recipes(as_json: AsJson = False) -> None:
-    """List the runs with published results: `mtl train --recipe NAME` does one."""
+    """List the runs whose results are published.
+
+    `mtl train --recipe NAME` does one.
+    """
     from mtlcli.recipes._index import recipes
 
     known = recipes().values()

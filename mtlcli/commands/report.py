@@ -27,7 +27,10 @@ def report(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put runs on one page: scores, curves, pictures, costs, settings; or print their table."""
+    """Put runs on one page, or print their table.
+
+    The page has scores, curves, pictures, costs and settings, and fetches nothing.
+    """
     from mtlcli.reporting import report as reporting
 
     if markdown + latex + as_json > 1:

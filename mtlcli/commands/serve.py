@@ -18,7 +18,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 7860,
     device: Device = "auto",
 ) -> None:
-    """Open a local page: drop a picture or use the webcam, see all predictions."""
+    """Open a local page that predicts what is dropped there."""
     from functools import partial
 
     from mtlcli.serve import serve

@@ -1,21 +1,82 @@
 """`mtl systems`."""
 
-import inspect
-from typing import Annotated
+import shutil
+import textwrap
+from typing import Annotated, Any
 
 import typer
+
+from mtlcli.commands._options import AsJson, print_json
+
+WIDEST = 110  # characters of a line
 
 
 def systems(
     name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the systems, or the settings of one."""
-    from mtlcli import lookup, settings
+    from mtlcli import lookup
 
-    for system in [name] if name else lookup.names("systems"):
-        module = lookup.load("systems", system)
-        print(f"{system}: {(module.__doc__ or '').strip().splitlines()[0]}")
-    if name:
-        print(f"\n{inspect.getdoc(module.build)}\n\nDefaults:")
-        for setting, default in settings.defaults(name).items():
-            print(f"  {settings.flag(setting)} {default}")
+    names = [name] if name else lookup.names("systems")
+    if as_json:
+        print_json({system: record(system) for system in names})
+    elif name:
+        print(f"{name}: {headline(name)}\n\n{explained(name)}")
+    else:
+        for system in names:
+            print(f"{system}: {headline(system)}")
+        print("\n`mtl systems NAME` shows the settings of one.")
+
+
+def headline(system: str) -> str:
+    """What it is, in a line."""
+    from mtlcli import lookup
+
+    return (lookup.load("systems", system).__doc__ or "").strip().partition("\n")[0]
+
+
+def record(system: str) -> dict[str, Any]:
+    """All that is to be said of a system."""
+    from mtlcli import settings
+
+    meanings = settings.meanings(system)
+    return {
+        "title": headline(system),
+        "about": settings.about(system),
+        "settings": {
+            setting: {"default": default, "meaning": meanings[setting]}
+            for setting, default in settings.defaults(system).items()
+        },
+    }
+
+
+def explained(system: str) -> str:
+    """Its settings as options of `mtl train`, each with its default and its meaning."""
+    from mtlcli import settings
+
+    known = record(system)["settings"]
+    head = {
+        setting: f"{settings.flag(setting)} {shown(entry['default'])}"
+        for setting, entry in known.items()
+    }
+    left = max(map(len, head.values())) + 2
+    line = min(WIDEST, shutil.get_terminal_size().columns)
+    rows = [
+        textwrap.fill(
+            known[setting]["meaning"],
+            max(line, left + 30),
+            initial_indent=f"  {option:{left}}",
+            subsequent_indent=" " * (left + 2),
+        )
+        for setting, option in head.items()
+    ]
+    options = "\n".join(["Options of `mtl train`, with their defaults:", *rows])
+    return f"{settings.about(system)}\n\n{options}"
+
+
+def shown(default: Any) -> str:
+    """A default as one would type it."""
+    if default is None:
+        return "(automatic)"
+    return str(default).lower() if isinstance(default, bool) else str(default)

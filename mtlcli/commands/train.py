@@ -71,7 +71,9 @@ def train(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network; writes weights/RUN/{run.json, log.jsonl, last.pt}.
+    """Train a network; writes weights/RUN/.
+
+    There are run.json (its settings), log.jsonl and last.pt, which --resume goes on from.
 
     With --seeds, weights/RUN/seed0/..., weights/RUN/seed1/... and a table of their scores on val.
 

@@ -74,7 +74,10 @@ def visualize(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Draw pictures or videos with all predictions; Ctrl-C ends a video, its file stays whole."""
+    """Draw pictures or videos with all predictions.
+
+    Ctrl-C ends a video or camera; its file stays whole.
+    """
     from mtlcli.errors import InputError
     from mtlcli.visualize import visualize, visualize_samples
 

@@ -113,7 +113,7 @@ def in_columns(tiles: Sequence[Tile]) -> Cells:
     def unsuitable(columns: int) -> float:
         rows = -(-len(tiles) // columns)
         proportion = columns * (width + GAP) / (rows * (height + TITLE + GAP + 40))
-        return abs(np.log(proportion / WANTED_PROPORTION)) + 0.5 * (rows * columns / len(tiles) - 1)
+        return abs(np.log(proportion / WANTED_PROPORTION)) + rows * columns / len(tiles) - 1
 
     columns = min(range(1, len(tiles) + 1), key=unsuitable)
     return [tiles[i : i + columns] for i in range(0, len(tiles), columns)]

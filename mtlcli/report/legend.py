@@ -61,8 +61,11 @@ def draw_key(
         draw_scale(sheet, pen, key, x, y)
         y += LINE
     elif isinstance(key, Ball):
-        draw_ball(sheet, pen, key, x, y)
+        draw_ball(sheet, x, y)
         x += DIAMETER + 10
+        y += (DIAMETER - LINE * (2 if note else 1)) // 2
+        pen.text((x, y), key.text, INK, font=FONT.text())
+        y += LINE
     if note:
         pen.text((x, y), note, INK, font=FONT.text())
 
@@ -121,9 +124,8 @@ def draw_scale(
     pen.text((x + width + 8, top), key.high, INK, font=font)
 
 
-def draw_ball(sheet: Image.Image, pen: ImageDraw.ImageDraw, key: Ball, left: int, top: int) -> None:
-    """The ball and what it means."""
+def draw_ball(sheet: Image.Image, left: int, top: int) -> None:
+    """The ball of normals."""
     picture, cover = ball(DIAMETER)
     mask = Image.fromarray((cover * 255).astype(np.uint8))
     sheet.paste(Image.fromarray(picture), (left, top), mask)
-    pen.text((left + DIAMETER + 10, top + DIAMETER - LINE), key.text, INK, font=FONT.text())

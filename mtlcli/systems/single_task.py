@@ -34,7 +34,7 @@ def build(
     Args:
         channels: {task: output channels}.
         backbone: image -> maps, with `channels`.
-        hidden: as in `multi_task`.
+        hidden: channels inside each head; the default depends on the backbone, see multi_task.
 
     Raises:
         InputError: no task, or a head without channels.

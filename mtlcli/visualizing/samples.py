@@ -36,16 +36,12 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
     stored = reader[index]
     image = stored["image"]
     dataset = described(reader)
-    targets = {
-        name: lookup.load("tasks", name).TASK.target(stored[name])
-        for name in networks.tasks
-        if name in stored
-    }
+    targets = targets_of(networks.tasks, stored)
     maps = all_maps(networks, image, image.shape[:2])
     shared = shared_scales(networks, maps) | scales_of(targets)
-    first = Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
+    first = image_tile(reader, index, image)
     rows: dict[str, list[Tile | None]] = {
-        "Ground truth": [first, *truth_tiles(networks, targets, dataset, shared)]
+        "Ground truth": [first, *truth_tiles(networks.tasks, targets, dataset, shared)]
     }
     several = len(networks.trained) > 1
     for name, trained in networks.trained.items():
@@ -54,6 +50,16 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
         rows[name if several else "Prediction"] = [None, *tiles]
         rows[f"Error of {name}" if several else "Error"] = [None, *errors]
     return list(rows.values()), list(rows)
+
+
+def targets_of(tasks: Sequence[str], stored: Mapping[str, np.ndarray]) -> Targets:
+    """The labels that a sample has for these tasks, as the losses want them."""
+    return {n: lookup.load("tasks", n).TASK.target(stored[n]) for n in tasks if n in stored}
+
+
+def image_tile(reader: Reader, index: int, image: np.ndarray) -> Tile:
+    """The picture of a sample, which says which one it is."""
+    return Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
 
 
 def described(reader: Reader) -> dict[str, Any]:
@@ -69,14 +75,14 @@ def scales_of(targets: Targets) -> dict[str, dict[str, float]]:
 
 
 def truth_tiles(
-    networks: Networks,
+    tasks: Sequence[str],
     targets: Targets,
     dataset: Mapping[str, Any],
     shared: Mapping[str, Mapping[str, Any]],
 ) -> list[Tile | None]:
     """The labels, None where the sample has none."""
     tiles: list[Tile | None] = []
-    for name in networks.tasks:
+    for name in tasks:
         task = lookup.load("tasks", name).TASK
         options = {**drawing(dataset, name), **shared.get(name, {})}
         tiles.append(tile_of(task, targets[name], options) if name in targets else None)

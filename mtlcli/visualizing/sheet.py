@@ -1,0 +1,28 @@
+"""A sheet of tiles as a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from mtlcli.errors import MtlError, RunError
+from mtlcli.report.grid import Cells, draw_sheet
+
+
+def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
+    """Save a sheet as the kind of picture that the name says.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_sheet(cells, names)).save(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    return target
+
+
+def unwritable(target: Path, error: OSError) -> MtlError:
+    """The error for the user."""
+    return RunError(f"Cannot write {target}: {error.strerror or error}.")
