@@ -23,7 +23,7 @@ from mtlcli.config import RunConfig, weights_dir
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
 from mtlcli.shipped import NAME as SHIPPED
-from mtlcli.shipped import shipped
+from mtlcli.shipped import meant, shipped
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
 
@@ -92,8 +92,7 @@ def file_of(path: Path) -> Path:
     """The file that a path to a checkpoint or to its run folder means, or the name of the network
     that comes with the package.
     """
-    if path.name == SHIPPED and not path.exists():
-        return shipped() or path
+    path = meant(path)
     return path / "last.pt" if path.is_dir() else path
 
 

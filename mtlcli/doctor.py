@@ -235,7 +235,8 @@ def advice(
     if not datasets:
         found += ["mtl demo", "mtl prepare nyud"]
     elif not runs:
-        found.append(f"mtl train --dataset {Path(datasets[0].name).stem}")
+        fetching = "" if weights else "   (fetches ImageNet weights; --init random does without)"
+        found.append(f"mtl train --dataset {Path(datasets[0].name).stem}{fetching}")
     return found or ["mtl visualize PICTURE"]
 
 

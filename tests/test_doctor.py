@@ -78,3 +78,11 @@ def test_an_empty_home_is_told_how_to_begin(tmp_path: Path, monkeypatch) -> None
     health = doctor.examine()
     assert health.is_sound
     assert "mtl demo" in health.advice
+
+
+def test_training_is_offered_with_a_way_to_begin_it() -> None:
+    there = (doctor.Finding(name="datasets/rooms.h5", state="whole", detail=""),)
+    assert doctor.advice(there, there, (), 1e12) == ["mtl train --dataset rooms"]
+    (offer,) = doctor.advice(there, (), (), 1e12)
+    assert offer.startswith("mtl train --dataset rooms ")
+    assert "--init random" in offer

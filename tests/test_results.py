@@ -69,9 +69,16 @@ def test_the_shipped_network_is_small_and_beats_the_constant_as_its_card_says() 
         assert f"{constant[name]:.{decimals}f}" in card
 
 
+def test_the_shipped_network_is_reported_by_its_name(home, mtl) -> None:
+    table = mtl("report", "nyud_small", "--markdown")
+    assert table.code == 0, table.err
+    scores = json.loads((SHIPPED / "results.json").read_text())["main"]
+    assert f"{scores['depth']:.4f}" in table.out
+
+
 def test_a_picture_can_be_drawn_before_anything_was_trained(home, mtl) -> None:
     Image.new("RGB", (80, 60), "teal").save(home / "photo.jpg")
     drawn = mtl("visualize", "photo.jpg", "--device", "cpu", "--quiet")
     assert drawn.code == 0, drawn.err
-    assert "nyud_small" in drawn.out
+    assert "nyud_small/last.pt (comes with mtl: small, for indoor scenes only)" in drawn.out
     assert (home / "visualized" / "photo.png").exists()

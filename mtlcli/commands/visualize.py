@@ -123,8 +123,11 @@ def show(drawn: Any, as_json: bool) -> None:
             }
         )
         return
+    from mtlcli.shipped import shipped
+
     for network in drawn.networks:
-        print(f"Network: {network}")
+        small = " (comes with mtl: small, for indoor scenes only)" if network == shipped() else ""
+        print(f"Network: {network}{small}")
     for path in drawn.written:
         video = rates.get(path)
         said = f" ({video.frames} frames, {video.rate:.1f} frames/s)" if video else ""

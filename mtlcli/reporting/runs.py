@@ -9,6 +9,7 @@ from typing import Any
 
 from mtlcli.config import RunConfig
 from mtlcli.errors import InputError
+from mtlcli.shipped import meant
 from mtlcli.training.folder import RECORD, read_log
 
 RESULTS = "results.json"
@@ -59,7 +60,10 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The run that a path means, or the runs one or two levels below it."""
+    """The run that a path or the name of the shipped network means, or the runs one or two levels
+    below it.
+    """
+    path = meant(path)
     folder = path.parent if path.is_file() else path
     if (folder / RECORD).is_file():
         return [folder]
