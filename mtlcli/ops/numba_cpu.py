@@ -6,13 +6,18 @@ threads. float32 and bfloat16 tensors are read and written as they are, in any m
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
+from mtlcli.ops.autograd import (
+    empty_gradients,
+    empty_results,
+    make_differentiable,
+    queries_whole,
+)
 from mtlcli.ops.numba_backward import backward
 from mtlcli.ops.numba_cells import MOST, TILE, Problem, Rows, tile_order
 from mtlcli.ops.numba_forward import forward
@@ -113,7 +118,7 @@ def _compute(
     clamp: bool,
 ) -> tuple[Tensor, Tensor]:
     """The output (B, N, M * D) and the log-sum-exp of the logits (B, N, M)."""
-    out, lse = _empty_results(value, sizes, reference, offsets, logits, clamp)
+    out, lse = empty_results(value, sizes, reference, offsets, logits, clamp)
     if not out.numel() or not logits.numel():
         return out.zero_(), lse.zero_()
     batch, rows, heads, channels = value.shape
@@ -140,20 +145,6 @@ _attend = torch.library.custom_op(
 )
 
 
-@_attend.register_fake
-def _empty_results(
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor]:
-    batch, queries, heads = logits.shape[:3]
-    out = value.new_empty(batch, queries, heads * value.shape[3])
-    return out, value.new_empty(batch, queries, heads, dtype=torch.float32)
-
-
 @torch.library.custom_op(
     "mtl::deformable_attention_cpu_backward", mutates_args=(), device_types="cpu"
 )
@@ -169,7 +160,7 @@ def _differentiate(
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of value, offsets and logits, contiguous."""
-    grads = _empty_gradients(grad_out, out, lse, value, sizes, reference, offsets, logits, clamp)
+    grads = empty_gradients(grad_out, out, lse, value, sizes, reference, offsets, logits, clamp)
     if not out.numel() or not logits.numel():
         grad_value, grad_offsets, grad_logits = (grad.zero_() for grad in grads)
         return grad_value, grad_offsets, grad_logits
@@ -193,45 +184,7 @@ def _differentiate(
     return grads
 
 
-@_differentiate.register_fake
-def _empty_gradients(
-    grad_out: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    layout = torch.contiguous_format
-    grad_value = torch.empty_like(value, memory_format=layout)
-    grad_offsets = torch.empty_like(offsets, memory_format=layout)
-    return grad_value, grad_offsets, torch.empty_like(logits, memory_format=layout)
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    value, ctx.sizes, reference, offsets, logits, ctx.clamp = inputs
-    ctx.save_for_backward(*output, value, reference, offsets, logits)
-
-
-def _attend_backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    out, lse, value, reference, offsets, logits = ctx.saved_tensors
-    grad_value, grad_offsets, grad_logits = _differentiate(
-        grad_out, out, lse, value, ctx.sizes, reference, offsets, logits, ctx.clamp
-    )
-    return grad_value, None, None, grad_offsets, grad_logits, None
-
-
-def _refuse_twice(ctx: Any, *grads: Tensor) -> None:
-    raise RuntimeError(
-        "Deformable attention on the CPU can be differentiated once only; no second derivatives."
-    )
-
-
-_attend.register_autograd(_attend_backward, setup_context=_save)
-_differentiate.register_autograd(_refuse_twice)
+make_differentiable(_attend, _differentiate)
 
 
 def _problem(
@@ -282,9 +235,7 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 def _rows(tensor: Tensor) -> Rows:
     """A tensor (B, N, ...) that may be a slice of a wider projection, without a copy of it."""
-    tensor = tensor.detach()
-    if not tensor[:1, :1].is_contiguous():
-        tensor = tensor.contiguous()
+    tensor = queries_whole(tensor)
     per_image, per_query = tensor.stride()[:2]
     batch, queries = tensor.shape[:2]
     span = (batch - 1) * per_image + (queries - 1) * per_query + tensor[0, 0].numel()

@@ -7,12 +7,17 @@ bfloat16 or float32, offsets and logits too; positions, softmax and sums are flo
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
+from mtlcli.ops.autograd import (
+    empty_gradients,
+    empty_results,
+    make_differentiable,
+    queries_whole,
+)
 from mtlcli.ops.in_order import value_gradient
 from mtlcli.ops.triton_cuts import pitch
 from mtlcli.ops.triton_launch import Problem, differentiate, forward, log_sum_exp, scatter
@@ -105,7 +110,7 @@ def _attend(
     clamp: bool,
 ) -> tuple[Tensor, Tensor]:
     """The output (B, N, M * D) and the log-sum-exp of the logits (B, N, M)."""
-    out, lse = _empty_results(value, sizes, reference, offsets, logits, clamp)
+    out, lse = empty_results(value, sizes, reference, offsets, logits, clamp)
     if not out.numel() or not logits.numel() or not value.numel():
         return out.zero_(), lse.zero_()
     problem = _problem(value, sizes, reference, offsets, logits, clamp)
@@ -113,20 +118,6 @@ def _attend(
         log_sum_exp(problem, lse)
         forward(problem, lse, out)
     return out, lse
-
-
-@_attend.register_fake
-def _empty_results(
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor]:
-    batch, queries, heads = logits.shape[:3]
-    out = value.new_empty(batch, queries, heads * value.shape[3])
-    return out, value.new_empty(batch, queries, heads, dtype=torch.float32)
 
 
 @torch.library.custom_op("mtl::deformable_attention_triton_backward", mutates_args=())
@@ -142,7 +133,7 @@ def _differentiate(
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of value, offsets and logits, contiguous."""
-    grads = _empty_gradients(grad_out, out, lse, value, sizes, reference, offsets, logits, clamp)
+    grads = empty_gradients(grad_out, out, lse, value, sizes, reference, offsets, logits, clamp)
     grad_value, grad_offsets, grad_logits = grads
     if not out.numel() or not logits.numel() or not value.numel():
         return grad_value.zero_(), grad_offsets.zero_(), grad_logits.zero_()
@@ -160,45 +151,7 @@ def _differentiate(
     return grads
 
 
-@_differentiate.register_fake
-def _empty_gradients(
-    grad_out: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    layout = torch.contiguous_format
-    grad_value = torch.empty_like(value, memory_format=layout)
-    grad_offsets = torch.empty_like(offsets, memory_format=layout)
-    return grad_value, grad_offsets, torch.empty_like(logits, memory_format=layout)
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    value, ctx.sizes, reference, offsets, logits, ctx.clamp = inputs
-    ctx.save_for_backward(*output, value, reference, offsets, logits)
-
-
-def _attend_backward(ctx: Any, grad_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    out, lse, value, reference, offsets, logits = ctx.saved_tensors
-    grad_value, grad_offsets, grad_logits = _differentiate(
-        grad_out, out, lse, value, ctx.sizes, reference, offsets, logits, ctx.clamp
-    )
-    return grad_value, None, None, grad_offsets, grad_logits, None
-
-
-def _refuse_twice(ctx: Any, *grads: Tensor) -> None:
-    raise RuntimeError(
-        "Deformable attention on the GPU can be differentiated once only; no second derivatives."
-    )
-
-
-_attend.register_autograd(_attend_backward, setup_context=_save)
-_differentiate.register_autograd(_refuse_twice)
+make_differentiable(_attend, _differentiate)
 
 
 def _problem(
@@ -213,13 +166,7 @@ def _problem(
         value=value.detach(),
         sizes=tuple(sizes),
         reference=reference,
-        offsets=_queries_whole(offsets),
-        logits=_queries_whole(logits),
+        offsets=queries_whole(offsets),
+        logits=queries_whole(logits),
         clamp=clamp,
     )
-
-
-def _queries_whole(tensor: Tensor) -> Tensor:
-    """The same where what belongs to one query is contiguous, as in a slice of a projection."""
-    tensor = tensor.detach()
-    return tensor if tensor[:1, :1].is_contiguous() else tensor.contiguous()
