@@ -70,7 +70,7 @@ def test_a_picture_may_lack_a_label(garden: Path) -> None:
     reader = Reader(prepare(str(garden / "my.yaml"), workers=1, quiet=True), "train")
     assert "depth" in reader[0]
     assert "depth" not in reader[1]
-    assert "1/2 samples" in describe(reader.path)
+    assert "1/2 samples" in describe(reader.path).text()
 
 
 def test_another_description_needs_force(garden: Path) -> None:

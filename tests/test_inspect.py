@@ -1,5 +1,6 @@
 """`mtl data`: tells what is there, notices what is damaged, draws what can be looked at."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def file(make_bundle: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def test_the_report_says_what_is_there_and_what_is_not(file: Path) -> None:
-    said = describe(file, quiet=True)
+    said = describe(file, quiet=True).text()
     for part in (
         "atrc: NYUDv2",
         "listing_sha256",
@@ -40,13 +41,32 @@ def test_the_report_says_what_is_there_and_what_is_not(file: Path) -> None:
 
 
 def test_counts_of_classes_and_ranges_are_those_of_the_samples(file: Path) -> None:
-    said = describe(file, quiet=True)
+    said = describe(file, quiet=True).text()
     with h5py.File(file) as h5:
         labels, depth = h5["train/semseg"][:], h5["train/depth"][:]
     valid = labels != 255
     assert f"semseg      3/3 samples, {valid.mean():6.1%} of pixels labelled" in said
     assert f"wall {np.mean(labels[valid] == 0):.1%}" in said
     assert f"{depth.min():g} .. {depth.max():g} m" in said
+
+
+def test_the_record_holds_the_same_numbers(file: Path, mtl) -> None:
+    record = json.loads(mtl("data", file, "--json", "--check", "--quiet").out)
+    assert record["checked"]
+    assert record["sheet"] is None
+    assert record["tasks"]["depth"] == {"from": "atrc bundle, depth/", "derived": False}
+    train = record["splits"]["train"]
+    assert (train["samples"], train["expected"], train["values_of_one_in"]) == (3, 795, 1)
+    with h5py.File(file) as h5:
+        labels, depth = h5["train/semseg"][:], h5["train/depth"][:]
+        edges = h5["train/edge"][:]
+    valid = labels != 255
+    semseg = train["holds"]["semseg"]
+    assert semseg["labelled"] == pytest.approx(valid.mean())
+    assert semseg["classes"]["wall"] == pytest.approx(np.mean(labels[valid] == 0))
+    assert sum(semseg["classes"].values()) == pytest.approx(1)
+    assert train["holds"]["depth"]["high"] == pytest.approx(depth.max())
+    assert train["holds"]["edge"]["not_zero"] == pytest.approx(np.mean(edges > 0))
 
 
 def test_absent_tasks_and_derived_labels_are_said(
@@ -56,7 +76,7 @@ def test_absent_tasks_and_derived_labels_are_said(
     for path in (root / "normals").iterdir():
         path.unlink()
     made = prepare("nyud", archive=root, out=tmp_path / "n.h5", workers=1, quiet=True)
-    assert "absent    normals" in describe(made, quiet=True)
+    assert "absent    normals" in describe(made, quiet=True).text()
 
 
 def test_a_sound_file_is_said_to_be_sound(file: Path) -> None:

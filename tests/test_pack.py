@@ -1,5 +1,6 @@
 """A packed run is small and predicts the same; the network that ships is the last resort."""
 
+import json
 import os
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def test_a_packed_run_predicts_the_same_and_is_a_fraction_of_the_size(run, home,
     maps = [predict(checkpoint.load(p, torch.device("cpu")), image) for p in (run, small)]
     np.testing.assert_allclose(maps[0]["depth"], maps[1]["depth"], atol=0.02)
     assert mtl("eval", "small", "--device", "cpu", "--quiet", "--limit", 1).code == 0
+
+
+def test_what_was_packed_is_told_as_json(run, home, mtl):
+    record = json.loads(mtl("pack", run, "--out", "small", "--json").out)
+    assert record["checkpoint"] == "small/last.pt"
+    assert record["bytes"] == (home / "small" / "last.pt").stat().st_size
+    assert record["bytes_before"] == (run / "last.pt").stat().st_size
 
 
 def test_a_run_is_not_packed_over_another(run, mtl):

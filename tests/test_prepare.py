@@ -1,6 +1,7 @@
 """`mtl prepare`: complete or not at all, the same bytes every time, whatever happened before."""
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -78,6 +79,13 @@ def test_other_options_need_force(make_bundle: Bundle, home: Path, tmp_path: Pat
         prepare("nyud", archive=root, quiet=True)
     made = prepare("nyud", archive=root, force=True, quiet=True)
     assert len(Reader(made, "train")) == 3
+
+
+def test_what_was_made_is_told_as_json(home: Path, mtl) -> None:
+    answer = mtl("prepare", "rooms", "--size", "24x32", "--train", 1, "--val", 1, "--workers", 1,
+                 "--quiet", "--json")  # fmt: skip
+    record = json.loads(answer.out)
+    assert record["bytes"] == Path(record["file"]).stat().st_size
 
 
 def test_a_default_that_is_typed_out_is_no_other_request(home: Path) -> None:

@@ -63,6 +63,7 @@ def run_boundary(
     workers: int | None = None,
     counts: Path | None = None,
     plot: Path | None = None,
+    quiet: bool = False,
 ) -> Result:
     """Score the maps in folder `pred` against the ground truths in folder `gt`.
 
@@ -77,6 +78,7 @@ def run_boundary(
         workers: processes; None: one per available core.
         counts: .csv to write, one row id,threshold,cntR,sumR,cntP,sumP per image and threshold.
         plot: .png, .pdf or .svg to draw the precision-recall curve into.
+        quiet: no progress bar.
 
     Raises:
         InputError: an option or a file cannot be used.
@@ -93,7 +95,9 @@ def run_boundary(
     _check_output(plot, PLOT_SUFFIXES)
 
     pairs = pair_files(pred, gt, ids)
-    per_image = folder_counts(pairs, chosen, gt_as=kind, max_dist=tolerance, workers=workers)
+    per_image = folder_counts(
+        pairs, chosen, gt_as=kind, max_dist=tolerance, workers=workers, quiet=quiet
+    )
     result = Result(
         protocol=chosen,
         gt_as=kind,

@@ -101,6 +101,7 @@ def folder_counts(
     gt_as: GtAs = "boundary",
     max_dist: float | None = None,
     workers: int | None = None,
+    quiet: bool = False,
 ) -> list[Counts]:
     """Counts of every pair, in the order given, whatever the number of workers.
 
@@ -108,6 +109,7 @@ def folder_counts(
         pairs: see `pair_files`.
         protocol, gt_as, max_dist: see `image_counts`.
         workers: processes; None: one per available core, 1: none but this one.
+        quiet: no progress bar.
 
     Raises:
         InputError: a file cannot be used; the line names it.
@@ -116,7 +118,8 @@ def folder_counts(
     count = partial(pair_counts, protocol=protocol, gt_as=gt_as, max_dist=max_dist)
     workers = max(1, min(available_cores() if workers is None else workers, len(pairs)))
     counts = []
-    bar = tqdm(total=len(pairs), desc="boundary", unit="image", disable=None)
+    off = True if quiet else None
+    bar = tqdm(total=len(pairs), desc="boundary", unit="image", disable=off)
     try:
         with bar, ExitStack() as stack:
             run = map if workers == 1 else stack.enter_context(worker_pool(workers)).map

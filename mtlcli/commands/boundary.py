@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, print_json
+from mtlcli.commands._options import AsJson, Quiet, print_json
 
 
 def boundary(
@@ -24,6 +24,7 @@ def boundary(
     counts: Annotated[Path | None, typer.Option(help=".csv of all counts to write.")] = None,
     plot: Annotated[Path | None, typer.Option(help=".png, .pdf or .svg to draw into.")] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score boundary maps by matching: odsF, oisF and AP."""
     from mtlcli.boundary import run_boundary
@@ -39,6 +40,7 @@ def boundary(
         workers=workers,
         counts=counts,
         plot=plot,
+        quiet=quiet,
     )
     if as_json:
         print_json(result.as_dict())

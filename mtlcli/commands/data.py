@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import Quiet
+from mtlcli.commands._options import AsJson, Quiet, print_json
 
 
 def data(
@@ -19,15 +19,24 @@ def data(
     browse: Annotated[
         Path | None, typer.Option(help="Draw samples with all labels into this .png.")
     ] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset file holds, check it, or draw samples."""
     from mtlcli import inspect
 
-    print(inspect.describe(file, everything=everything, quiet=quiet))
-    if check:
-        print(inspect.check(file, quiet=quiet))
+    description = inspect.describe(file, everything=everything, quiet=quiet)
+    if not as_json:
+        print(description.text())
+    sound = inspect.check(file, quiet=quiet) if check else None
+    if sound and not as_json:
+        print(sound)
     if browse:
         from mtlcli.visualizing import browse as sheet
 
-        print(sheet.browse(file, browse))
+        sheet.browse(file, browse)
+        if not as_json:
+            print(browse)
+    if as_json:
+        drawn = str(browse) if browse else None
+        print_json(description.to_json() | {"checked": check, "sheet": drawn})

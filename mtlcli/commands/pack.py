@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 
+from mtlcli.commands._options import AsJson, print_json
+
 
 def pack(
     run: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
     out: Annotated[Path, typer.Option(help="New run folder.")],
+    as_json: AsJson = False,
 ) -> None:
     """Make a run small enough to give away.
 
@@ -17,5 +20,10 @@ def pack(
     from mtlcli.pack import pack
 
     packed = pack(run, out)
+    if as_json:
+        print_json(
+            {"checkpoint": str(packed.path), "bytes": packed.after, "bytes_before": packed.before}
+        )
+        return
     print(f"Packed: {packed.path}, {packed.after / 1e6:.1f} MB of {packed.before / 1e6:.1f}")
     print(f"Next:   mtl eval {out}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import Quiet, SizeOption
+from mtlcli.commands._options import AsJson, Quiet, SizeOption, print_json
 
 
 def prepare(
@@ -29,6 +29,7 @@ def prepare(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the downloads.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file made otherwise.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Turn a dataset into one file, datasets/NAME.h5."""
@@ -51,5 +52,8 @@ def prepare(
         workers=workers,
         quiet=quiet,
     )
+    if as_json:
+        print_json({"file": str(path), "bytes": path.stat().st_size})
+        return
     print(f"Prepared: {path}")
     print(f"Next:     mtl data {path}")
