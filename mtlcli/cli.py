@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+import mtlcli
 from mtlcli.commands import (
     bench_attention,
     bench_model,
@@ -65,18 +66,23 @@ benchmarks.command("attention")(bench_attention.bench_attention)
 app.add_typer(benchmarks, name="bench")
 
 
+def print_version(asked: bool) -> None:
+    """What `mtl --version` does, whatever else stands on the line."""
+    if asked:
+        print(mtlcli.__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", callback=print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Multi-task dense prediction with deformable inter-task attention."""
-    if version:
-        import mtlcli
-
-        print(mtlcli.__version__)
-        raise typer.Exit
 
 
 def silence_all_but_the_first() -> None:

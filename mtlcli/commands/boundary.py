@@ -10,7 +10,10 @@ from mtlcli.commands._options import AsJson, Quiet, print_json
 
 def boundary(
     pred: Annotated[Path, typer.Argument(help="Folder of 8-bit .png maps, or .npy floats.")],
-    gt: Annotated[Path, typer.Argument(help="Folder of .png edge or label maps, or .mat.")],
+    gt: Annotated[
+        Path,
+        typer.Argument(help="Folder of .png edge or label maps, or BSDS or PASCAL-Context .mat."),
+    ],
     protocol: Annotated[str, typer.Option(help="seism, mti or bsds.")] = "seism",
     gt_as: Annotated[
         str, typer.Option(help="boundary: as it is; partition: contours of a label map.")
