@@ -39,9 +39,10 @@ def of_classes(prediction: np.ndarray, target: np.ndarray, options: Options) -> 
     known, right = np.asarray(target != IGNORE), np.asarray(prediction == target)
     picture = np.where(right[..., None], np.array(RIGHT, np.uint8), np.array(WRONG, np.uint8))
     share = right[known].mean() if known.any() else np.nan
+    missing = [] if known.all() else [("no label", NO_LABEL)]
     return Deviation(
         picture=blackened(picture, known),
-        key=Swatches(entries=[("right", RIGHT), ("wrong", WRONG)]),
+        key=Swatches(entries=[("right", RIGHT), ("wrong", WRONG), *missing]),
         summary=f"{share:.0%} of pixels right",
     )
 
@@ -103,7 +104,7 @@ def of_boundaries(prediction: np.ndarray, target: np.ndarray, options: Options) 
     return Deviation(
         picture=picture,
         key=Swatches(entries=[("found", HIT), ("missed", MISSED), ("not there", FALSE)]),
-        summary=f"F {f:.2f} at {threshold:.2f}",
+        summary=f"F {f:.2f} at threshold {threshold:.2f}",
     )
 
 

@@ -14,6 +14,8 @@ from mtlcli.colors import RGB
 
 Options = Mapping[str, Any]
 SPECK = 0.0005  # share of the picture below which a class is not named
+BEYOND = 0.03  # share of the pixels that a scale may leave out at one end unsaid
+NEGLIGIBLE = 0.05  # metres beyond the end of a scale, which one decimal does not show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +62,22 @@ def plain(colour: Sequence[int]) -> RGB:
 
 
 def of_depth(depth: np.ndarray, options: Options) -> Scale:
-    """From options["near"] to ["far"] metres, else the map's own range."""
+    """From options["near"] to ["far"] metres, else the map's own range; an end says so where many
+    pixels lie beyond it.
+    """
     reach = {**colors.depth_scale(depth), **options}
+    near, far, measured = reach["near"], reach["far"], depth[depth > 0]
+    many = BEYOND * measured.size
+    nearer = "≤ " if np.count_nonzero(measured < near - NEGLIGIBLE) > many else ""
+    farther = "≥ " if np.count_nonzero(measured > far + NEGLIGIBLE) > many else ""
     return Scale(
-        colours=colors.inferno()[::-1], low=f"{reach['near']:.1f} m", high=f"{reach['far']:.1f} m"
+        colours=colors.inferno()[::-1], low=f"{nearer}{near:.1f} m", high=f"{farther}{far:.1f} m"
     )
 
 
 def of_normals(normals: np.ndarray, options: Options) -> Ball:
     """A ball: its top has the colour of floors, its middle that of a wall straight ahead."""
-    return Ball(text="direction, as on a ball that the camera sees")
+    return Ball(text="direction, as on a ball in view")
 
 
 def of_boundaries(probability: np.ndarray, options: Options) -> Scale:

@@ -49,6 +49,19 @@ def test_a_run_tells_where_its_time_and_its_points_go(home: Path, mtl) -> None:
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20
 
 
+def test_without_a_terminal_there_are_lines_now_and_then(home: Path, mtl, monkeypatch) -> None:
+    loud = [word for word in (*TRAIN, *ITSA) if word != "--quiet"]
+    rare = mtl(*loud, "--out", "rare").err
+    assert [line.partition(",")[0] for line in rare.splitlines() if line.startswith("train: ")] == [
+        "train: 1/3",
+        "train: 3/3",
+    ]
+    assert "loss " in rare
+    monkeypatch.setattr("mtlcli.training.log.SILENCE", 0.0)
+    assert mtl(*loud, "--out", "often").err.count("train: ") == 3
+    assert "train: " not in mtl(*TRAIN, *ITSA, "--out", "quiet").err
+
+
 def test_the_clock_separates_waiting_from_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])

@@ -14,8 +14,9 @@ from mtlcli import colors, deviation, keys
 from mtlcli.data.images import read_image
 from mtlcli.data.sources import Targets, find_sources
 from mtlcli.errors import InputError
-from mtlcli.report.grid import Tile, draw_grid, draw_rows, in_columns, layout_of
-from mtlcli.report.legend import in_lines
+from mtlcli.report.grid import Tile, draw_grid, draw_rows, in_columns, in_two, layout_of
+from mtlcli.report.legend import FONT, draw_key, in_lines, key_height
+from mtlcli.visualizing.networks import load_networks
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 
@@ -56,7 +57,8 @@ def test_a_sheet_shows_picture_tasks_and_keys(folder: Path, network: Path, mtl) 
     picture(folder / "a.png", 64, 48)
     answer = mtl("visualize", "a.png", "--checkpoint", network, "--quiet")
     assert answer.code == 0
-    assert answer.out == f"Network: {network}\nvisualized/a.png\n"
+    assert answer.out == "visualized/a.png\n"
+    assert answer.err == f"Network: {network}\n"
     sheet = np.asarray(opened("visualized/a.png"))
     cells = in_columns([Tile(title="", picture=np.zeros((48, 64, 3), np.uint8))] * 5)
     assert sheet.shape[0] > 336 * len(cells)
@@ -114,7 +116,7 @@ def test_runs_side_by_side_have_a_row_each(folder: Path, network: Path, save_net
     picture(folder / "a.png", 64, 48)
     answer = mtl("visualize", "a.png", "--compare", network, other, "--quiet")
     assert answer.code == 0
-    assert answer.out.count("Network: ") == 2
+    assert answer.err.count("Network: ") == 2
     one_row = layout_of([[Tile(title="", picture=np.zeros((48, 64, 3), np.uint8))] * 5])
     assert opened("visualized/a.png").height > 2 * one_row.tile[0]
     first = mtl("visualize", "--compare", network, other, "a.png", "--json", "--quiet")
@@ -126,7 +128,7 @@ def test_a_sample_is_drawn_with_truth_and_error(home: Path, save_network, mtl) -
     answer = mtl("visualize", "--dataset", "rooms", "--index", 0, 2, "--tasks", "depth", "edge",
                  "--checkpoint", network, "--quiet")  # fmt: skip
     assert answer.code == 0
-    assert answer.out.splitlines()[1:] == [f"visualized/rooms_val_{i}.png" for i in (0, 2)]
+    assert answer.out.splitlines() == [f"visualized/rooms_val_{i}.png" for i in (0, 2)]
     sheet = np.asarray(opened("visualized/rooms_val_0.png"))
     tile = layout_of([[Tile(title="", picture=np.zeros((48, 64, 3), np.uint8))] * 3]).tile
     assert sheet.shape[0] > 3 * tile[0]
@@ -191,6 +193,48 @@ def test_the_ball_has_the_colours_of_floor_and_wall() -> None:
     np.testing.assert_allclose(picture[0, 30].astype(int), floor, atol=35)
     assert cover[0, 0] == 0
     assert cover[30, 30] == 1
+
+
+def test_an_end_of_the_depth_scale_says_when_much_lies_beyond_it() -> None:
+    depth = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
+    ends = [
+        (keys.of_depth(depth, reach).low, keys.of_depth(depth, reach).high)
+        for reach in ({"near": 2.0, "far": 6.0}, {"near": 0.5, "far": 4.0}, {"near": 1, "far": 5})
+    ]
+    assert ends == [("≤ 2.0 m", "6.0 m"), ("0.5 m", "≥ 4.0 m"), ("1.0 m", "5.0 m")]
+    unmeasured = np.where(depth < 2, 0, depth)
+    assert keys.of_depth(unmeasured, {"near": 2.0, "far": 5.0}).low == "2.0 m"
+
+
+def test_a_key_stays_within_its_column() -> None:
+    for key in (keys.Ball(text="direction, as on a ball in view"),
+                keys.Scale(colours=colors.inferno(), low="≤ 10.5 m", high="≥ 88.8 m")):  # fmt: skip
+        sheet = Image.new("RGB", (600, 200), "white")
+        draw_key(sheet, key, "a note", (0, 0), 240)
+        inked = np.asarray(sheet).min(axis=(0, 2)) < 255
+        assert inked[:240].any()
+        assert not inked[242:].any()
+        below = np.asarray(sheet).min(axis=(1, 2)) < 255
+        assert not below[key_height(key, "a note", 240) :].any()
+
+
+def test_long_names_of_rows_lose_their_middle_only() -> None:
+    name = "rooms_resnet18_half_demt_itsa_lr_0.001"
+    assert in_two(name, 1000) == [name]
+    assert "".join(in_two(name, 200)) == name
+    first, second = in_two(name, 90)
+    assert name.startswith(first)
+    assert second.startswith("…")
+    assert name.endswith(second[1:])
+    assert all(FONT.text().getlength(line) <= 90 for line in (first, second))
+
+
+def test_runs_are_named_by_their_folders_dots_and_all(folder: Path, save_network) -> None:
+    files = [save_network(folder / f"run_lr_{rate}" / "last.pt") for rate in ("0.01", "0.001")]
+    given = [files[0].parent, files[1]]
+    assert list(load_networks(given, (), "cpu").trained) == ["run_lr_0.01", "run_lr_0.001"]
+    twice = load_networks([files[0], files[0].parent], (), "cpu")
+    assert list(twice.trained) == ["run_lr_0.01/last (1)", "run_lr_0.01/last (2)"]
 
 
 def test_the_depth_scale_is_in_metres_and_can_be_shared() -> None:
@@ -339,8 +383,8 @@ def test_a_folder_with_a_bad_file_finishes_the_others(folder: Path, network: Pat
     (folder / "in" / "notes.txt").write_text("no picture")
     answer = mtl("visualize", "in", "--checkpoint", network, "--quiet")
     assert answer.code == 1
-    assert answer.out.splitlines()[1:] == ["visualized/a.png", "visualized/c.png"]
-    assert answer.err.count("\n") == 1
+    assert answer.out.splitlines() == ["visualized/a.png", "visualized/c.png"]
+    assert answer.err.count("mtl: ") == 1
     assert "in/b.png is empty" in answer.err
 
 

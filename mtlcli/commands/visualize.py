@@ -1,5 +1,6 @@
 """`mtl visualize`."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,7 +128,7 @@ def show(drawn: Any, as_json: bool) -> None:
 
     for network in drawn.networks:
         small = " (comes with mtl: small, for indoor scenes only)" if network == shipped() else ""
-        print(f"Network: {network}{small}")
+        print(f"Network: {network}{small}", file=sys.stderr)
     for path in drawn.written:
         video = rates.get(path)
         said = f" ({video.frames} frames, {video.rate:.1f} frames/s)" if video else ""

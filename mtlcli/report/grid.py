@@ -22,7 +22,7 @@ SHORTEST, LONGEST = 64, 960  # sides of a tile, pixels
 NARROWEST = 240  # pixels that a title and a key need
 GAP = 12
 TITLE = 30
-MARGIN = 34  # for the names of rows
+MARGIN = 42  # for the names of rows
 RIM = (205, 205, 205)  # of a picture
 BEHIND = (236, 236, 236)  # what shows beside a picture too long for its tile
 WANTED_PROPORTION = 1.9  # width over height of a sheet
@@ -176,13 +176,33 @@ def column_titles(cells: Cells) -> list[str]:
 
 
 def draw_upwards(sheet: Image.Image, text: str, top: int, height: int) -> None:
-    """The name of a row along its left side, read from below: smaller, then cut to fit."""
-    font = FONT.title() if FONT.title().getlength(text) <= height else FONT.text()
-    while len(text) > 1 and font.getlength(text) > height:
-        text = text[:-2].rstrip(".") + "…"
+    """The name of a row along its left side, read from below: smaller, then in two lines."""
+    if FONT.title().getlength(text) <= height:
+        lines, font, first = [text], FONT.title(), 8
+    else:
+        lines, font = in_two(text, height), FONT.text()
+        first = 10 if len(lines) == 1 else 0
     strip = Image.new("RGB", (height, MARGIN), PAPER)
-    ImageDraw.Draw(strip).text((height // 2, 6), text, INK, font=font, anchor="ma")
-    sheet.paste(strip.rotate(90, expand=True), (4, top))
+    pen = ImageDraw.Draw(strip)
+    for i, line in enumerate(lines):
+        pen.text((height // 2, first + 19 * i), line, INK, font=font, anchor="ma")
+    sheet.paste(strip.rotate(90, expand=True), (2, top))
+
+
+def in_two(text: str, width: int) -> list[str]:
+    """A name in one or two lines of this width, without its middle if it is longer: names of runs
+    differ at the end.
+    """
+    measure = FONT.text().getlength
+    fitting = next(n for n in range(len(text), 0, -1) if n == 1 or measure(text[:n]) <= width)
+    if fitting == len(text):
+        return [text]
+    breaks = [i + 1 for i in range(fitting) if text[i] in "_-/ " and i > fitting // 2]
+    first = breaks[-1] if breaks else fitting
+    rest = text[first:]
+    while len(rest) > 2 and measure(rest) > width:
+        rest = "…" + rest[2:]
+    return [text[:first], rest]
 
 
 def fill(frame: np.ndarray, layout: Layout, cells: Cells) -> np.ndarray:

@@ -16,6 +16,7 @@ LINES = 3  # of names at most
 SWATCH = 15
 BAR = (150, 14)  # width, height of a scale
 DIAMETER = 62  # of a ball
+BESIDE = DIAMETER + 10  # where its text begins
 SPACE = 8  # under the picture
 
 Entry = tuple[str, tuple[int, int, int] | None]
@@ -45,6 +46,7 @@ def key_height(key: Key | None, note: str, width: int) -> int:
     elif isinstance(key, Scale):
         lines += 1
     elif isinstance(key, Ball):
+        lines += len(wrapped(key.text, width - BESIDE))
         return max(DIAMETER, lines * LINE) + SPACE
     return lines * LINE + SPACE if lines else 0
 
@@ -58,16 +60,30 @@ def draw_key(
     if isinstance(key, Swatches):
         y = draw_swatches(pen, key, x, y, width)
     elif isinstance(key, Scale):
-        draw_scale(sheet, pen, key, x, y)
+        draw_scale(sheet, pen, key, x, y, width)
         y += LINE
     elif isinstance(key, Ball):
+        lines = wrapped(key.text, width - BESIDE)
         draw_ball(sheet, x, y)
-        x += DIAMETER + 10
-        y += (DIAMETER - LINE * (2 if note else 1)) // 2
-        pen.text((x, y), key.text, INK, font=FONT.text())
-        y += LINE
+        x += BESIDE
+        y += max(0, DIAMETER - LINE * (len(lines) + bool(note))) // 2
+        for line in lines:
+            pen.text((x, y), line, INK, font=FONT.text())
+            y += LINE
     if note:
         pen.text((x, y), note, INK, font=FONT.text())
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The words in lines of this width; a word that is wider has its own line."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and FONT.text().getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def in_lines(key: Swatches, width: int) -> list[list[Entry]]:
@@ -111,10 +127,11 @@ def draw_swatches(pen: ImageDraw.ImageDraw, key: Swatches, left: int, top: int, 
 
 
 def draw_scale(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, key: Scale, left: int, top: int
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, key: Scale, left: int, top: int, room: int
 ) -> None:
-    """low, the bar, high."""
+    """low, the bar, high; the bar is shorter where there is less room."""
     font, (width, height) = FONT.text(), BAR
+    width = min(width, room - int(font.getlength(key.low) + font.getlength(key.high)) - 17)
     pen.text((left, top), key.low, INK, font=font)
     x = left + int(font.getlength(key.low)) + 8
     columns = np.linspace(0, len(key.colours) - 1, width).astype(int)

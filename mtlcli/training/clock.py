@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -64,7 +64,7 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIGABYTE
 
 
-def progress_text(line: dict[str, Any]) -> dict[str, str]:
+def progress_text(line: Mapping[str, Any]) -> dict[str, str]:
     """What the progress bar says beside iteration, rate and time left."""
     speed = line["speed"]
     return {

@@ -1,8 +1,10 @@
-"""log.jsonl, the progress bar and the curves: what a run tells while it goes on."""
+"""log.jsonl, the progress bar (or lines) and the curves: what a run tells while it goes on."""
 
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -23,6 +25,7 @@ from mtlcli.training.state import State
 
 LINES = 1000  # at most about this many per run
 CURVES = "curves.png"
+SILENCE = 30.0  # seconds between two lines on a stderr that is no terminal
 
 
 class Log:
@@ -48,6 +51,8 @@ class Log:
             desc="train",
             disable=True if conduct.quiet or not is_first() else None,
         )
+        self.speaks = self.bar.disable and not conduct.quiet and is_first()
+        self.spoken = -math.inf
         self.board = Board(state.folder) if conduct.tensorboard and is_first() else None
 
     def __enter__(self) -> "Log":
@@ -86,8 +91,20 @@ class Log:
         if self.board:
             self.board.write(line)
         self.bar.set_postfix(progress_text(line), refresh=False)
+        self._speak(line)
         for warning in self.collapse.read(line) if is_first() else ():
             self.bar.write(f"mtl: {warning}", file=sys.stderr)
+
+    def _speak(self, line: Mapping[str, Any]) -> None:
+        """Where there is no terminal for a bar, a line now and then."""
+        now, done = time.monotonic(), self.state.iteration
+        over = done == self.state.config.iterations
+        if self.speaks and (over or now - self.spoken >= SILENCE):
+            self.spoken = now
+            said = ", ".join(f"{name} {value}" for name, value in progress_text(line).items())
+            print(
+                f"train: {done}/{self.state.config.iterations}, {said}", file=sys.stderr, flush=True
+            )
 
     def sync(self) -> None:
         """Lines so far are on the disk when this returns."""

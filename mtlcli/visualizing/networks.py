@@ -60,11 +60,13 @@ def load_networks(
 
 
 def names_of(found: Sequence[Trained]) -> list[str]:
-    """Names of the runs, with the file where that is not clear."""
-    names = [t.path.parent.name if t.path.suffix else t.path.name for t in found]
+    """Names of the runs, with the file and a number where that is not clear."""
+    files = [checkpoint.file_of(t.path) for t in found]
+    names = [file.absolute().parent.name for file in files]
     twice = len(set(names)) < len(names)
     return [
-        f"{n}/{t.path.stem} ({i})" if twice else n for i, (n, t) in enumerate(zip(names, found), 1)
+        f"{name}/{file.stem} ({i})" if twice else name
+        for i, (name, file) in enumerate(zip(names, files), 1)
     ]
 
 

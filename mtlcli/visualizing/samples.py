@@ -10,7 +10,7 @@ from mtlcli.checkpoint import Trained
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
 from mtlcli.prediction import Maps, drawing, tiles_of
-from mtlcli.report.grid import Cells, Tile, tile_of
+from mtlcli.report.grid import BEHIND, Cells, Tile, tile_of
 from mtlcli.visualizing.networks import (
     Networks,
     all_maps,
@@ -96,16 +96,20 @@ def error_tiles(
     targets: Targets,
     dataset: Mapping[str, Any],
 ) -> list[Tile | None]:
-    """Where predictions depart from labels; None where that has no meaning: no label, or a network
-    of other classes.
+    """Where predictions depart from labels; None where there is no label or prediction, an empty
+    tile for a network of other classes.
     """
     tiles: list[Tile | None] = []
     for name in networks.tasks:
-        own, there = (tuple(d["classes"].get(name, ())) for d in (trained.dataset, dataset))
-        if name not in maps or name not in targets or own != there:
+        if name not in maps or name not in targets:
             tiles.append(None)
             continue
         task = trained.tasks[name]
+        own, there = (tuple(d["classes"].get(name, ())) for d in (trained.dataset, dataset))
+        if own != there:
+            nothing = np.full((*targets[name].shape[-2:], 3), BEHIND, np.uint8)
+            tiles.append(Tile(title=task.title, picture=nothing, note="trained on other classes"))
+            continue
         error = task.deviation(maps[name], targets[name], drawing(dataset, name))
         tiles.append(
             Tile(title=task.title, picture=error.picture, key=error.key, note=error.summary)
