@@ -68,8 +68,8 @@ def of_depth(depth: np.ndarray, options: Options) -> Scale:
     reach = {**colors.depth_scale(depth), **options}
     near, far, measured = reach["near"], reach["far"], depth[depth > 0]
     many = BEYOND * measured.size
-    nearer = "≤ " if np.count_nonzero(measured < near - NEGLIGIBLE) > many else ""
-    farther = "≥ " if np.count_nonzero(measured > far + NEGLIGIBLE) > many else ""
+    nearer = "<" if np.count_nonzero(measured < near - NEGLIGIBLE) > many else ""
+    farther = ">" if np.count_nonzero(measured > far + NEGLIGIBLE) > many else ""
     return Scale(
         colours=colors.inferno()[::-1], low=f"{nearer}{near:.1f} m", high=f"{farther}{far:.1f} m"
     )

@@ -201,14 +201,14 @@ def test_an_end_of_the_depth_scale_says_when_much_lies_beyond_it() -> None:
         (keys.of_depth(depth, reach).low, keys.of_depth(depth, reach).high)
         for reach in ({"near": 2.0, "far": 6.0}, {"near": 0.5, "far": 4.0}, {"near": 1, "far": 5})
     ]
-    assert ends == [("≤ 2.0 m", "6.0 m"), ("0.5 m", "≥ 4.0 m"), ("1.0 m", "5.0 m")]
+    assert ends == [("<2.0 m", "6.0 m"), ("0.5 m", ">4.0 m"), ("1.0 m", "5.0 m")]
     unmeasured = np.where(depth < 2, 0, depth)
     assert keys.of_depth(unmeasured, {"near": 2.0, "far": 5.0}).low == "2.0 m"
 
 
 def test_a_key_stays_within_its_column() -> None:
     for key in (keys.Ball(text="direction, as on a ball in view"),
-                keys.Scale(colours=colors.inferno(), low="≤ 10.5 m", high="≥ 88.8 m")):  # fmt: skip
+                keys.Scale(colours=colors.inferno(), low="<10.5 m", high=">88.8 m")):  # fmt: skip
         sheet = Image.new("RGB", (600, 200), "white")
         draw_key(sheet, key, "a note", (0, 0), 240)
         inked = np.asarray(sheet).min(axis=(0, 2)) < 255
