@@ -21,7 +21,7 @@ from mtlcli.visualizing.networks import (
 )
 from mtlcli.visualizing.samples import check_indices, sample_cells
 from mtlcli.visualizing.separate import write_separate
-from mtlcli.visualizing.sheet import unwritable, write_sheet
+from mtlcli.visualizing.sheet import require_folder, unwritable, write_sheet
 from mtlcli.visualizing.stream import Played, play
 
 __all__ = ["Drawn", "grid", "visualize", "visualize_samples"]
@@ -67,6 +67,7 @@ def visualize(
         RunError: nothing can be written to `out`.
     """
     found = find_sources(sources)
+    require_folder("--out", out)
     if separate and len(paths) > 1:
         raise InputError("--separate and --compare exclude each other: choose one.")
     if separate and any(map(is_video, found)):
@@ -143,6 +144,7 @@ def visualize_samples(
         InputError: the dataset is not prepared, or has no such split or sample.
         RunError: nothing can be written to `out`.
     """
+    require_folder("--out", out)
     reader = Reader(datasets_dir() / f"{dataset}.h5", split)
     check_indices(reader, indices)
     networks = load_networks(paths, tasks, device, dataset)

@@ -243,9 +243,14 @@ def test_separate_files_of_a_video_are_refused(folder: Path, network: Path, mtl)
 def test_a_file_that_cannot_be_written(folder: Path, network: Path, mtl) -> None:
     film(folder / "a.mp4", 30)
     (folder / "taken").write_text("a file")
-    answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--out", "taken", "--quiet")
+    for out in ("taken", "taken/below"):
+        answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--out", out, "--quiet")
+        assert answer.code == 2
+        assert "taken is a file, no folder" in answer.err
+    (folder / "there" / "a.mp4").mkdir(parents=True)
+    answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--out", "there", "--quiet")
     assert answer.code == 1
-    assert "Cannot write taken/a.mp4" in answer.err
+    assert "Cannot write there/a.mp4" in answer.err
 
 
 # ---- threads ----

@@ -415,10 +415,14 @@ def test_a_wrong_wish_is_one_line(home: Path, network: Path, mtl, case: str) -> 
 def test_where_nothing_can_be_written_is_said(folder: Path, network: Path, mtl) -> None:
     picture(folder / "a.png")
     (folder / "taken").write_text("a file")
-    for more in ((), ("--separate",)):
-        answer = mtl("visualize", "a.png", "--checkpoint", network, "--out", "taken", *more)
-        assert answer.code == 1
-        assert "taken" in answer.err
+    (folder / "there" / "a.png").mkdir(parents=True)
+    (folder / "there" / "depth" / "a.png").mkdir(parents=True)
+    for out, code in (("taken", 2), ("there", 1)):
+        for more in ((), ("--separate", "--tasks", "depth")):
+            answer = mtl("visualize", "a.png", "--checkpoint", network, "--out", out, *more)
+            assert answer.code == code
+            assert out in answer.err
+            assert answer.err.count("\n") == 1
 
 
 def test_sources_are_found_once(folder: Path) -> None:

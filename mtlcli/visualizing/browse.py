@@ -10,7 +10,7 @@ from mtlcli.errors import InputError
 from mtlcli.inspect import splits_of
 from mtlcli.report.grid import Tile
 from mtlcli.visualizing.samples import described, image_tile, scales_of, targets_of, truth_tiles
-from mtlcli.visualizing.sheet import write_sheet
+from mtlcli.visualizing.sheet import require_folder, write_sheet
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -28,6 +28,7 @@ def browse(path: Path, picture: Path, *, rows: int = 6) -> Path:
     info = read_info(path)
     if picture.suffix.lower() not in PICTURES:
         raise InputError(f"--browse {picture}: give the name of a .png or .jpg file.")
+    require_folder("--browse", picture.parent)
     cells, names = [], []
     for split in (splits := splits_of(path, info)):
         reader = Reader(path, split)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mtlcli.errors import MtlError, RunError
+from mtlcli.errors import InputError, MtlError, RunError
 from mtlcli.report.grid import Cells, draw_sheet
 
 
@@ -21,6 +21,17 @@ def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
     except OSError as error:
         raise unwritable(target, error) from error
     return target
+
+
+def require_folder(option: str, folder: Path) -> None:
+    """Refuse, before the work begins, a folder that is a file or lies below one.
+
+    Raises:
+        InputError: names the file.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{option} {folder}: {there} is a file, no folder.")
 
 
 def unwritable(target: Path, error: OSError) -> MtlError:
