@@ -18,6 +18,7 @@ from mtlcli.report.chart import Line, chart, log_ticks, ticks
 from mtlcli.report.gain import gain
 from mtlcli.report.markup import Html, tag
 from mtlcli.report.paper_table import Column, Row, Table, as_latex, as_markdown, best
+from mtlcli.report.style import CSS
 from mtlcli.report.table import number
 from mtlcli.reporting import report as reporting
 from mtlcli.reporting.gallery import ranked
@@ -212,6 +213,35 @@ def test_the_same_colour_is_the_same_run_in_every_chart(make_run: Maker) -> None
     legends = re.findall(r'stroke="(#\w+)"></line></svg> (one|two)\b', text)
     assert len({name for _, name in legends}) == 2
     assert len(set(legends)) == 2
+
+
+def declarations(selector: str, css: str = CSS) -> str:
+    """All that the style says of a selector, one declaration after the other."""
+    return "".join(re.findall(rf"(?:^|[{{}}]\s*){re.escape(selector)}\s*{{([^}}]*)}}", css))
+
+
+def test_tables_of_classes_have_the_room_they_need(make_run: Maker) -> None:
+    text = page_of(make_run("a_long_name"), make_run("b_long_name"))
+    (classes,) = re.findall(r'id="classes">.*?</main>', text)
+    tables = re.findall(r'<div class="(\w+)"><section class="wide"', classes)
+    assert tables == ["tables"], "in the grid of charts their columns are cut off"
+    assert "a_<wbr>long_<wbr>name</span></th>" in classes
+    assert "flex-wrap: wrap" in declarations(".tables")
+    assert "max-width: 100%" in declarations(".tables .wide")
+    assert "white-space: normal" in declarations(".name")
+
+
+def test_on_paper_two_charts_stand_side_by_side_and_no_more() -> None:
+    paper = CSS.split("@media print")[1]
+    (column,) = re.findall(r"minmax\(([\d.]+)cm", declarations(".charts", paper))
+    assert 18 / 3 < float(column) < 18 / 2, "A4 has 18 cm between its margins"
+    assert "anywhere" in declarations(".legend")
+
+
+def test_headings_of_pictures_wrap_and_are_never_cut() -> None:
+    heading = declarations(".maps figcaption") + declarations("figcaption")
+    assert not re.search(r"nowrap|ellipsis|hidden", heading)
+    assert "overflow-wrap: anywhere" in heading
 
 
 # ---- tables to paste ----

@@ -55,4 +55,4 @@ def tile(shown: Map, ident: str) -> Html:
         pictures.append(picture(shown.label, f"{shown.title} labelled in {ident}", exact=flat))
     caption = tag("figcaption", shown.title, tag("span", f"{shown.metric} {score}{unit}"))
     reach = shown.reach and note(f"{shown.reach[0]:.1f} m (bright) to {shown.reach[1]:.1f} m")
-    return tag("figure", caption, *pictures, reach, colours(shown.classes))
+    return tag("figure", caption, tag("div", *pictures), tag("div", reach, colours(shown.classes)))

@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable
 
-VOID = {"img", "link", "meta"}  # elements without an end
+VOID = {"img", "link", "meta", "wbr"}  # elements without an end
 
 
 class Html(str):

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -153,12 +154,29 @@ def note(text: str) -> Html:
     return tag("p", *prose(text), class_="note")
 
 
+def breaking(text: str) -> Html:
+    """A name that may break after what joins its words."""
+    words = re.split(r"(?<=[_/.,-])", text)
+    pieces = [part for word in words if word for part in (word, tag("wbr"))]
+    return tag("span", *pieces[:-1], class_="name")
+
+
 def prose(text: str) -> list[object]:
     """Text in which what stands between backquotes is code."""
     return [tag("code", part) if i % 2 else part for i, part in enumerate(text.split("`"))]
 
 
 def charts(figures: Iterable[Html]) -> Html:
-    """Charts side by side, as many as fit; nothing where there are none."""
-    drawn = [figure for figure in figures if figure]
-    return tag("div", together(drawn), class_="charts") if drawn else Html("")
+    """Charts of one width side by side, as many as fit; nothing where there are none."""
+    return side_by_side(figures, "charts")
+
+
+def tables(found: Iterable[Html]) -> Html:
+    """Tables side by side where there is room, each as wide as it needs; nothing where none are."""
+    return side_by_side(found, "tables")
+
+
+def side_by_side(parts: Iterable[Html], kind: str) -> Html:
+    """What is not empty, in a frame of its own."""
+    drawn = [part for part in parts if part]
+    return tag("div", together(drawn), class_=kind) if drawn else Html("")

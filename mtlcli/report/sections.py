@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mtlcli.report.markup import Html, tag, together
-from mtlcli.report.page import bar, note, row, table
+from mtlcli.report.page import bar, breaking, note, row, table
 from mtlcli.report.paper_table import Table, best, cells
 
 COST_COLUMNS = ("Image", "Parameters", "GFLOP", "Latency ms", "Device")
@@ -55,7 +55,7 @@ def classes(title: str, names: Sequence[str], values: Mapping[str, Sequence[floa
         values: run -> one value per class, None or nan where the class never occurs.
     """
     rows = [row(name, [share(v[i]) for v in values.values()]) for i, name in enumerate(names)]
-    return table(["Class", *values], rows, caption=f"{title}: IoU of each class")
+    return table(["Class", *map(breaking, values)], rows, caption=f"{title}: IoU of each class")
 
 
 def share(value: float | None) -> Html | str:
@@ -87,5 +87,5 @@ def facts(columns: Mapping[str, Mapping[str, str]], caption: str) -> list[Html]:
         values = [known.get(name, "-") for known in columns.values()]
         kind = "differs" if len(set(values)) > 1 else None
         rows.append(row(name, values, kind=kind, words=len(values)))
-    head = ["Name", *columns]
+    head = ["Name", *map(breaking, columns)]
     return [table(head, rows, caption=caption, text_columns=len(head), kind="facts")]

@@ -10,6 +10,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 80rem; color: var(--ink);
   background: var(--paper); font: 16px/1.5 system-ui, sans-serif; }
+h1, h2, h3, h4, .dim { overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem;
   border-bottom: 1px solid var(--line); } h3 { font-size: 1.05rem; margin: 1.4rem 0 .4rem; }
 a { color: var(--mark); }
@@ -22,6 +23,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 caption { text-align: left; color: var(--dim); padding: .2rem 0; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; }
+.name { display: inline-block; max-width: 10rem; white-space: normal; overflow-wrap: anywhere; }
 th:first-child, th.text, td.text { text-align: left; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 tbody th small { display: block; color: var(--dim); }
@@ -30,40 +32,47 @@ tbody th { font-weight: normal; position: sticky; left: 0; background: var(--pap
 tr.published { color: var(--dim); font-style: italic; } tr.group td, tr.group th {
   border-top: 2px solid var(--line); }
 tr.differs td { font-weight: 600; }
+.tables { display: flex; flex-wrap: wrap; gap: .6rem 2.5rem; align-items: flex-start; }
+.tables .wide { max-width: 100%; }
 .bar { width: 5rem; height: .6rem; margin-left: .5rem; background: var(--soft); }
 code { font-size: .92em; }
 .charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(21rem,
   100%), 1fr)); }
-figure { margin: 0; } figcaption { font-weight: 600; font-size: .92rem; }
+figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; font-size: .92rem;
+  overflow-wrap: anywhere; }
 .chart svg { width: 100%; height: auto; display: block; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--dim); } svg .grid {
   stroke: var(--line); stroke-width: .7; }
 svg .curve { fill: none; stroke-width: 2; } svg polyline.level { fill: none;
   stroke: var(--line); stroke-width: 1; } svg text.level { font-size: 10px; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; padding: 0; margin: .2rem 0;
-  list-style: none; font-size: .85rem; } .chart .legend svg { display: inline-block;
-  width: 24px; height: 10px; }
+  list-style: none; font-size: .85rem; overflow-wrap: anywhere; }
+.chart .legend svg { display: inline-block; width: 24px; height: 10px; }
 .swatch { width: .8rem; height: .8rem; outline: 1px solid var(--line); vertical-align: -1px; }
 .maps { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fill, minmax(min(9.3rem,
-  45%), 1fr)); align-items: start; }
+  45%), 1fr)); } .maps figure { display: grid; grid-row: span 3; grid-template-rows: subgrid;
+  row-gap: .2rem; align-items: start; } .maps figcaption { align-self: end; }
 .maps img { width: 100%; height: auto; display: block; margin-bottom: 3px; }
-.maps figcaption { font-size: .82rem; white-space: nowrap; overflow: hidden;
-  text-overflow: ellipsis; } .maps figcaption span { font-weight: normal;
-  color: var(--dim); display: block; } .maps .legend, .maps .note { font-size: .75rem; margin: 0; }
+.maps figcaption { font-size: .82rem; line-height: 1.3; } .maps figcaption span {
+  font-weight: normal; color: var(--dim); display: block; }
+.maps .legend, .maps .note { font-size: .75rem; margin: 0; }
 @media (max-width: 40rem) { thead th { white-space: normal; }
   tbody th { max-width: 42vw; white-space: normal;
   overflow-wrap: break-word; } body { padding: .7rem; font-size: 15px; } th, td {
-  padding: .25rem .45rem; } .bar { width: 2.5rem; } }
+  padding: .25rem .45rem; } .name { max-width: 6.5rem; } .bar { width: 4.2rem; display: block;
+  margin: .15rem 0 0 auto; } }
 @page { margin: 15mm; }
 @media print {
   :root { color-scheme: light; --ink: #000; --paper: #fff; --soft: #eee; --line: #bbb;
     --dim: #444; --mark: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
-  .wide { overflow: visible; } th, td { padding: .15rem .4rem; white-space: normal; }
-  .facts td { min-width: 0; } tbody th { position: static; }
+  .wide { overflow: visible; } .name { max-width: 3.2cm; } .bar { width: 2cm; }
+  th, td { padding: .15rem .4rem; white-space: normal; }
+  .facts td { min-width: 0; } .tables td { white-space: nowrap; } tbody th { position: static; }
   .maps { grid-template-columns: repeat(auto-fill, minmax(2.3cm, 1fr)); }
-  .charts { grid-template-columns: repeat(auto-fill, minmax(5.6cm, 1fr)); }
-  h2, h3, h4, figcaption { break-after: avoid; } figure, tr { break-inside: avoid; }
+  .charts { grid-template-columns: repeat(auto-fill, minmax(8cm, 1fr)); }
+  .maps figcaption { font-size: .68rem; }
+  h2, h3, h4, figcaption, caption, thead { break-after: avoid; } figure, tr { break-inside: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

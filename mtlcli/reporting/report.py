@@ -16,7 +16,7 @@ from mtlcli.report.examples import Example, shown
 from mtlcli.report.figures import Curve, precision_recall, total_losses, training
 from mtlcli.report.markup import Html, tag
 from mtlcli.report.offsets import offsets
-from mtlcli.report.page import Section, charts, missing, note, page
+from mtlcli.report.page import Section, charts, missing, note, page, tables
 from mtlcli.report.paper_table import Table, as_latex, as_markdown
 from mtlcli.report.sections import classes, costs, facts, results
 from mtlcli.reporting.facts import options, provenance
@@ -151,11 +151,11 @@ def class_tables(runs: Sequence[Run]) -> list[Html]:
             values = [scores.get(f"IoU/{i}") for i in range(len(names))]
             if any(key.startswith("IoU/") for key in scores):
                 groups.setdefault((run.config.dataset, task, names), {})[run.name] = values
-    tables = [
+    found = [
         classes(f"{dataset}, {lookup.load('tasks', task).TASK.title}", names, values)
         for (dataset, task, names), values in groups.items()
     ]
-    return [charts(tables)]
+    return [tables(found)]
 
 
 def curves(runs: Sequence[Run]) -> list[Html]:
