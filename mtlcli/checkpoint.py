@@ -22,8 +22,9 @@ from mtlcli.atomic import replacing
 from mtlcli.config import RunConfig, weights_dir
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
+from mtlcli.run_names import meant
 from mtlcli.shipped import NAME as SHIPPED
-from mtlcli.shipped import meant, shipped
+from mtlcli.shipped import shipped
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
 
@@ -89,8 +90,8 @@ def save(path: Path, **content: Any) -> None:
 
 
 def file_of(path: Path) -> Path:
-    """The file that a path to a checkpoint or to its run folder means, or the name of the network
-    that comes with the package.
+    """The file that a path to a checkpoint or to its run folder means, or the name of a run (raises
+    InputError as `mtlcli.run_names.meant`).
     """
     path = meant(path)
     return path / "last.pt" if path.is_dir() else path

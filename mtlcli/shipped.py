@@ -17,12 +17,6 @@ def shipped() -> Path | None:
     return beside if beside.exists() else installed()
 
 
-def meant(path: Path) -> Path:
-    """The path; or the folder of the network that ships, if the path is only its name."""
-    known = shipped() if path.name == NAME and not path.exists() else None
-    return known.parent if known else path
-
-
 def installed() -> Path | None:
     """Where the installer has put it."""
     try:

@@ -211,7 +211,7 @@ def test_bad_requests_end_in_one_line(make_run: Any, mtl: Any, tmp_path: Path) -
     for arguments, code, said in [
         ((run, "--format", "onx"), 2, "Did you mean 'onnx'?"),
         ((run, "--size", "16x64"), 2, "at least 32 pixels"),
-        ((tmp_path / "none",), 2, "There is no checkpoint"),
+        ((tmp_path / "none",), 2, "there is no run or checkpoint"),
         ((run, "--format", "torchscript", "--out", tmp_path / "no/dir.ts"), 1, "Cannot write"),
     ]:
         answer = mtl("export", *arguments, "--quiet")
@@ -252,6 +252,6 @@ def test_exporting_takes_grid_sample_whatever_is_wanted(monkeypatch: pytest.Monk
 
 
 def test_too_small_a_size_is_refused_before_anything_is_read() -> None:
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="nowhere: there is no run or checkpoint"):
         exporting.export(Path("nowhere"), size=(8, 8), quiet=True)
     assert np.ptp(exporting.sample(2, SIZE)) > 200

@@ -38,6 +38,7 @@ LAYERS: list[list[set[str]]] = [
     [{"models"}, {"losses"}, {"weighting", "surgery"}, {"metrics"}, {"constant"}, {"colors"}],
     [{"encode"}, {"planes"}, {"tensor_files"}],
     [{"ops"}, {"boundary"}, {"decode"}],
+    [{"run_names"}],
     [{"config"}, {"lookup"}, {"shipped"}, {"device"}, {"demt_names"}, {"atomic"}, {"distributed"}],
     [{"errors", "__init__"}],
 ]  # fmt: skip
@@ -99,6 +100,7 @@ def test_networks_name_no_task_and_no_dataset(folder: str) -> None:
         "import mtlcli.prepare",
         "import mtlcli.boundary",
         "import mtlcli.data.reader, mtlcli.data.hdf5",
+        "import mtlcli.run_names",
         "import mtlcli.datasets.nyud, mtlcli.datasets.rooms",
         "import mtlcli; assert 'numpy' not in __import__('sys').modules",
         "from mtlcli.cli import app; app(['--help'], standalone_mode=False)",

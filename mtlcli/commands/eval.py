@@ -9,7 +9,7 @@ from mtlcli.commands._options import AsJson, Device, Quiet, print_json
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="weights/RUN/last.pt, or the run folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Name of a run, its folder, or a checkpoint.")],
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     edge_protocol: Annotated[
@@ -42,6 +42,7 @@ def evaluate(
     """
     from mtlcli.boundary import read_ids
     from mtlcli.eval import comparison_table, evaluate
+    from mtlcli.run_names import meant
 
     edge = {
         "protocol": edge_protocol,
@@ -54,7 +55,7 @@ def evaluate(
         limit=limit,
         overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
         save_predictions=save_predictions,
-        reference=reference,
+        reference=meant(reference, "--reference") if reference else None,
         constant=constant,
         device=device,
         workers=workers,

@@ -10,7 +10,7 @@ from mtlcli.commands._options import AsJson, Quiet, SizeOption, print_json
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
+    run: Annotated[Path, typer.Argument(help="Name of a run, its folder, or a checkpoint.")],
     format: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
     size: SizeOption = None,
     out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,

@@ -9,7 +9,7 @@ from mtlcli.commands._options import AsJson, print_json
 
 
 def pack(
-    run: Annotated[Path, typer.Argument(help="Checkpoint or run folder.")],
+    run: Annotated[Path, typer.Argument(help="Name of a run, its folder, or a checkpoint.")],
     out: Annotated[Path, typer.Option(help="New run folder.")],
     as_json: AsJson = False,
 ) -> None:

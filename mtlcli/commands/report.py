@@ -13,7 +13,8 @@ PAGE = Path("report.html")
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="weights/RUN ..., or a folder of runs.", metavar="RUN...")
+        list[Path],
+        typer.Argument(help="Names or folders of runs, or a folder of runs.", metavar="RUN..."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="File to write. [default: report.html; tables: stdout]")

@@ -10,7 +10,8 @@ from mtlcli.commands._options import Device
 
 def serve(
     run: Annotated[
-        Path | None, typer.Argument(help="Checkpoint or run folder. Default: the newest run.")
+        Path | None,
+        typer.Argument(help="Name of a run, its folder, or a checkpoint. Default: the newest run."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets other computers in.")

@@ -58,7 +58,9 @@ def train(
     ] = "fixed",
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Continue the run in this folder.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run: its name or folder.")
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option(help="Newest checkpoints that stay beside last.pt.")] = 0,
     tensorboard: Annotated[
@@ -84,6 +86,7 @@ def train(
     from mtlcli import settings, train
     from mtlcli.config import RunConfig
     from mtlcli.recipes._index import options as recipe_options
+    from mtlcli.run_names import meant
     from mtlcli.training.conduct import Conduct
 
     options: dict[str, Any] = {
@@ -124,6 +127,7 @@ def train(
     )
     if resume and out:
         raise InputError("--resume continues a run in its own folder: leave --out away.")
+    resume = meant(resume, "--resume") if resume else None
     if resume and (seeds or runs.is_series(resume)):
         series = runs.resume_seeds(resume, typed, seeds, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())

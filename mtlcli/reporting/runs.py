@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlcli.config import RunConfig
 from mtlcli.errors import InputError
-from mtlcli.shipped import meant
+from mtlcli.run_names import meant
 from mtlcli.training.folder import RECORD, read_log
 
 RESULTS = "results.json"
