@@ -45,7 +45,7 @@ def serve(
         address = layout.launch(page, host, port)
     except OSError as error:
         raise RunError(
-            f"Cannot listen at {host}:{port} ({error}); choose another with --port."
+            f"Cannot listen at {host}:{port}: taken, or not allowed. Choose another with --port."
         ) from error
     announce(f"Network: {trained.path}")
     announce(f"Page: {address} (Ctrl-C ends it)")
