@@ -14,7 +14,8 @@ import torch
 from mtlcli import checkpoint
 from mtlcli.config import RunConfig
 from mtlcli.recipes._index import recipe
-from mtlcli.report.chart import Line, chart, log_ticks, ticks
+from mtlcli.report.chart import BOTTOM, HEIGHT, TOP, Line, chart, limits, log_ticks, ticks
+from mtlcli.report.curves import draw_panel
 from mtlcli.report.gain import gain
 from mtlcli.report.markup import Html, tag
 from mtlcli.report.paper_table import Column, Row, Table, as_latex, as_markdown, best
@@ -433,6 +434,48 @@ def test_ticks_are_few_round_and_inside(low: float, high: float) -> None:
     found = ticks(low, high)
     assert 2 <= len(found) <= 8
     assert all(low <= v <= high for v in found)
+
+
+def heights(svg: str) -> list[float]:
+    """Where along y the points of a chart's lines lie."""
+    lines = re.findall(r'points="([^"]*)"', svg)
+    return [float(place.split(",")[1]) for line in lines for place in line.split()]
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+@pytest.mark.parametrize("values", [(8.499, 8.5), (0.4, 0.4001), (7.0, 7.0)])
+def test_noise_is_drawn_as_a_level_line_away_from_the_frame(values, logarithmic: bool) -> None:
+    lines = [Line(name="n", x=[0, 1], y=values)]
+    svg = chart("t", lines, across="x", logarithmic=logarithmic)
+    found = heights(svg)
+    assert max(found) - min(found) < 3, "of 202 pixels"
+    assert all(TOP + 50 < y < HEIGHT - BOTTOM - 50 for y in found)
+    assert all(len(number) <= 5 for number in re.findall(r">([\d.]+)</text>", svg))
+
+
+def test_a_curve_fills_its_chart_and_shares_have_no_room_below_zero() -> None:
+    found = heights(chart("t", [Line(name="n", x=[0, 1], y=[0.0, 0.5])], across="x"))
+    assert TOP < min(found) < TOP + 15
+    assert HEIGHT - BOTTOM - 15 < max(found) < HEIGHT - BOTTOM
+    low, high = limits(0.0, 0.0)
+    assert -0.1 < low < 0 < high
+
+
+def test_curves_png_has_plain_numbers_and_names_below_the_curves() -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    for curves, logarithmic in (({"a": ([1, 2], [8.499, 8.5])}, False),
+                                ({"b": ([1, 2], [0.21, 2.5])}, True)):  # fmt: skip
+        axes = figure.add_subplot(label=str(logarithmic))
+        draw_panel(axes, curves, logarithmic=logarithmic)
+        figure.draw_without_rendering()
+        written = [text.get_text() for text in axes.get_yticklabels(which="both")]
+        assert all(re.fullmatch(r"[\d.]{1,4}", text) for text in written), written
+        low, high = axes.get_ylim()
+        assert high / low > 1.08
+        assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0
+        axes.remove()
 
 
 def test_log_ticks_are_inside() -> None:

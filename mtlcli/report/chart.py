@@ -11,6 +11,9 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38  # margins
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#c79500", "#56b4e9", "#8b5cf6", "#7f7f7f")
 DASHES = (None, "7 3", "2 3")  # one after another, when the colours are used up
 POINTS = 200  # of a line; of more, neighbours are averaged
+LEAST = 0.1  # range of an axis over its values, or rounding noise looks like a curve
+LEAST_RATIO = 1.25  # between the ends of a logarithmic axis
+MARGIN = 0.05  # of the range, between the values and the frame
 Limits = tuple[float, float]
 
 
@@ -71,8 +74,8 @@ def chart(
         return Html("")
     xs, ys = [v for line in drawn for v in line.x], [v for line in drawn for v in line.y]
     frame = Frame(
-        x=x or widened(min(xs), max(xs), False),
-        y=y or widened(min(ys), max(ys), logarithmic),
+        x=x or apart(min(xs), max(xs)),
+        y=y or (log_limits if logarithmic else limits)(min(ys), max(ys)),
         logarithmic=logarithmic,
     )
     svg = tag(
@@ -100,11 +103,27 @@ def drawable(line: Line, logarithmic: bool) -> Line:
     return replace(line, x=[m[0] for m in means], y=[m[1] for m in means])
 
 
-def widened(low: float, high: float, logarithmic: bool) -> Limits:
-    """Limits that are apart."""
-    if low < high:
-        return low, high
-    return (low / 2, high * 2) if logarithmic else (low - 0.5, high + 0.5)
+def apart(low: float, high: float) -> Limits:
+    """Limits without a margin, of what is no measurement."""
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def limits(low: float, high: float) -> Limits:
+    """Ends of an axis from `low` to `high` with a margin; no further below 0 than that, if the
+    values are not.
+    """
+    size = max(abs(low), abs(high))
+    half = max(high - low, LEAST * size, 0 if size else 1) / 2
+    reach, middle = half * (1 + 2 * MARGIN), (low + high) / 2
+    floor = -2 * half * MARGIN if low >= 0 else -math.inf
+    return max(middle - reach, floor), middle + reach
+
+
+def log_limits(low: float, high: float) -> Limits:
+    """The same of a logarithmic axis."""
+    half = math.sqrt(max(high / low, LEAST_RATIO)) ** (1 + 2 * MARGIN)
+    middle = math.sqrt(low * high)
+    return middle / half, middle * half
 
 
 def axes(frame: Frame, across: str) -> Iterator[Html]:

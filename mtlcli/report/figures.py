@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtlcli.report.chart import Line, chart
-from mtlcli.report.curves import Curves, collect
+from mtlcli.report.curves import Curves, collect, is_logarithmic
 from mtlcli.report.markup import Html
 from mtlcli.report.page import charts
 
@@ -66,8 +66,7 @@ def training(log: Log) -> Html:
 def panel(title: str, curves: Curves) -> Html:
     """One chart of a run."""
     lines = [Line(name=name, x=x, y=y) for name, (x, y) in curves.items()]
-    above = all(v > 0 for line in lines for v in line.y)
-    return chart(title, lines, across="iteration", logarithmic=above and title == "loss")
+    return chart(title, lines, across="iteration", logarithmic=is_logarithmic(title, curves))
 
 
 def total_losses(logs: Mapping[str, Log]) -> Html:
