@@ -6,12 +6,12 @@ iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`
 """
 
 import json
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from mtlcli.run_names import meant
 from mtlcli.shipped import NAME as SHIPPED
 from mtlcli.shipped import shipped
 
+LAST = "last.pt"
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
 
 
@@ -94,23 +95,25 @@ def file_of(path: Path) -> Path:
     InputError as `mtlcli.run_names.meant`).
     """
     path = meant(path)
-    return path / "last.pt" if path.is_dir() else path
+    return path / LAST if path.is_dir() else path
 
 
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, tensors on the CPU.
 
     Raises:
-        InputError: no such file, not a checkpoint of this program, or of another format.
+        InputError: no such file, a damaged one, not a checkpoint of this program, or of another
+            format.
     """
     path = file_of(path)
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} cannot be read as a checkpoint ({reason}).") from error
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # what damaged bytes make of unpickling can be anything
+        raise InputError(damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
         raise InputError(f"{path} is not a checkpoint written by mtl.")
     if content["format"] != FORMAT:
@@ -119,6 +122,16 @@ def read(path: Path) -> dict[str, Any]:
             "use the version of mtl that wrote it, or train again."
         )
     return content
+
+
+def damage(path: Path) -> str:
+    """What to say of a file that cannot be read, and how to have its run again."""
+    run = path.parent
+    if path.name == LAST and (run / "run.json").is_file():
+        remedy = f"remove it, and `mtl train --resume {run}` begins it again"
+        return f"{path} is cut short or damaged (see `mtl doctor`): {remedy}."
+    remedy = "train again, or name another run (`mtl doctor` lists them)"
+    return f"{path} is cut short or damaged, or not of mtl: {remedy}."
 
 
 def load(path: Path, device: torch.device | str = "auto") -> Trained:
@@ -171,10 +184,10 @@ def newest(dataset: str | None = None) -> Path:
         dataset: only of runs on this dataset.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is cut short.
     """
     own = shipped()
-    runs = [p for p in weights_dir().rglob("last.pt") if p.parent.name != SHIPPED]
+    runs = [p for p in weights_dir().rglob(LAST) if p.parent.name != SHIPPED]
     found = runs if dataset is None else [p for p in runs if dataset_of(p) == dataset]
     if not found and own and (dataset is None or dataset_of(own) == dataset):
         return own
@@ -184,7 +197,14 @@ def newest(dataset: str | None = None) -> Path:
             f"There is no {kind} in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "
             "or name one with --checkpoint."
         )
-    return max(found, key=lambda p: p.stat().st_mtime)
+    *others, last = sorted(found, key=lambda p: p.stat().st_mtime)
+    if not is_zipfile(last):  # its directory stands at its end
+        whole = [p.parent for p in reversed(others) if is_zipfile(p)]
+        other = SHIPPED if own else next(map(str, whole), "RUN")
+        raise InputError(
+            f"{damage(last)} It was chosen as the newest run; `--checkpoint {other}` takes another."
+        )
+    return last
 
 
 def dataset_of(path: Path) -> str | None:

@@ -1,7 +1,10 @@
 """Whatever the user gets wrong: one line that names it and the remedy, and exit code 2."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -81,9 +84,55 @@ def test_an_unknown_way_to_score_boundaries(home: Path, mtl, option: str, value:
 def test_a_file_that_is_no_checkpoint(home: Path, mtl, content: bytes) -> None:
     (home / "x.pt").write_bytes(content)
     answer = mtl("eval", "x.pt")
-    assert answer.code == 2
-    assert "x.pt" in answer.err
-    assert "Traceback" not in answer.err
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert (
+        "x.pt is cut short or damaged (see `mtl doctor`): remove it and train again" in answer.err
+    )
+    assert len(answer.err) < 120
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_run_that_is_cut_short_is_begun_again(
+    home: Path, mtl, save_network: Callable, share: float
+) -> None:
+    path = save_network(home / "weights" / "run" / "last.pt")
+    path.with_name("run.json").write_text("{}")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    answer = mtl("export", "weights/run")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "weights/run/last.pt is cut short or damaged" in answer.err
+    assert "remove it, and `mtl train --resume weights/run` begins it again" in answer.err
+    assert "newest" not in answer.err
+
+
+def test_bytes_changed_within_a_checkpoint_are_damage(home: Path, save_network: Callable) -> None:
+    path = save_network(home / "last.pt")
+    content = path.read_bytes()
+    start = content.index(b"data.pkl")
+    noise = np.random.default_rng(0)
+    for _ in range(20):
+        at = start + int(noise.integers(40, 2000))
+        path.write_bytes(content[:at] + noise.bytes(64) + content[at + 64 :])
+        with pytest.raises(InputError, match=r"last\.pt is"):
+            checkpoint.read(path)
+
+
+def test_a_damaged_run_that_nobody_named_is_said_to_be_the_newest(
+    home: Path, mtl, monkeypatch: pytest.MonkeyPatch, save_network: Callable
+) -> None:
+    whole = save_network(home / "weights" / "whole" / "last.pt")
+    os.utime(whole, (1e9, 1e9))
+    broken = home / "weights" / "broken" / "last.pt"
+    broken.parent.mkdir()
+    broken.write_bytes(whole.read_bytes()[:5000])
+    Image.new("RGB", (40, 30)).save(home / "picture.png")
+    answer = mtl("visualize", "picture.png")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert f"{broken} is cut short or damaged" in answer.err
+    assert "chosen as the newest run; `--checkpoint nyud_small` takes another" in answer.err
+    monkeypatch.setattr(checkpoint, "shipped", lambda: None)
+    assert f"`--checkpoint {whole.parent}`" in mtl("visualize", "picture.png").err
 
 
 def test_a_checkpoint_of_another_version(home: Path, mtl) -> None:
