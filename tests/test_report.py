@@ -8,21 +8,23 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from mtlcli import checkpoint
+from mtlcli import checkpoint, lookup
 from mtlcli.config import RunConfig
 from mtlcli.recipes._index import recipe
 from mtlcli.report.chart import BOTTOM, HEIGHT, TOP, Line, chart, limits, log_ticks, ticks
 from mtlcli.report.curves import draw_panel
+from mtlcli.report.examples import Map, tile
 from mtlcli.report.gain import gain
 from mtlcli.report.markup import Html, tag
 from mtlcli.report.paper_table import Column, Row, Table, as_latex, as_markdown, best
 from mtlcli.report.style import CSS
 from mtlcli.report.table import number
 from mtlcli.reporting import report as reporting
-from mtlcli.reporting.gallery import ranked
+from mtlcli.reporting.gallery import draw, ranked
 
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'
 TASKS = {"semseg": 0.5, "depth": 0.25, "normals": 12.5, "edge": 0.75}
@@ -405,6 +407,43 @@ def test_pictures_are_ranked_by_all_their_tasks() -> None:
         "e": {},
     }
     assert ranked(scores, {"up": True, "down": False}) == ["c", "a", "b", "d"]
+
+
+def drawn(task: str, prediction: np.ndarray, label: np.ndarray | None) -> tuple[Map, str]:
+    """A tile of the gallery: its record and its text."""
+    its = lookup.load("tasks", task).TASK
+    dataset = {"palettes": {}, "classes": {task: ["background", "head"]}}
+    found = draw(its, prediction, label, None, dataset, task)
+    return found, " ".join(Reader(tile(found, "x")).texts)
+
+
+def test_the_key_of_depth_says_where_colours_end_before_the_values() -> None:
+    label = np.linspace(2, 4, 48 * 64, dtype=np.float32).reshape(1, 48, 64)
+    for metres, said in ((1.0, "≤ 2.0 m (bright) to 4.0 m"), (9.0, "2.0 m (bright) to ≥ 4.0 m"),
+                         (3.0, "2.0 m (bright) to 4.0 m")):  # fmt: skip
+        assert said in drawn("depth", np.full_like(label, metres), label)[1]
+
+
+@pytest.mark.parametrize("task", ["human_parts", "sal", "depth"])
+def test_a_label_that_says_nothing_is_not_drawn_and_the_key_says_so(task: str) -> None:
+    predicted = np.zeros((48, 64), np.uint8)
+    ignore = lookup.load("tasks", task).TASK.ignore
+    if task != "human_parts":
+        predicted = np.linspace(3, 5, 48 * 64, dtype=np.float32).reshape(1, 48, 64)
+    found, text = drawn(task, predicted, np.full_like(predicted, ignore))
+    assert found.label is None
+    assert "no label in this picture" in text
+    if task == "depth":
+        assert "3.0 m (bright) to 5.0 m" in text
+    assert drawn(task, predicted, predicted)[0].label is not None
+
+
+def test_pixels_without_a_label_are_keyed() -> None:
+    label = np.zeros((48, 64), np.uint8)
+    label[:20] = 255
+    found, text = drawn("human_parts", np.ones_like(label), label)
+    assert list(found.classes) == ["head", "background", "no label"]
+    assert "no label in this picture" not in text
 
 
 # ---- charts and markup ----

@@ -22,9 +22,9 @@ class Map:
     unit: str
     score: float | None  # of this picture alone
     prediction: np.ndarray  # drawn, RGB (H, W, 3) uint8
-    label: np.ndarray | None  # drawn alike, None where there is none
+    label: np.ndarray | None  # drawn alike, None where no pixel has one
     classes: Mapping[str, RGB] = field(default_factory=dict)  # the most frequent ones in sight
-    reach: tuple[float, float] | None = None  # metres that the colours span
+    reach: tuple[str, str] | None = None  # what the ends of the colours mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,5 +54,12 @@ def tile(shown: Map, ident: str) -> Html:
     if shown.label is not None:
         pictures.append(picture(shown.label, f"{shown.title} labelled in {ident}", exact=flat))
     caption = tag("figcaption", shown.title, tag("span", f"{shown.metric} {score}{unit}"))
-    reach = shown.reach and note(f"{shown.reach[0]:.1f} m (bright) to {shown.reach[1]:.1f} m")
-    return tag("figure", caption, tag("div", *pictures), tag("div", reach, colours(shown.classes)))
+    reach = shown.reach and note(between(*shown.reach))
+    unlabelled = note("no label in this picture") if shown.label is None else None
+    keyed = tag("div", unlabelled, reach, colours(shown.classes))
+    return tag("figure", caption, tag("div", *pictures), keyed)
+
+
+def between(low: str, high: str) -> str:
+    """What the two ends of the colours mean; see `mtlcli.keys.Scale`."""
+    return f"{low} (bright) to {high}".replace("<", "≤ ").replace(">", "≥ ")

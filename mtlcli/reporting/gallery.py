@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mtlcli import colors
+from mtlcli import keys
 from mtlcli.checkpoint import Trained
 from mtlcli.config import datasets_dir
 from mtlcli.data.batches import WholePictures
@@ -106,12 +106,18 @@ def draw(
     dataset: Mapping[str, Any],
     name: str,
 ) -> Map:
-    """Prediction and label in the same colours."""
-    options: dict[str, Any] = {"palette": dataset["palettes"].get(name)}
-    reach = None
-    if task.unit == "m":
-        reach = colors.depth_range((prediction if label is None else label)[0])
-        options |= {"near": reach[0], "far": reach[1]}
+    """Prediction and label in the same colours, by the range of the label; a label that says
+    nothing of any pixel is none.
+    """
+    if label is not None and not (label != task.ignore).any():
+        label = None
+    options: dict[str, Any] = {
+        "palette": dataset["palettes"].get(name),
+        "names": dataset["classes"].get(name, ()),
+    }
+    if task.scale:
+        options |= task.scale(prediction if label is None else label)
+    key = task.key(prediction, options)
     exact = prediction.ndim == 2
     return Map(
         title=task.title,
@@ -120,21 +126,19 @@ def draw(
         score=score,
         prediction=shrunk(task.draw(prediction, options), exact=exact),
         label=None if label is None else shrunk(task.draw(label, options), exact=exact),
-        classes=in_sight(prediction, label, dataset, name) if exact else {},
-        reach=reach,
+        classes=in_sight(prediction, label, options) if exact else {},
+        reach=(key.low, key.high) if task.unit == "m" else None,
     )
 
 
 def in_sight(
-    prediction: np.ndarray, label: np.ndarray | None, dataset: Mapping[str, Any], name: str
+    prediction: np.ndarray, label: np.ndarray | None, options: Mapping[str, Any]
 ) -> dict[str, RGB]:
-    """The most frequent classes of a prediction and its label, with their colours."""
-    names = dataset["classes"].get(name, ())
-    palette = dataset["palettes"].get(name) or colors.voc_palette(len(names))
+    """The most frequent classes of a prediction and its label, "no label" among them, with their
+    colours.
+    """
     seen = [prediction.ravel(), *([] if label is None else [label.ravel()])]
-    counts = np.bincount(np.concatenate(seen), minlength=256)[: len(names)]
-    frequent = [i for i in np.argsort(-counts, kind="stable") if counts[i]][:NAMED]
-    return {names[i]: (palette[i][0], palette[i][1], palette[i][2]) for i in frequent}
+    return dict(keys.of_classes(np.concatenate(seen), options).entries[:NAMED])
 
 
 def shrunk(picture: np.ndarray, exact: bool) -> np.ndarray:
