@@ -22,6 +22,7 @@ WRONG = {
     "unknown backbone": ((*TRAIN, "--backbone", "hrnet"), "hrnet18"),
     "unknown task": ((*TRAIN, "--task", "dept"), "depth"),
     "dataset that is not prepared": (("train", "--dataset", "nyud"), "mtl prepare nyud"),
+    "mistyped dataset": (("train", "--dataset", "roms"), "Did you mean"),
     "unknown dataset": (("prepare", "nyu"), "nyud"),
     "unknown option": ((*TRAIN, "--gradient-scal", 3), "--gradient-scale"),
     "word without option": ((*TRAIN, "lambda=3"), "lambda=3"),

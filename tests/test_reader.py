@@ -3,6 +3,7 @@
 import json
 import multiprocessing as mp
 import pickle
+import re
 import subprocess
 import sys
 import zlib
@@ -171,7 +172,6 @@ def set_attribute(path: Path, name: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda p: p.unlink(), r"does not exist: run `mtl prepare noise` first"),
         (lambda p: p.write_bytes(b"hello"), "is not an HDF5 file"),
         (lambda p: p.write_bytes(p.read_bytes()[:9000]), "is cut short"),
         (lambda p: set_attribute(p, "complete", False), "is incomplete"),
@@ -180,11 +180,51 @@ def set_attribute(path: Path, name: str, value: Any) -> None:
     ],
 )
 def test_what_is_no_complete_dataset_is_refused(tmp_path: Path, damage: Any, said: str) -> None:
-    path = make_file(tmp_path)
+    path = make_file(tmp_path).rename(tmp_path / "nyud.h5")
     damage(path)
     with pytest.raises(InputError, match=said) as told:
         Reader(path, "train")
-    assert "mtl prepare noise" in str(told.value)
+    assert "run `mtl prepare nyud --force`" in str(told.value)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A prepared dataset that the package does not know, $MTL_HOME/datasets/noise.h5."""
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "datasets").mkdir()
+    return make_file(tmp_path).rename(tmp_path / "datasets" / "noise.h5")
+
+
+MISSING = {
+    "nyud.h5": "nyud.h5 does not exist: run `mtl prepare nyud` first.",
+    "datasets/roms.h5": "Did you mean rooms? ",
+    "noises.h5": "Did you mean noise? ",
+    "noise": "does not exist. Did you mean FILE?",
+    "zzz.h5": "zzz.h5 does not exist. There are noise; `mtl prepare NAME` makes nyud, ",
+}
+
+
+@pytest.mark.parametrize("typed", MISSING)
+def test_a_file_that_is_not_there_offers_only_what_can_be_made(own: Path, typed: str) -> None:
+    with pytest.raises(InputError) as told:
+        read_info(Path(typed))
+    line = str(told.value)
+    assert MISSING[typed].replace("FILE", str(own)) in line
+    for offered in re.findall(r"mtl prepare (\S+)`", line):
+        assert offered in ("nyud", "NAME")
+
+
+def test_only_a_dataset_is_to_be_prepared_again(own: Path) -> None:
+    own.with_name("rooms.jpg").write_bytes(b"picture")
+    own.with_name("other.txt").write_bytes(b"text")
+    for name in ("rooms.jpg", "other.txt"):
+        with pytest.raises(InputError) as told:
+            read_info(own.with_name(name))
+        assert str(told.value).endswith(f"{name} is no dataset file: it is not an HDF5 file.")
+    own.write_bytes(own.read_bytes()[:9000])
+    with pytest.raises(InputError, match=r"cut short: make it again .* from the YAML file"):
+        read_info(own)
 
 
 def test_others_may_have_the_file_open(tmp_path: Path) -> None:

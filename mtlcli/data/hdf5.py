@@ -13,15 +13,19 @@ KEY is `image` or a task. Times are not recorded, so equal content gives equal b
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from mtlcli import lookup
+from mtlcli.config import datasets_dir
 from mtlcli.errors import InputError
 
 SCHEMA = 1
+SUFFIX = ".h5"
 CHANNELS = {"image": 3, "normals": 3}
 LIBVER = ("earliest", "v110")  # readable by every HDF5 in use
 
@@ -81,16 +85,16 @@ def open_dataset(path: Path) -> h5py.File:
     Raises:
         InputError: there is no such file, or it is no complete dataset of this schema.
     """
-    remake = f"run `mtl prepare {path.stem} --force`"
     if not path.is_file():
-        raise InputError(f"{path} does not exist: run `mtl prepare {path.stem}` first.")
+        raise InputError(f"{path} does not exist{what_is_there(path)}")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         if "unable to lock" in str(error):
             raise InputError(f"{path} is open for writing in another program.") from error
-        reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file"
-        raise InputError(f"{path} {reason}: {remake}.") from error
+        short = "truncated" in str(error)
+        reason = "is cut short" if short else "is no dataset file: it is not an HDF5 file"
+        raise InputError(f"{path} {reason}{made_again(path)}.") from error
     attrs = file.attrs
     if "schema" not in attrs or "complete" not in attrs:
         problem = "is not a dataset file of this program"
@@ -101,7 +105,32 @@ def open_dataset(path: Path) -> h5py.File:
     else:
         return file
     file.close()
-    raise InputError(f"{path} {problem}: {remake}.")
+    raise InputError(f"{path} {problem}{made_again(path)}.")
+
+
+def made_again(path: Path) -> str:
+    """How a file of this name is made anew, to end a sentence; "" for what is no dataset's name."""
+    if path.suffix != SUFFIX:
+        return ""
+    if path.stem in lookup.names("datasets"):
+        return f": run `mtl prepare {path.stem} --force`"
+    if path.resolve().parent == datasets_dir().resolve():
+        return ": make it again with `mtl prepare`, from the YAML file that describes it"
+    return ""
+
+
+def what_is_there(path: Path) -> str:
+    """What may be meant by a file that is not there, to end a line with."""
+    known = lookup.names("datasets")
+    prepared = {file.stem: file for file in datasets_dir().glob(f"*{SUFFIX}")}
+    if path.stem in prepared:
+        return f". Did you mean {prepared[path.stem]}?"
+    if path.stem in known:
+        return f": run `mtl prepare {path.stem}` first."
+    nearest = get_close_matches(path.stem, (*prepared, *known), n=1)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    there = f"There are {', '.join(sorted(prepared)) or 'none yet'}"
+    return f".{hint} {there}; `mtl prepare NAME` makes {', '.join(known)}."
 
 
 def read_info(path: Path) -> Info:
