@@ -71,6 +71,7 @@ def evaluate(
         RunError: results.json cannot be written.
     """
     other = read_reference(reference) if reference else None
+    checkpoint.require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
         tasks = trained.tasks
@@ -149,7 +150,7 @@ def make_record(
 
 def record_file(path: Path, limited: int | None) -> Path:
     """Where the record of a checkpoint goes; `limited` is the number of pictures if not all."""
-    usual = checkpoint.file_of(path).with_name("results.json")
+    usual = checkpoint.results_folder(path) / "results.json"
     if limited is None or not usual.exists():
         return usual
     try:

@@ -80,7 +80,7 @@ def export(
         run: checkpoint or run folder.
         format: a name in mtlcli/formats.
         size: height and width of the pictures the file shall take; by default those of training.
-        out: by default beside the checkpoint.
+        out: see `default_path`.
         quiet: no progress bar.
 
     Raises:
@@ -92,7 +92,7 @@ def export(
     size = size or trained.size
     if min(size) < SMALLEST:
         raise InputError(f"--size {size[0]} {size[1]}: both must be at least {SMALLEST} pixels.")
-    path = out or checkpoint.file_of(run).with_suffix(form.suffix)
+    path = out or default_path(run, form.suffix)
     names = tuple(trained.tasks)
     network = Standalone(trained.network, trained.tasks).eval()
     try:
@@ -118,6 +118,13 @@ def export(
         bytes=path.stat().st_size,
         difference=difference,
     )
+
+
+def default_path(run: Path, suffix: str) -> Path:
+    """Beside the checkpoint; NAME.SUFFIX in the working folder for the network that ships."""
+    file = checkpoint.file_of(run)
+    own = Path(file.parent.name) if checkpoint.is_shipped(file) else file
+    return own.with_suffix(suffix)
 
 
 def sample(count: int, size: tuple[int, int]) -> np.ndarray:

@@ -201,7 +201,7 @@ MISSING = {
     "datasets/roms.h5": "Did you mean rooms? ",
     "noises.h5": "Did you mean noise? ",
     "noise": "does not exist. Did you mean FILE?",
-    "zzz.h5": "zzz.h5 does not exist. There are noise; `mtl prepare NAME` makes nyud, ",
+    "zzz.h5": "zzz.h5 does not exist. Prepared: noise; `mtl prepare NAME` makes nyud, ",
 }
 
 

@@ -38,7 +38,8 @@ def evaluate(
 ) -> None:
     """Score a network on its dataset.
 
-    Prints a table and writes results.json beside the checkpoint.
+    Prints a table and writes results.json beside the checkpoint; that of the network that comes
+    with the package into weights/nyud_small.
     """
     from mtlcli.boundary import read_ids
     from mtlcli.eval import comparison_table, evaluate

@@ -13,7 +13,10 @@ def export(
     run: Annotated[Path, typer.Argument(help="Name of a run, its folder, or a checkpoint.")],
     format: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
     size: SizeOption = None,
-    out: Annotated[Path | None, typer.Option(help="Default: beside the checkpoint.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Default: beside the checkpoint; nyud_small.onnx of nyud_small."),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:

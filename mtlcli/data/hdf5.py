@@ -129,8 +129,8 @@ def what_is_there(path: Path) -> str:
         return f": run `mtl prepare {path.stem}` first."
     nearest = get_close_matches(path.stem, (*prepared, *known), n=1)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
-    there = f"There are {', '.join(sorted(prepared)) or 'none yet'}"
-    return f".{hint} {there}; `mtl prepare NAME` makes {', '.join(known)}."
+    there = ", ".join(sorted(prepared)) or "none"
+    return f".{hint} Prepared: {there}; `mtl prepare NAME` makes {', '.join(known)}."
 
 
 def read_info(path: Path) -> Info:

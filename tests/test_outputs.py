@@ -1,0 +1,72 @@
+"""What commands write goes where it may, and where it may not is said before any work."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtlcli import checkpoint, eval, export, shipped
+
+NAME = Path(shipped.NAME)
+
+
+@pytest.fixture
+def package(home: Path, monkeypatch: pytest.MonkeyPatch, save_network: Callable) -> Path:
+    """Where a network comes with the package, outside of $MTL_HOME."""
+    own = save_network(home / "installed" / NAME / "last.pt")
+    for module in (shipped, checkpoint):
+        monkeypatch.setattr(module, "shipped", lambda: own)
+    return own
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".torchscript"])
+def test_the_shipped_network_is_exported_into_the_working_folder(
+    package: Path, suffix: str
+) -> None:
+    for named in (NAME, package, package.parent):
+        assert export.default_path(named, suffix) == NAME.with_suffix(suffix)
+
+
+def test_another_network_is_exported_beside_its_checkpoint(
+    package: Path, home: Path, save_network: Callable
+) -> None:
+    own = save_network(home / "weights" / "run" / "best.pt")
+    assert export.default_path(own, ".onnx") == own.with_suffix(".onnx")
+
+
+def test_nothing_is_written_into_the_package(package: Path, home: Path, mtl) -> None:
+    before = list(package.parent.iterdir())
+    exported = mtl("export", NAME, "--format", "torchscript", "--quiet")
+    assert exported.code == 0, exported.err
+    assert (home / "nyud_small.torchscript").is_file()
+    assert list(package.parent.iterdir()) == before
+
+
+def test_scores_of_the_shipped_network_go_into_weights(package: Path, home: Path) -> None:
+    folder = home / "weights" / NAME
+    assert eval.record_file(NAME, None) == folder / "results.json"
+    checkpoint.require_writable(NAME)
+    (folder / "results.json").write_text(json.dumps({"images": 654}))
+    assert eval.record_file(package, 3) == folder / "results_first3.json"
+    assert eval.record_file(package, None) == folder / "results.json"
+
+
+def test_a_place_that_takes_no_scores_is_told_before_the_work(
+    package: Path, home: Path, mtl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "load", lambda *_: pytest.fail("the work began"))
+    (home / "weights").write_text("a file")
+    answer = mtl("eval", NAME)
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert f"Cannot write the scores into {home}/weights/nyud_small (" in answer.err
+    assert "set MTL_HOME to a folder of yours" in answer.err
+
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(checkpoint, "TemporaryFile", refuse)
+    run = (package.parent).rename(home / "run")
+    answer = mtl("eval", run)
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert f"{run} (Permission denied): evaluate a copy of the run." in answer.err
