@@ -21,7 +21,8 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.formats._format import Format, Runner
 
 TOLERANCE = 1e-3  # largest difference from the network, in the units of each map
-BATCHES = (1, 3)  # how many pictures the written file is tried with
+WRITTEN, TRIED = 2, (1, 3)  # how many pictures the file is written with, and tried with
+MOST_PIXELS = 2**18  # of all pictures tried at once, if they are several: it takes gigabytes
 SMALLEST = 32  # pixels
 
 
@@ -100,7 +101,7 @@ def export(
             tqdm(total=2, desc="write", disable=True if quiet else None) as bar,
             replacing(path) as file,
         ):
-            pictures = torch.from_numpy(sample(2, size))
+            pictures = torch.from_numpy(sample(WRITTEN, size))
             form.write(network, pictures, names, facts(trained, size), file)
             file.flush()
             bar.update()
@@ -140,11 +141,14 @@ def sample(count: int, size: tuple[int, int]) -> np.ndarray:
 def compare(
     network: nn.Module, run: Runner, names: tuple[str, ...], size: tuple[int, int]
 ) -> dict[str, float]:
-    """Task -> the largest absolute difference between file and network over `BATCHES`."""
-    pictures = sample(max(BATCHES), size)
+    """Task -> the largest absolute difference between file and network, tried with one picture and,
+    unless they are large, with several: other numbers than the file was written with.
+    """
+    counts = [n for n in TRIED if n == 1 or n * size[0] * size[1] <= MOST_PIXELS]
+    pictures = sample(max(counts), size)
     wanted = dict(zip(names, network(torch.from_numpy(pictures))))
     largest = dict.fromkeys(names, 0.0)
-    for count in BATCHES:
+    for count in counts:
         found = run(pictures[:count])
         for name in names:
             apart = np.abs(found[name] - wanted[name][:count].numpy()).max()

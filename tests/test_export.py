@@ -255,3 +255,20 @@ def test_too_small_a_size_is_refused_before_anything_is_read() -> None:
     with pytest.raises(InputError, match="nowhere: there is no run or checkpoint"):
         exporting.export(Path("nowhere"), size=(8, 8), quiet=True)
     assert np.ptp(exporting.sample(2, SIZE)) > 200
+
+
+@pytest.mark.parametrize(("size", "counts"), [((48, 64), [1, 3]), ((425, 560), [1])])
+def test_large_pictures_are_tried_alone(size: tuple[int, int], counts: list[int]) -> None:
+    tried = []
+
+    def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
+        tried.append(len(pictures))
+        return {"any": np.full(len(pictures), len(pictures), np.float32)}
+
+    class Nothing(nn.Module):
+        def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
+            return (torch.zeros(len(pictures)),)
+
+    assert exporting.compare(Nothing(), run, ("any",), size) == {"any": max(counts)}
+    assert tried == counts
+    assert exporting.WRITTEN not in tried
