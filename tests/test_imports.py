@@ -100,7 +100,7 @@ def test_networks_name_no_task_and_no_dataset(folder: str) -> None:
         "import mtlcli.prepare",
         "import mtlcli.boundary",
         "import mtlcli.data.reader, mtlcli.data.hdf5",
-        "import mtlcli.run_names",
+        "from mtlcli.commands import _completion as c; c.runs(), c.recipes(), c.systems()",
         "import mtlcli.datasets.nyud, mtlcli.datasets.rooms",
         "import mtlcli; assert 'numpy' not in __import__('sys').modules",
         "from mtlcli.cli import app; app(['--help'], standalone_mode=False)",

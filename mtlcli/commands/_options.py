@@ -2,14 +2,43 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from mtlcli.commands import _completion
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 SizeOption = Annotated[
     tuple[int, int] | None, typer.Option(help="Height and width in pixels.", metavar="H W")
+]
+Prepared = Annotated[
+    str, typer.Option(help="Name of a prepared dataset.", autocompletion=_completion.prepared)
+]
+System = Annotated[
+    str, typer.Option(help="Network: see `mtl systems`.", autocompletion=_completion.systems)
+]
+Backbone = Annotated[
+    str, typer.Option(help="Encoder: see mtlcli/backbones.", autocompletion=_completion.backbones)
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(help="Repeat for a subset of tasks.", autocompletion=_completion.tasks),
+]
+Run = Annotated[
+    Path,
+    typer.Argument(
+        help="Name of a run, its folder, or a checkpoint.", autocompletion=_completion.runs
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        help="Scored run that Δ% is against; default: the published one.",
+        autocompletion=_completion.runs,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
+from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Quiet, SizeOption, print_json
 
 
 def bench_attention(
-    dataset: Annotated[str, typer.Option(help="Whose size and number of tasks.")] = "nyud",
+    dataset: Annotated[
+        str,
+        typer.Option(help="Whose size and number of tasks.", autocompletion=_completion.datasets),
+    ] = "nyud",
     tasks: Annotated[int | None, typer.Option(help="How many exchange their maps.")] = None,
     size: SizeOption = None,
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16, of ours.")] = None,

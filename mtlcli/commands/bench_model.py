@@ -4,15 +4,21 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Device, SizeOption, print_json
+from mtlcli.commands import _completion
+from mtlcli.commands._options import AsJson, Backbone, Device, SizeOption, System, Tasks, print_json
 
 
 def bench_model(
     context: typer.Context,
-    system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
-    backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
-    dataset: Annotated[str, typer.Option(help="Whose tasks and classes; no file needed.")] = "nyud",
-    task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
+    system: System = "demt_itsa",
+    backbone: Backbone = "hrnet18",
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="Whose tasks and classes; no file needed.", autocompletion=_completion.datasets
+        ),
+    ] = "nyud",
+    task: Tasks = None,
     size: SizeOption = None,
     params_only: Annotated[bool, typer.Option("--params-only", help="Count, do not run.")] = False,
     slow: Annotated[

@@ -4,15 +4,25 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Device, Quiet, SizeOption, print_json
+from mtlcli.commands._options import (
+    AsJson,
+    Backbone,
+    Device,
+    Prepared,
+    Quiet,
+    SizeOption,
+    System,
+    Tasks,
+    print_json,
+)
 
 
 def bench_train(
     context: typer.Context,
-    dataset: Annotated[str, typer.Option(help="Name of a prepared dataset.")] = "rooms",
-    system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
-    backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
-    task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
+    dataset: Prepared = "rooms",
+    system: System = "demt_itsa",
+    backbone: Backbone = "hrnet18",
+    task: Tasks = None,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
     size: SizeOption = None,
     iterations: Annotated[int, typer.Option(min=1, help="Steps with their data.")] = 12,

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Device, Quiet, print_json
+from mtlcli.commands._options import AsJson, Device, Quiet, Reference, Run, print_json
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="Name of a run, its folder, or a checkpoint.")],
+    checkpoint: Run,
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     edge_protocol: Annotated[
@@ -25,9 +25,7 @@ def evaluate(
     save_predictions: Annotated[
         Path | None, typer.Option(help="Folder for TASK/ID.png of every prediction.")
     ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="Scored run to compare with; default: the published one.")
-    ] = None,
+    reference: Reference = None,
     constant: Annotated[
         bool, typer.Option("--constant", help="Also score the best constant prediction.")
     ] = False,

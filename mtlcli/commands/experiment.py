@@ -4,11 +4,15 @@ from typing import Annotated
 
 import typer
 
+from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Quiet, print_json
 
 
 def experiment(
-    name: Annotated[str | None, typer.Argument(help="None: list those there are.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="None: list those there are.", autocompletion=_completion.experiments),
+    ] = None,
     cell: Annotated[list[str] | None, typer.Option(help="Only this cell; repeatable.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Only this seed; repeatable.")] = None,
     jobs: Annotated[

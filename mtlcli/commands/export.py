@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Quiet, SizeOption, print_json
+from mtlcli.commands import _completion
+from mtlcli.commands._options import AsJson, Quiet, Run, SizeOption, print_json
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Name of a run, its folder, or a checkpoint.")],
-    format: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
+    run: Run,
+    format: Annotated[
+        str, typer.Option(help="onnx or torchscript.", autocompletion=_completion.formats)
+    ] = "onnx",
     size: SizeOption = None,
     out: Annotated[
         Path | None,

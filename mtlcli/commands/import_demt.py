@@ -5,13 +5,17 @@ from typing import Annotated
 
 import typer
 
+from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, print_json
 
 
 def import_demt(
     file: Annotated[Path, typer.Argument(help="Checkpoint written by DeMT's released code.")],
     dataset: Annotated[
-        str | None, typer.Option(help="It was trained on; default: by its classes.")
+        str | None,
+        typer.Option(
+            help="It was trained on; default: by its classes.", autocompletion=_completion.datasets
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     as_json: AsJson = False,

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, print_json
+from mtlcli.commands._options import AsJson, Run, print_json
 
 
 def pack(
-    run: Annotated[Path, typer.Argument(help="Name of a run, its folder, or a checkpoint.")],
+    run: Run,
     out: Annotated[Path, typer.Option(help="New run folder.")],
     as_json: AsJson = False,
 ) -> None:

@@ -5,11 +5,18 @@ from typing import Annotated
 
 import typer
 
+from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Quiet, SizeOption, print_json
 
 
 def prepare(
-    name: Annotated[str, typer.Argument(help="nyud, pascal, rooms, or a YAML file of your own.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="nyud, pascal, rooms, or a YAML file of your own.",
+            autocompletion=_completion.datasets,
+        ),
+    ],
     source: Annotated[
         str | None,
         typer.Option(help="Download from here only: atrc, mti, official; bundle, official."),

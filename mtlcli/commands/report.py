@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Device, Quiet, complain, print_json
+from mtlcli.commands import _completion
+from mtlcli.commands._options import AsJson, Device, Quiet, Reference, complain, print_json
 from mtlcli.errors import InputError
 
 PAGE = Path("report.html")
@@ -14,14 +15,16 @@ PAGE = Path("report.html")
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Names or folders of runs, or a folder of runs.", metavar="RUN..."),
+        typer.Argument(
+            help="Names or folders of runs, or a folder of runs.",
+            metavar="RUN...",
+            autocompletion=_completion.runs,
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="File to write. [default: report.html; tables: stdout]")
     ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(help="Scored run that Δ% is against; default: the published one.")
-    ] = None,
+    reference: Reference = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Only tables, as Markdown.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Only tables, as LaTeX.")] = False,
     device: Device = "auto",

@@ -5,13 +5,17 @@ from typing import Annotated
 
 import typer
 
+from mtlcli.commands import _completion
 from mtlcli.commands._options import Device
 
 
 def serve(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Name of a run, its folder, or a checkpoint. Default: the newest run."),
+        typer.Argument(
+            help="Name of a run, its folder, or a checkpoint. Default: the newest run.",
+            autocompletion=_completion.runs,
+        ),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets other computers in.")

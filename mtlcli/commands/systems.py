@@ -6,13 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, print_json
 
 WIDEST = 110  # characters of a line
 
 
 def systems(
-    name: Annotated[str | None, typer.Argument(help="Show the settings of this one.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Show the settings of this one.", autocompletion=_completion.systems),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the systems, or the settings of one."""

@@ -5,22 +5,38 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.commands._options import AsJson, Device, Quiet, SizeOption, print_json, was_typed
+from mtlcli.commands import _completion
+from mtlcli.commands._options import (
+    AsJson,
+    Backbone,
+    Device,
+    Prepared,
+    Quiet,
+    SizeOption,
+    System,
+    Tasks,
+    print_json,
+    was_typed,
+)
 from mtlcli.errors import InputError
 
 
 def train(
     context: typer.Context,
     recipe: Annotated[
-        str | None, typer.Option(help="A published run, see `mtl recipes`; other options override.")
+        str | None,
+        typer.Option(
+            help="A published run, see `mtl recipes`; other options override.",
+            autocompletion=_completion.recipes,
+        ),
     ] = None,
-    dataset: Annotated[str, typer.Option(help="Name of a prepared dataset.")] = "nyud",
-    system: Annotated[str, typer.Option(help="Network: see mtlcli/systems.")] = "demt_itsa",
-    backbone: Annotated[str, typer.Option(help="Encoder: see mtlcli/backbones.")] = "hrnet18",
+    dataset: Prepared = "nyud",
+    system: System = "demt_itsa",
+    backbone: Backbone = "hrnet18",
     init: Annotated[
         str, typer.Option(help="Backbone weights: imagenet, ade20k (Swin), random or a file.")
     ] = "imagenet",
-    task: Annotated[list[str] | None, typer.Option(help="Repeat for a subset of tasks.")] = None,
+    task: Tasks = None,
     iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
     batch_size: Annotated[int, typer.Option(help="Images per step.")] = 8,
     size: SizeOption = None,
@@ -59,7 +75,10 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 2,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue this run: its name or folder.")
+        Path | None,
+        typer.Option(
+            help="Continue this run: its name or folder.", autocompletion=_completion.runs
+        ),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Iterations between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option(help="Newest checkpoints that stay beside last.pt.")] = 0,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Quiet, complain, print_json
 
 
@@ -56,17 +57,29 @@ def visualize(
             help="Pictures, folders, 'patterns/**/*.jpg', videos, or the number of a camera."
         ),
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Default: the newest run.")] = None,
-    compare: Annotated[
-        list[Path] | None, typer.Option(help="Several runs, one row each: --compare RUN RUN.")
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Default: the newest run.", autocompletion=_completion.runs)
     ] = None,
-    tasks: Annotated[list[str] | None, typer.Option(help="Only these: depth,normals.")] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Several runs, one row each: --compare RUN RUN.", autocompletion=_completion.runs
+        ),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these: depth,normals.", autocompletion=_completion.tasks),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("visualized"),
     separate: Annotated[
         bool, typer.Option("--separate", help="A file per task, and an .npz of all values.")
     ] = False,
     dataset: Annotated[
-        str | None, typer.Option(help="Samples of a prepared dataset, with truth and error.")
+        str | None,
+        typer.Option(
+            help="Samples of a prepared dataset, with truth and error.",
+            autocompletion=_completion.prepared,
+        ),
     ] = None,
     index: Annotated[list[int] | None, typer.Option(help="Of --dataset: which samples.")] = None,
     split: Annotated[str, typer.Option(help="Of --dataset.")] = "val",

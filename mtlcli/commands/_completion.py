@@ -1,0 +1,53 @@
+"""The names that the shell completes; each function lists those of one kind, the shell's own
+completion of files takes over where none fits.
+"""
+
+from mtlcli import lookup, run_names
+from mtlcli.config import datasets_dir
+
+
+def datasets() -> list[str]:
+    """What `mtl prepare` can make."""
+    return list(lookup.names("datasets"))
+
+
+def prepared() -> list[str]:
+    """What it has made."""
+    return sorted(file.stem for file in datasets_dir().glob("*.h5"))
+
+
+def systems() -> list[str]:
+    """Networks, by how their boxes are wired."""
+    return list(lookup.names("systems"))
+
+
+def backbones() -> list[str]:
+    """Encoders."""
+    return list(lookup.names("backbones"))
+
+
+def tasks() -> list[str]:
+    """What can be predicted."""
+    return list(lookup.names("tasks"))
+
+
+def formats() -> list[str]:
+    """Of exported networks."""
+    return list(lookup.names("formats"))
+
+
+def experiments() -> list[str]:
+    """Grids of runs."""
+    return list(lookup.names("experiments"))
+
+
+def recipes() -> list[str]:
+    """Published runs."""
+    from mtlcli.recipes._index import recipes
+
+    return sorted(recipes())
+
+
+def runs() -> list[str]:
+    """What was trained, and the network that comes with the package."""
+    return list(run_names.names())
