@@ -28,6 +28,7 @@ from mtlcli.reporting.gallery import draw, ranked
 
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'
 TASKS = {"semseg": 0.5, "depth": 0.25, "normals": 12.5, "edge": 0.75}
+HALF = {"semseg": 0.25, "depth": 0.5, "normals": 25.0, "edge": 0.375}
 DIRECTIONS = {"semseg": True, "depth": False, "normals": False, "edge": True}
 Maker = Callable[..., Path]
 
@@ -42,6 +43,8 @@ def make_run(tmp_path: Path) -> Maker:
         *,
         nasty: str = "",
         log: bool = True,
+        scored: dict[str, Any] | None = None,  # changes of results.json
+        file: dict[str, Any] | None = None,  # what run.json says of the dataset file
         **options: Any,
     ) -> Path:
         options = {"dataset": "nyud", "system": "demt_itsa", "size": (64, 96)} | options
@@ -50,11 +53,15 @@ def make_run(tmp_path: Path) -> Maker:
         dataset = {"name": "nyud", "title": f"NYUD {nasty}", "size": [64, 96], "palettes": {},
                    "classes": {"semseg": ["wall", f"floor {nasty}", "unseen"]}}  # fmt: skip
         record = {"config": config, "dataset": dataset, "command": ["train", nasty]}
+        for name_of_fact, value in (file or {}).items():
+            (record if name_of_fact == "fingerprint" else dataset)[name_of_fact] = value
         folder = tmp_path / "weights" / name
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(record))
         if results:
-            (folder / "results.json").write_text(json.dumps(scores_of(results, config)))
+            (folder / "results.json").write_text(
+                json.dumps(scores_of(results, config, scored or {}))
+            )
         lines = [line(i) for i in range(1, 41)] if log else []
         (folder / "log.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
         return folder
@@ -62,7 +69,9 @@ def make_run(tmp_path: Path) -> Maker:
     return make
 
 
-def scores_of(main: dict[str, float], config: dict[str, Any]) -> dict[str, Any]:
+def scores_of(
+    main: dict[str, float], config: dict[str, Any], changes: dict[str, Any]
+) -> dict[str, Any]:
     """What `mtl eval` writes, without single pictures."""
     scores: dict[str, dict[str, float | None]] = {name: {} for name in main}
     if "semseg" in main:
@@ -71,8 +80,8 @@ def scores_of(main: dict[str, float], config: dict[str, Any]) -> dict[str, Any]:
         scores["edge"] = {"odsF": main["edge"], "threshold": 0.5}
     curve = {"thresholds": [0.25, 0.5, 0.75], "recall": [0.9, 0.75, 0.0],
              "precision": [0.5, 0.75, 1.0]}  # fmt: skip
-    return {"checkpoint": "last.pt", "iteration": 40, "split": "val", "images": 7, "main": main,
-            "scores": scores, "config": config, "curves": {"edge": curve}}  # fmt: skip
+    return {"checkpoint": "last.pt", "iteration": 40, "split": "val", "images": 654, "main": main,
+            "scores": scores, "config": config, "curves": {"edge": curve}} | changes  # fmt: skip
 
 
 def line(iteration: int) -> dict[str, Any]:
@@ -144,13 +153,94 @@ def test_published_rows_and_gain_stand_beside_a_run(make_run: Maker) -> None:
 
 
 def test_gains_are_against_the_reference_that_is_asked_for(make_run: Maker) -> None:
-    half = {"semseg": 0.25, "depth": 0.5, "normals": 25.0, "edge": 0.375}
-    one, two = make_run("one"), make_run("two", half)
+    one, two = make_run("one"), make_run("two", HALF)
     (table,) = reporting.gather([one, two], reference=two).tables
     gains = {row.origin: row.gain for row in table.rows}
     assert gains["one"] == pytest.approx((100 + 50 + 50 + 100) / 4)
-    assert gains["reference"] == 0
-    assert "two" not in gains
+    assert gains["two"] == 0
+    assert [row.origin for row in table.rows].count("two") == 1
+    assert as_markdown(table).count("(two, reference)") == 1
+    assert r"(two, reference)" in as_latex(table)
+    assert "two (reference)" in "".join(Reader(page_of(one, two, reference=two)).texts)
+
+
+def compared(one: Path, two: Path) -> tuple[Table, float | None, bool]:
+    """Their table, the gain of one over two, and whether anything is bold."""
+    (table,) = reporting.gather([one, two], reference=two).tables
+    gains = {row.origin: row.gain for row in table.rows}
+    return table, gains["one"], bool(re.search(r"\*\*\d", as_markdown(table)))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"scored": {"images": 100}}, {"scored": {"images": 20}}),
+        ({"scored": {"split": "train"}}, {}),
+        ({"scored": {"pictures": {"a": {}}}}, {"scored": {"pictures": {"b": {}}}}),
+        ({"file": {"fingerprint": "a"}}, {"file": {"fingerprint": "b"}}),
+        ({"file": {"request": {"size": [6, 8]}}}, {"file": {"request": {}}}),
+    ],
+)
+def test_scores_of_different_pictures_are_not_compared(make_run: Maker, first, second) -> None:
+    one, two = make_run("one", **first), make_run("two", HALF, **second)
+    table, gained, bold = compared(one, two)
+    assert gained is None
+    assert not bold
+    own = first.get("scored", {})
+    number, split = own.get("images", 654), own.get("split", "val")
+    assert f"one ({number} images of {split}" in table.warning
+    assert "two (" in table.warning
+    page = Reader(page_of(one, two, reference=two))
+    assert table.warning in "".join(page.texts)
+    assert table.warning in as_markdown(table)
+    assert table.warning.replace("Δ%", r"$\Delta$\%") in as_latex(table)
+    assert reporting.gather([one, two]).to_json()["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {}),
+        ({"scored": {"images": 20}}, {"scored": {"images": 20}}),
+        ({"file": {"fingerprint": "a"}}, {}),
+        ({"file": {"fingerprint": "a", "request": {"archive": "x"}}},
+         {"file": {"fingerprint": "a", "request": {"archive": "y"}}}),
+    ],
+)  # fmt: skip
+def test_scores_of_the_same_pictures_are_compared(make_run: Maker, first, second) -> None:
+    table, gained, bold = compared(make_run("one", **first), make_run("two", HALF, **second))
+    assert gained == pytest.approx((100 + 50 + 50 + 100) / 4)
+    assert bold or "published rows" in table.warning
+
+
+def test_fingerprints_of_runs_with_other_tasks_say_nothing(make_run: Maker) -> None:
+    one = make_run("one", file={"fingerprint": "a"})
+    two = make_run("two", {"semseg": 0.25}, file={"fingerprint": "b"})
+    assert compared(one, two)[1] == pytest.approx(100)
+
+
+def test_published_rows_are_compared_with_complete_validation_sets_only(make_run: Maker) -> None:
+    part = reporting.gather([make_run("one", scored={"images": 20})]).tables[0]
+    assert "one (20 images of val); published rows (all 654 images of val)" in part.warning
+    assert not re.search(r"\*\*\d", as_markdown(part))
+    assert [row.gain for row in part.rows if row.is_run] == [None]
+    assert any(row.gain for row in part.rows if not row.is_run), "as printed, over each other"
+    (whole,) = reporting.gather([make_run("two")]).tables
+    assert whole.warning == ""
+    assert [row.gain for row in whole.rows if row.is_run] != [None]
+    (mixed,) = reporting.gather(
+        [make_run("three")], reference=make_run("few", scored={"images": 2})
+    ).tables
+    assert [row.gain for row in mixed.rows if not row.is_reference] == [None] * (
+        len(mixed.rows) - 1
+    )
+
+
+def test_a_reference_of_the_same_name_is_another_run(make_run: Maker) -> None:
+    one, other = make_run("a/run"), make_run("b/run", HALF)
+    (table,) = reporting.gather([one], reference=other).tables
+    gains = {row.origin: row.gain for row in table.rows if row.is_run}
+    assert gains == {str(other): 0, "run": pytest.approx(75)}
 
 
 def test_the_page_asks_nobody_for_anything(make_run: Maker) -> None:

@@ -39,6 +39,8 @@ class Row:
     gain: float | None = None  # percent
     against: str = ""  # what the gain is against
     is_run: bool = True  # measured here, not published
+    is_reference: bool = False  # what gains of others are against
+    pictures: str = ""  # names what it was scored on; only the same can be compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Row]
     notes: Sequence[str] = ()  # what a reader must know to read it right
+    warning: str = ""  # what a reader must not compare
 
     @property
     def gained(self) -> bool:
@@ -64,8 +67,8 @@ class Table:
         """Each row's system, with the origin where that alone would not tell it."""
         count = Counter((row.system, row.backbone) for row in self.rows)
         return [
-            f"{row.system} ({row.origin})"
-            if count[row.system, row.backbone] > 1 or not row.is_run
+            f"{row.system} ({row.origin}{', reference' if row.is_reference else ''})"
+            if count[row.system, row.backbone] > 1 or not row.is_run or row.is_reference
             else row.system
             for row in self.rows
         ]
@@ -85,8 +88,11 @@ def cells(table: Table, row: Row) -> dict[str, str]:
 def best(table: Table, group: Sequence[int]) -> set[tuple[int, str]]:
     """(place of the row, column) of the best printed values among rows of one backbone.
 
-    A value that nothing is compared with is not best; gains compete if against the same reference.
+    None is best among scores of different pictures, and a value that nothing is compared with is
+    not; gains compete if against the same reference.
     """
+    if len({table.rows[i].pictures for i in group}) > 1:
+        return set()
     directions = {c.task: c.higher_is_better for c in table.columns}
     rows = [table.rows[i] for i in group]
     if table.gained and len({r.against for r in rows if r.gain is not None}) == 1:
@@ -115,7 +121,9 @@ def as_markdown(table: Table) -> str:
             ]
             rows.append([plain(names[i]), plain(table.rows[i].backbone), *values])
     notes = "".join(f"\n- {plain(note)}" for note in table.notes)
-    return f"**{plain(table.title)}**\n\n{markdown(head, rows, left=2)}\n{notes}".rstrip()
+    warning = f"**{plain(table.warning)}**\n\n" if table.warning else ""
+    whole = f"**{plain(table.title)}**\n\n{warning}{markdown(head, rows, left=2)}\n{notes}"
+    return whole.rstrip()
 
 
 def plain(text: str) -> str:
@@ -128,12 +136,13 @@ def as_latex(table: Table) -> str:
     columns = [f"{tex(c.task)} {tex(c.metric)} {direction(c)}" for c in table.columns]
     columns += [r"$\Delta\%\uparrow$"] if table.gained else []
     head = " & ".join(["system", "backbone", *columns])
+    caption = f"{table.title}. The best of each backbone in bold. {table.warning}".strip()
     blocks = ["\n".join(latex_rows(table, group)) for group in table.groups()]
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{{tex(table.title)}. The best of each backbone in bold.}}",
+        rf"  \caption{{{tex(caption)}}}",
         rf"  \begin{{tabular}}{{ll{'r' * len(columns)}}}",
         r"    \toprule",
         rf"    {head} \\",

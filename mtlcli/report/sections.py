@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from mtlcli.report.markup import Html, tag, together
-from mtlcli.report.page import bar, breaking, note, row, table
+from mtlcli.report.page import bar, breaking, missing, note, row, table
 from mtlcli.report.paper_table import Table, best, cells
 
 COST_COLUMNS = ("Image", "Parameters", "GFLOP", "Latency ms", "Device")
@@ -12,7 +12,13 @@ COST_COLUMNS = ("Image", "Parameters", "GFLOP", "Latency ms", "Device")
 
 def results(tables: Sequence[Table]) -> list[Html]:
     """A table of each dataset, the best of each backbone in bold, with its notes."""
-    return [part for each in tables for part in (result_table(each), notes(each.notes))]
+    return [part for each in tables for part in result(each)]
+
+
+def result(its: Table) -> list[Html]:
+    """What must not be compared, the table, and its notes."""
+    warning = [missing(its.warning)] if its.warning else []
+    return [*warning, result_table(its), notes(its.notes)]
 
 
 def result_table(its: Table) -> Html:
@@ -37,7 +43,8 @@ def result_rows(its: Table, group: Sequence[int]) -> list[Html]:
         kind = "run" if its_row.is_run else "published"
         kind += " group" if i == group[0] else ""
         made_of = tag("small", f"{its_row.system}, {its_row.backbone}")
-        lines.append(row(together([its_row.origin, made_of]), values, kind=kind))
+        role = " (reference)" if its_row.is_reference else None
+        lines.append(row(together([its_row.origin, role, made_of]), values, kind=kind))
     return lines
 
 

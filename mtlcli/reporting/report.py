@@ -1,7 +1,7 @@
 """`mtl report`: runs on one page, or their scores in the layout of the paper's tables."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,12 @@ class Report:
             for t in self.tables
             for r in t.rows
         ]
-        return {"runs": [str(r.folder) for r in self.runs], "rows": rows, "lacks": self.lacks}
+        return {
+            "runs": [str(r.folder) for r in self.runs],
+            "rows": rows,
+            "warnings": [t.warning for t in self.tables if t.warning],
+            "lacks": self.lacks,
+        }
 
 
 def gather(paths: Sequence[Path], *, reference: Path | None = None) -> Report:
@@ -67,9 +72,16 @@ def gather(paths: Sequence[Path], *, reference: Path | None = None) -> Report:
         InputError: one of them is no run, or its files are damaged; the reference does not fit.
     """
     runs = read_runs(paths)
-    against = read_runs([reference])[0] if reference else None
+    against = named_apart(read_runs([reference])[0], runs) if reference else None
     lacks = [lack for run in runs for lack in run.lacks]
     return Report(runs=runs, tables=standings(runs, against), lacks=lacks)
+
+
+def named_apart(run: Run, others: Sequence[Run]) -> Run:
+    """A run by its folder where another has its name."""
+    namesakes = (r for r in others if r.name == run.name)
+    clash = any(r.folder.resolve() != run.folder.resolve() for r in namesakes)
+    return replace(run, name=str(run.folder)) if clash else run
 
 
 def as_text(report: Report, form: str) -> str:

@@ -1,6 +1,7 @@
 """Scored runs, what was published about them and a reference, as the rows of tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mtlcli import lookup
@@ -10,6 +11,7 @@ from mtlcli.recipes._index import recipe
 from mtlcli.recipes._recipe import Recipe
 from mtlcli.report.gain import gain
 from mtlcli.report.paper_table import Column, Row, Table
+from mtlcli.reporting.comparable import complete, is_complete, same_pictures, sets_of, warning
 from mtlcli.reporting.runs import Run
 
 
@@ -43,23 +45,35 @@ def standings(runs: Sequence[Run], reference: Run | None = None) -> list[Table]:
 
 def standing(runs: Sequence[Run], reference: Run | None) -> Table:
     """The table of one dataset."""
-    columns = columns_of([*runs, *([reference] if reference else [])])
+    others = [run for run in runs if not (reference and same(run, reference))]
+    everyone = [*([reference] if reference else []), *others]
+    columns = columns_of(everyone)
     directions = {c.task: c.higher_is_better for c in columns}
     rows: dict[str, Row] = {}  # origin -> row, no published row twice
     notes: dict[str, None] = {}  # in order, no note twice
-    if reference:
-        rows[reference.name] = run_row(reference, "reference", 0.0, reference.name)
-    for run in runs:
+    for run in everyone:
         comparison, problem = compared(run, directions, reference)
-        against = comparison.reference.name if comparison and comparison.reference else ""
-        if not (reference and same(run, reference)):
-            gained = comparison.gain if comparison else None
-            rows[run.name] = run_row(run, run.name, gained, against)
-        notes |= dict.fromkeys([scored_on(run), *problem, *(notes_of(run, comparison))])
+        rows[run.name] = run_row(run, comparison, is_reference=run is reference)
+        own = notes_of(run, comparison) if run is not reference else []
+        notes |= dict.fromkeys([scored_on(run), *problem, *own])
         if comparison:
             rows = {**published_rows(comparison, reference, directions), **rows}
-    title = str(runs[0].dataset["title"])
-    return Table(title=title, columns=columns, rows=list(rows.values()), notes=list(notes))
+    sets = sets_of(everyone)
+    beside = any(not row.is_run for row in rows.values())
+    return Table(
+        title=str(runs[0].dataset["title"]),
+        columns=columns,
+        rows=in_sets(rows, sets),
+        notes=list(notes),
+        warning=warning(sets, complete(runs[0].config.dataset) if beside else None),
+    )
+
+
+def in_sets(rows: Mapping[str, Row], sets: Sequence[Sequence[Run]]) -> list[Row]:
+    """Rows that know what they were scored on; published ones on what a complete run was."""
+    names = {run.name: str(i) for i, members in enumerate(sets) for run in members}
+    whole = next((str(i) for i, members in enumerate(sets) if is_complete(members[0])), "published")
+    return [replace(row, pictures=names.get(row.origin, whole)) for row in rows.values()]
 
 
 def same(run: Run, other: Run) -> bool:
@@ -77,15 +91,17 @@ def columns_of(runs: Sequence[Run]) -> list[Column]:
     ]
 
 
-def run_row(run: Run, origin: str, gained: float | None, against: str) -> Row:
+def run_row(run: Run, comparison: Comparison | None, *, is_reference: bool) -> Row:
     """A run's own row."""
+    against = comparison.reference if comparison else None
     return Row(
         system=title("systems", run.config.system),
         backbone=title("backbones", run.config.backbone),
-        origin=origin,
+        origin=run.name,
         scores=run.main,
-        gain=gained,
-        against=against,
+        gain=comparison.gain if comparison else None,
+        against=against.name if against else "",
+        is_reference=is_reference,
     )
 
 
@@ -99,12 +115,14 @@ def title(folder: str, name: str) -> str:
 def compared(
     run: Run, directions: Mapping[str, bool], reference: Run | None
 ) -> tuple[Comparison | None, list[str]]:
-    """What belongs beside a run; or nothing, and why."""
+    """What belongs beside a run, with a gain over the same pictures only; or nothing, and why."""
     against = Reference(name=reference.name, scores=finite(reference.main)) if reference else None
     try:
-        return compare(finite(run.main), directions, run.config, against), []
+        found = compare(finite(run.main), directions, run.config, against)
     except InputError as error:
         return None, [f"{run.name}: {error}"]
+    fair = same_pictures(run, reference) if reference else is_complete(run)
+    return found if fair else replace(found, reference=None, gain=None, tasks=()), []
 
 
 def finite(scores: Mapping[str, float | None]) -> dict[str, float]:
@@ -144,7 +162,9 @@ def published_row(its: Recipe, reference: Run | None, directions: Mapping[str, b
     printed = its.published[0]
     gained, against = printed.gain, f"published {printed.reference or its.name}"
     if reference:
-        gained, against = gain_over(printed.scores, reference, directions), reference.name
+        fair = is_complete(reference)
+        gained = gain_over(printed.scores, reference, directions) if fair else None
+        against = reference.name
     return Row(
         system=title("systems", its.system),
         backbone=title("backbones", its.backbone),
