@@ -126,6 +126,8 @@ def this_machine() -> dict[str, Any]:
 
 def dataset(path: Path) -> Finding:
     """Whether a dataset file is complete, and its first, middle and last samples are as written."""
+    maker = path.stem if path.stem in lookup.names("datasets") else f"{path.stem}.yaml"
+    remedy = f"mtl prepare {maker} --force"
     try:
         counts = []
         for split in Reader(path, "train").info.expected:
@@ -133,12 +135,10 @@ def dataset(path: Path) -> Finding:
             damaged = damage(reader)
             reader.close()
             if damaged:
-                remedy = f"mtl prepare {path.stem} --force"
                 return Finding(name=str(path), state="damaged", detail=damaged, next=remedy)
             counts.append(f"{len(reader)} {split}")
     except (InputError, OSError, KeyError, ValueError) as error:
         reason = str(error).removeprefix(f"{path} ").splitlines()[0]
-        remedy = f"mtl prepare {path.stem} --force"
         return Finding(name=str(path), state="damaged", detail=reason, next=remedy)
     return Finding(name=str(path), state="whole", detail=f"{', '.join(counts)} samples")
 

@@ -61,6 +61,12 @@ def test_files_that_are_cut_short_are_damaged(home: Path, mtl) -> None:
     assert "mtl prepare rooms --force" in answer.out
 
 
+def test_a_dataset_of_a_yaml_file_is_made_again_from_that(home: Path) -> None:
+    path = home / "datasets" / "mine.h5"
+    path.write_bytes(b"")
+    assert doctor.dataset(path).next == "mtl prepare mine.yaml --force"
+
+
 def test_a_sample_that_changed_is_damaged(home: Path) -> None:
     path = home / "datasets" / "rooms.h5"
     content = path.read_bytes()
