@@ -324,6 +324,13 @@ def test_tables_of_classes_have_the_room_they_need(make_run: Maker) -> None:
     assert "white-space: normal" in declarations(".name")
 
 
+def test_names_of_runs_and_headings_of_numbers_break_before_a_column_is_cut(make_run) -> None:
+    text = page_of(make_run("a_long_name"), make_run("b_long_name"))
+    (results,) = re.findall(r'id="results">.*?</section>', text)
+    assert "a_<wbr>long_<wbr>name</span>" in results
+    assert "white-space: normal" in declarations("thead th")
+
+
 def test_on_paper_two_charts_stand_side_by_side_and_no_more() -> None:
     paper = CSS.split("@media print")[1]
     (column,) = re.findall(r"minmax\(([\d.]+)cm", declarations(".charts", paper))

@@ -8,7 +8,7 @@ from mtlcli.report.chart import Line, chart
 from mtlcli.report.curves import collect
 from mtlcli.report.figures import ATTENTION, Log, panel
 from mtlcli.report.markup import Html, tag
-from mtlcli.report.page import charts, note, row, table
+from mtlcli.report.page import breaking, charts, note, row, table
 
 ENDS = 20  # "first" and "last" are means over one line of the log in so many
 HOW = (
@@ -43,7 +43,7 @@ def level_rows(name: str, levels: Sequence[Level], scale: Any) -> Iterator[Html]
     printed = "-" if scale is None else f"{scale:g}"
     for level, (_, pixels, outside) in enumerate(levels):
         ends = *change(pixels, ".2f"), *change(outside, ".1%")
-        yield row(name, [printed, f"1/{2**level}", *ends])
+        yield row(breaking(name), [printed, f"1/{2**level}", *ends])
 
 
 def single(name: str, log: Log) -> list[Html]:

@@ -15,6 +15,7 @@ from mtlcli.report.style import CSS
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # asks nobody for anything
 ICON = "data:,"  # or a browser asks for one
 JPEG_QUALITY = 85
+SHORT = 14  # letters of a name that does not need to break
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,7 @@ def breaking(text: str) -> Html:
     """A name that may break after what joins its words."""
     words = re.split(r"(?<=[_/.,-])", text)
     pieces = [part for word in words if word for part in (word, tag("wbr"))]
-    return tag("span", *pieces[:-1], class_="name")
+    return tag("span", *pieces[:-1], class_="name long" if len(text) > SHORT else "name")
 
 
 def prose(text: str) -> list[object]:

@@ -44,7 +44,7 @@ def result_rows(its: Table, group: Sequence[int]) -> list[Html]:
         kind += " group" if i == group[0] else ""
         made_of = tag("small", f"{its_row.system}, {its_row.backbone}")
         role = " (reference)" if its_row.is_reference else None
-        lines.append(row(together([its_row.origin, role, made_of]), values, kind=kind))
+        lines.append(row(together([breaking(its_row.origin), role, made_of]), values, kind=kind))
     return lines
 
 
@@ -76,7 +76,7 @@ def costs(rows: Mapping[str, Sequence[str]], remarks: Sequence[str]) -> list[Htm
     """What one image costs each run; see `COST_COLUMNS`."""
     if not rows:
         return []
-    lines = [row(name, cells) for name, cells in rows.items()]
+    lines = [row(breaking(name), cells) for name, cells in rows.items()]
     caption = "What one image costs the network"
     return [table(["Run", *COST_COLUMNS], lines, caption=caption), *map(note, remarks)]
 

@@ -24,8 +24,11 @@ caption { text-align: left; color: var(--dim); padding: .2rem 0; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: right;
   vertical-align: top; white-space: nowrap; }
 .name { display: inline-block; max-width: 10rem; white-space: normal; overflow-wrap: anywhere; }
+tbody .name, .facts .name { max-width: none; overflow-wrap: break-word; }
+tbody .long { min-width: 8rem; }
 th:first-child, th.text, td.text { text-align: left; }
-thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
+thead th { border-bottom: 2px solid var(--line); vertical-align: bottom;
+  white-space: normal; }
 tbody th small { display: block; color: var(--dim); }
 tbody th { font-weight: normal; position: sticky; left: 0; background: var(--paper); }
 .facts td { white-space: normal; overflow-wrap: anywhere; min-width: 9rem; max-width: 30rem; }
@@ -56,7 +59,7 @@ svg .curve { fill: none; stroke-width: 2; } svg polyline.level { fill: none;
 .maps figcaption { font-size: .82rem; line-height: 1.3; } .maps figcaption span {
   font-weight: normal; color: var(--dim); display: block; }
 .maps .legend, .maps .note { font-size: .75rem; margin: 0; }
-@media (max-width: 40rem) { thead th { white-space: normal; }
+@media (max-width: 40rem) { caption { max-width: calc(100vw - 1.5rem); }
   tbody th { max-width: 42vw; white-space: normal;
   overflow-wrap: break-word; } body { padding: .7rem; font-size: 15px; } th, td {
   padding: .25rem .45rem; } .name { max-width: 6.5rem; } .bar { width: 4.2rem; display: block;
