@@ -137,11 +137,12 @@ def show(drawn: Any, as_json: bool) -> None:
             }
         )
         return
-    from mtlcli.shipped import shipped
+    from mtlcli.checkpoint import file_of, is_shipped
 
     for network in drawn.networks:
-        small = " (comes with mtl: small, for indoor scenes only)" if network == shipped() else ""
-        print(f"Network: {network}{small}", file=sys.stderr)
+        known = " (comes with mtl: small, for indoor scenes only)"
+        note = known if is_shipped(file_of(network)) else ""
+        print(f"Network: {network}{note}", file=sys.stderr)
     for path in drawn.written:
         video = rates.get(path)
         said = f" ({video.frames} frames, {video.rate:.1f} frames/s)" if video else ""
