@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mtlcli.report.gain import gain, shared_tasks
 from mtlcli.report.table import markdown, number
 
 Scores = Mapping[str, float]
+SCORED_ON = ("split", "images", "fingerprint")  # keys of results.json that tell pictures apart
 COMPARED = ("dataset", "backbone", "system", "settings", "init", "optimizer", "lr",
             "iterations", "batch_size", "momentum", "weight_decay", "power")  # fmt: skip
 
@@ -27,6 +28,7 @@ class Reference:
 
     name: str
     scores: Scores
+    scored_on: Mapping[str, Any] = field(default_factory=dict)  # split, images, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Comparison:
     reference: Reference | None
     gain: float | None  # percent
     tasks: tuple[str, ...]  # that the gain is a mean over
+    caution: str = ""  # why there is no gain although there is a reference
 
     @property
     def published(self) -> Published | None:
@@ -66,6 +69,8 @@ class Comparison:
         if self.reference and self.gain is not None:
             over = ", ".join(self.tasks)
             notes.append(f"Δ% of this run: against {self.reference.name}, over {over}.")
+        if self.caution:
+            notes.append(self.caution)
         if self.published and self.published.gain is not None:
             published = self.published
             notes.append(f"Δ% as published: {published.source}, against {published.reference}.")
@@ -117,6 +122,26 @@ def compare(
         gain=gain(scores, against.scores, higher_is_better) if against else None,
         tasks=tuple(shared_tasks(scores, against.scores)) if against else (),
     )
+
+
+def on_the_same_pictures(comparison: Comparison, scored_on: Mapping[str, Any]) -> Comparison:
+    """The comparison, without its gain where the reference was scored on other pictures.
+
+    Args:
+        comparison: of a run.
+        scored_on: what is known of the pictures it was scored on, see `SCORED_ON`.
+    """
+    its = comparison.reference.scored_on if comparison.reference else {}
+    known = [key for key in SCORED_ON if None not in (its.get(key), scored_on.get(key))]
+    if all(its[key] == scored_on[key] for key in known):
+        return comparison
+    own, others = (f"{s.get('images')} images of {s.get('split')}" for s in (scored_on, its))
+    another = " of another file" if own == others else ""
+    assert comparison.reference is not None
+    caution = (
+        f"{comparison.reference.name} was scored on {others}{another}, this run on {own}: no Δ%."
+    )
+    return replace(comparison, gain=None, caution=caution)
 
 
 def recipe_of(config: RunConfig) -> Recipe | None:
@@ -172,11 +197,13 @@ def read_reference(path: Path) -> Reference:
     if not file.is_file():
         raise InputError(f"--reference {path}: there is no {file}; `mtl eval {path}` writes it.")
     try:
-        main = json.loads(file.read_text())["main"]
+        record = json.loads(file.read_text())
+        main = record["main"]
+        scored_on = {key: record.get(key) for key in SCORED_ON}
         scores = {n: math.nan if value is None else float(value) for n, value in main.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"--reference {path}: {file} holds no scores of `mtl eval`.") from error
-    return Reference(name=str(path), scores=scores)
+    return Reference(name=str(path), scores=scores, scored_on=scored_on)
 
 
 def recipes_table(known: Iterable[Recipe]) -> str:

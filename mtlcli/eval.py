@@ -15,7 +15,7 @@ from mtlcli import checkpoint
 from mtlcli.atomic import plain, write_json
 from mtlcli.baseline import best_constant
 from mtlcli.checkpoint import Trained
-from mtlcli.comparison import Comparison, compare, read_reference
+from mtlcli.comparison import Comparison, compare, on_the_same_pictures, read_reference
 from mtlcli.config import datasets_dir
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
@@ -98,9 +98,10 @@ def evaluate(
     scores = measured.scores()
     main = {name: scores[name][task.metric] for name, task in tasks.items()}
     directions = {name: task.higher_is_better for name, task in tasks.items()}
-    comparison = compare(main, directions, trained.config, other)
-    record = make_record(trained, split, measured, scores, main)
+    record = make_record(trained, reader, measured, scores, main)
     record["limit"] = limit
+    comparison = compare(main, directions, trained.config, other)
+    comparison = on_the_same_pictures(comparison, record)
     record["comparison"] = plain(comparison.to_json())
     if constant:
         record["constant"] = {name: floor[name][task.metric] for name, task in tasks.items()}
@@ -122,7 +123,7 @@ def save_maps(
 
 def make_record(
     trained: Trained,
-    split: str,
+    reader: Reader,
     measured: Measured,
     scores: Mapping[str, Mapping[str, float]],
     main: Mapping[str, float],
@@ -136,7 +137,8 @@ def make_record(
             "checkpoint": checkpoint.file_of(trained.path).name,
             "iteration": trained.iteration,
             "config": trained.config.to_json(),
-            "split": split,
+            "split": reader.split,
+            "fingerprint": reader.fingerprint(),
             "images": len(measured.pictures),
             "options": measured.options,
             "provenance": trained.dataset.get("provenance"),

@@ -152,7 +152,7 @@ def test_visualize_draws_every_task_at_any_size(run: Path, home: Path, mtl) -> N
     Image.fromarray(rng.integers(0, 60000, (40, 50)).astype(np.uint16)).save(pictures / "4.png")
     answer = mtl("visualize", pictures, "--device", "cpu", "--out", home / "drawn")
     assert answer.code == 0, answer.err
-    assert str(run) in answer.out
+    assert str(run) in answer.err
     drawn = sorted((home / "drawn").glob("*.png"))
     assert len(drawn) == 5
     for path in drawn:

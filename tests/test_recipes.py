@@ -130,6 +130,14 @@ def test_train_by_recipe_then_eval_prints_the_published_row(home, mtl, rooms_rec
     assert "+0.00" in again.out
     assert f"against {run}" in again.out
 
+    made["fingerprint"] = "another file"
+    (home / "other.json").write_text(json.dumps(made))
+    apart = mtl("eval", run, "--reference", home / "other.json", "--device", "cpu", "--workers", 0)
+    images = made["images"]
+    assert f"other.json was scored on {images} images of val of another file" in apart.out
+    assert "+0.00" not in apart.out
+    assert json.loads((run / "results.json").read_text())["comparison"]["gain"] is None
+
 
 def test_a_reference_without_results_is_refused_before_work_begins(home, mtl):
     answer = mtl("eval", "weights/none", "--reference", "weights/other")

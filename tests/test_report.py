@@ -179,6 +179,7 @@ def compared(one: Path, two: Path) -> tuple[Table, float | None, bool]:
         ({"scored": {"pictures": {"a": {}}}}, {"scored": {"pictures": {"b": {}}}}),
         ({"file": {"fingerprint": "a"}}, {"file": {"fingerprint": "b"}}),
         ({"file": {"request": {"size": [6, 8]}}}, {"file": {"request": {}}}),
+        ({"scored": {"fingerprint": "a"}}, {"scored": {"fingerprint": "b"}}),
     ],
 )
 def test_scores_of_different_pictures_are_not_compared(make_run: Maker, first, second) -> None:
@@ -205,6 +206,8 @@ def test_scores_of_different_pictures_are_not_compared(make_run: Maker, first, s
         ({"file": {"fingerprint": "a"}}, {}),
         ({"file": {"fingerprint": "a", "request": {"archive": "x"}}},
          {"file": {"fingerprint": "a", "request": {"archive": "y"}}}),
+        ({"scored": {"fingerprint": "v"}, "file": {"fingerprint": "a"}},
+         {"scored": {"fingerprint": "v"}, "file": {"fingerprint": "b"}}),
     ],
 )  # fmt: skip
 def test_scores_of_the_same_pictures_are_compared(make_run: Maker, first, second) -> None:

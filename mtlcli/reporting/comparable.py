@@ -36,9 +36,12 @@ def part_of(run: Run) -> tuple[Any, ...]:
 
 
 def file_of(run: Run, other: Run) -> tuple[Any, ...]:
-    """What tells a run's dataset file from another's: its fingerprint, which depends on the tasks
-    that were read, or else what it was made by.
+    """What tells a run's dataset file from another's: the fingerprint of what was scored, or that
+    of what it was trained on, which depends on the tasks, or else what the file was made by.
     """
+    scored = [(r.results or {}).get("fingerprint") for r in (run, other)]
+    if all(scored):
+        return (scored[0],)
     same_tasks = run.config.tasks == other.config.tasks
     if same_tasks and run.record.get("fingerprint") and other.record.get("fingerprint"):
         return (run.record["fingerprint"],)
