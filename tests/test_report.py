@@ -347,6 +347,10 @@ def test_headings_of_pictures_wrap_and_are_never_cut() -> None:
     assert "overflow-wrap: anywhere" in heading
 
 
+def test_long_paths_in_notices_wrap() -> None:
+    assert "overflow-wrap: break-word" in declarations("body")
+
+
 # ---- tables to paste ----
 
 
