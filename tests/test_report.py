@@ -165,10 +165,21 @@ def test_gains_are_against_the_reference_that_is_asked_for(make_run: Maker) -> N
 
 
 def compared(one: Path, two: Path) -> tuple[Table, float | None, bool]:
-    """Their table, the gain of one over two, and whether anything is bold."""
+    """Their table, the gain of one over two, and whether bold compares one with two."""
     (table,) = reporting.gather([one, two], reference=two).tables
     gains = {row.origin: row.gain for row in table.rows}
-    return table, gains["one"], bool(re.search(r"\*\*\d", as_markdown(table)))
+    pictures = {row.pictures for row in table.rows if row.is_run}
+    return table, gains["one"], len(pictures) == 1
+
+
+def bold_runs(table: Table) -> list[str]:
+    """The runs of a table that have the best of something, by their folders."""
+    lines = as_markdown(table).splitlines()
+    return [
+        row.origin
+        for name, row in zip(table.names(), table.rows)
+        if row.is_run and any(f"| {name} " in line and "**" in line for line in lines)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -212,8 +223,9 @@ def test_scores_of_different_pictures_are_not_compared(make_run: Maker, first, s
 )  # fmt: skip
 def test_scores_of_the_same_pictures_are_compared(make_run: Maker, first, second) -> None:
     table, gained, bold = compared(make_run("one", **first), make_run("two", HALF, **second))
+    assert bold
     assert gained == pytest.approx((100 + 50 + 50 + 100) / 4)
-    assert bold or "published rows" in table.warning
+    assert bold_runs(table) == ["one"]
 
 
 def test_fingerprints_of_runs_with_other_tasks_say_nothing(make_run: Maker) -> None:
@@ -225,8 +237,17 @@ def test_fingerprints_of_runs_with_other_tasks_say_nothing(make_run: Maker) -> N
 def test_published_rows_are_compared_with_complete_validation_sets_only(make_run: Maker) -> None:
     part = reporting.gather([make_run("one", scored={"images": 20})]).tables[0]
     assert "one (20 images of val); published rows (all 654 images of val)" in part.warning
-    assert not re.search(r"\*\*\d", as_markdown(part))
+    assert not bold_runs(part)
     assert [row.gain for row in part.rows if row.is_run] == [None]
+    several = [
+        make_run("some", scored={"images": 20}),
+        make_run("worse", HALF, scored={"images": 20}),
+    ]
+    (group,) = reporting.gather(several).tables
+    assert bold_runs(group) == ["some"], "among the same 20 pictures"
+    several = [make_run("better", scored={"images": 7}), make_run("least", HALF)]
+    (apart,) = reporting.gather(several).tables
+    assert "better" not in bold_runs(apart), "alone on its 7 pictures"
     assert any(row.gain for row in part.rows if not row.is_run), "as printed, over each other"
     (whole,) = reporting.gather([make_run("two")]).tables
     assert whole.warning == ""

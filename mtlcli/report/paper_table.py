@@ -86,13 +86,19 @@ def cells(table: Table, row: Row) -> dict[str, str]:
 
 
 def best(table: Table, group: Sequence[int]) -> set[tuple[int, str]]:
-    """(place of the row, column) of the best printed values among rows of one backbone.
+    """(place of the row, column) of the best printed values among rows of one backbone that were
+    scored on the same pictures.
 
-    None is best among scores of different pictures, and a value that nothing is compared with is
-    not; gains compete if against the same reference.
+    A value that nothing is compared with is not best; gains compete if against the same reference.
     """
-    if len({table.rows[i].pictures for i in group}) > 1:
-        return set()
+    together: dict[str, list[int]] = {}
+    for i in group:
+        together.setdefault(table.rows[i].pictures, []).append(i)
+    return {cell for members in together.values() for cell in best_of(table, members)}
+
+
+def best_of(table: Table, group: Sequence[int]) -> set[tuple[int, str]]:
+    """The same of rows that can be compared."""
     directions = {c.task: c.higher_is_better for c in table.columns}
     rows = [table.rows[i] for i in group]
     if table.gained and len({r.against for r in rows if r.gain is not None}) == 1:

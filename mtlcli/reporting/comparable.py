@@ -80,4 +80,4 @@ def warning(sets: Sequence[Sequence[Run]], published: int | None) -> str:
         parts.append(f"published rows (all {published} images of {PUBLISHED_SPLIT})")
     if len(parts) < 2:
         return ""
-    return f"Not scored on the same pictures, so neither Δ% nor bold compares: {'; '.join(parts)}."
+    return f"Not scored on the same pictures, so not compared by Δ% or bold: {'; '.join(parts)}."
