@@ -76,8 +76,11 @@ def warning(sets: Sequence[Sequence[Run]], published: int | None) -> str:
         said.append(label)
         another = ", of another file" if said.count(label) > 1 else ""
         parts.append(f"{', '.join(run.name for run in members)} ({label}{another})")
-    if published is not None and not any(is_complete(s[0]) for s in sets):
+    partial = published is not None and not all(is_complete(s[0]) for s in sets)
+    if partial:
         parts.append(f"published rows (all {published} images of {PUBLISHED_SPLIT})")
     if len(parts) < 2:
         return ""
-    return f"Not scored on the same pictures, so not compared by Δ% or bold: {'; '.join(parts)}."
+    apart = "Bold compares each by itself, and no run has a Δ% over another's pictures."
+    hint = " Δ% of a part of the pictures over published rows is a hint only." if partial else ""
+    return f"Not scored on the same pictures: {'; '.join(parts)}. {apart}{hint}"

@@ -115,13 +115,15 @@ def title(folder: str, name: str) -> str:
 def compared(
     run: Run, directions: Mapping[str, bool], reference: Run | None
 ) -> tuple[Comparison | None, list[str]]:
-    """What belongs beside a run, with a gain over the same pictures only; or nothing, and why."""
+    """What belongs beside a run, with a gain over a reference of the same pictures only; or
+    nothing, and why.
+    """
     against = Reference(name=reference.name, scores=finite(reference.main)) if reference else None
     try:
         found = compare(finite(run.main), directions, run.config, against)
     except InputError as error:
         return None, [f"{run.name}: {error}"]
-    fair = same_pictures(run, reference) if reference else is_complete(run)
+    fair = not reference or same_pictures(run, reference)
     return found if fair else replace(found, reference=None, gain=None, tasks=()), []
 
 
