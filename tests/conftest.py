@@ -70,6 +70,14 @@ def mtl(
     return run
 
 
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes weights/NAME as a run without a network: `make_run(name, ...)`, see `write_run`."""
+    from tests.made_runs import write_run
+
+    return lambda name, *results, **facts: write_run(tmp_path / "weights" / name, *results, **facts)
+
+
 @pytest.fixture(scope="session")
 def save_network() -> Callable[..., Path]:
     """Writes a checkpoint with random weights for four tasks: `save_network(path, ...)`."""
