@@ -1,0 +1,141 @@
+"""What a sheet of tiles is made of: keys, rows and columns, error maps, names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlcli import colors, deviation, keys
+from mtlcli.report.grid import Tile, draw_grid, draw_rows, in_columns, in_two
+from mtlcli.report.legend import FONT, draw_key, in_lines, key_height
+from mtlcli.visualizing.networks import load_networks
+
+PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    return tmp_path
+
+
+def has_colour(sheet: np.ndarray, colour: tuple[int, int, int], pixels: int = 100) -> bool:
+    return int((sheet == colour).all(axis=-1).sum()) >= pixels
+
+
+def test_the_legend_names_the_classes_in_sight_most_frequent_first() -> None:
+    classes = np.zeros((50, 100), np.uint8)
+    classes[:, :60] = 2
+    classes[0, 0] = 1  # a speck
+    classes[40:, 90:] = 255
+    key = keys.of_classes(classes, {"names": ("wall", "floor", "bed"), "palette": PALETTE})
+    assert key.entries == [("bed", PALETTE[2]), ("wall", PALETTE[0]), ("no label", (0, 0, 0))]
+
+
+def test_what_does_not_fit_into_a_legend_is_counted() -> None:
+    many = keys.Swatches(entries=[(f"a long name {i}", (1, 2, 3)) for i in range(40)])
+    lines = in_lines(many, 300)
+    shown = [name for line in lines for name, colour in line if colour]
+    assert len(lines) == 3
+    assert lines[-1][-1] == (f"+{40 - len(shown)} more", None)
+
+
+def test_the_ball_has_the_colours_of_floor_and_wall() -> None:
+    picture, cover = keys.ball(61)
+    frontal = colors.draw_normals(np.float32([0, 0, 1]).reshape(3, 1, 1), {})[0, 0]
+    floor = colors.draw_normals(np.float32([0, 1, 0]).reshape(3, 1, 1), {})[0, 0]
+    np.testing.assert_allclose(picture[30, 30], frontal, atol=3)
+    np.testing.assert_allclose(picture[0, 30].astype(int), floor, atol=35)
+    assert cover[0, 0] == 0
+    assert cover[30, 30] == 1
+
+
+def test_an_end_of_the_depth_scale_says_when_much_lies_beyond_it() -> None:
+    depth = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
+    ends = [
+        (keys.of_depth(depth, reach).low, keys.of_depth(depth, reach).high)
+        for reach in ({"near": 2.0, "far": 6.0}, {"near": 0.5, "far": 4.0}, {"near": 1, "far": 5})
+    ]
+    assert ends == [("<2.0 m", "6.0 m"), ("0.5 m", ">4.0 m"), ("1.0 m", "5.0 m")]
+    unmeasured = np.where(depth < 2, 0, depth)
+    assert keys.of_depth(unmeasured, {"near": 2.0, "far": 5.0}).low == "2.0 m"
+
+
+def test_a_key_stays_within_its_column() -> None:
+    for key in (keys.Ball(text="direction, as on a ball in view"),
+                keys.Scale(colours=colors.inferno(), low="<10.5 m", high=">88.8 m")):  # fmt: skip
+        sheet = Image.new("RGB", (600, 200), "white")
+        draw_key(sheet, key, "a note", (0, 0), 240)
+        inked = np.asarray(sheet).min(axis=(0, 2)) < 255
+        assert inked[:240].any()
+        assert not inked[242:].any()
+        below = np.asarray(sheet).min(axis=(1, 2)) < 255
+        assert not below[key_height(key, "a note", 240) :].any()
+
+
+def test_long_names_of_rows_lose_their_middle_only() -> None:
+    name = "rooms_resnet18_half_demt_itsa_lr_0.001"
+    assert in_two(name, 1000) == [name]
+    assert "".join(in_two(name, 200)) == name
+    first, second = in_two(name, 90)
+    assert name.startswith(first)
+    assert second.startswith("…")
+    assert name.endswith(second[1:])
+    assert all(FONT.text().getlength(line) <= 90 for line in (first, second))
+
+
+def test_runs_are_named_by_their_folders_dots_and_all(folder: Path, save_network) -> None:
+    files = [save_network(folder / f"run_lr_{rate}" / "last.pt") for rate in ("0.01", "0.001")]
+    given = [files[0].parent, files[1]]
+    assert list(load_networks(given, (), "cpu").trained) == ["run_lr_0.01", "run_lr_0.001"]
+    twice = load_networks([files[0], files[0].parent], (), "cpu")
+    assert list(twice.trained) == ["run_lr_0.01/last (1)", "run_lr_0.01/last (2)"]
+
+
+def test_the_depth_scale_is_in_metres_and_can_be_shared() -> None:
+    depth = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
+    assert (keys.of_depth(depth, {}).low, keys.of_depth(depth, {}).high) == ("1.1 m", "4.9 m")
+    assert keys.of_depth(depth, {"near": 0.5, "far": 9.0}).high == "9.0 m"
+
+
+def test_a_grid_is_filled_and_rows_align() -> None:
+    tile = Tile(title="t", picture=np.full((30, 40, 3), 90, np.uint8))
+    assert [len(row) for row in in_columns([tile] * 7)] == [4, 3]
+    assert [len(row) for row in in_columns([tile] * 5)] == [3, 2]
+    square = Tile(title="t", picture=np.zeros((40, 40, 3), np.uint8))
+    assert [len(row) for row in in_columns([square] * 5)] == [3, 2]
+    grid, rows = draw_grid([tile] * 4), draw_rows({"one": [tile, None], "two": [None, tile]})
+    assert has_colour(grid, (90, 90, 90), 4 * 336 * 448)
+    assert has_colour(rows, (90, 90, 90), 2 * 336 * 448)
+    assert not (np.array(grid.shape[:2]) % 2).any()
+
+
+def test_error_maps_tell_right_from_wrong() -> None:
+    truth = np.array([[0, 1, 255]], np.uint8)
+    made = deviation.of_classes(np.array([[0, 2, 1]], np.uint8), truth, {})
+    assert made.picture[0].tolist() == [list(deviation.RIGHT), list(deviation.WRONG), [0, 0, 0]]
+    assert made.summary == "50% of pixels right"
+    metres = np.float32([[[2, 3, 0]]])
+    assert deviation.of_depth(metres + 0.5, metres, {}).summary == "RMSE 0.50 m"
+    assert not deviation.of_depth(metres, metres, {}).picture[0, 2].any()
+    up, left = np.float32([0, 1, 0]).reshape(3, 1, 1), np.float32([1, 0, 0]).reshape(3, 1, 1)
+    assert deviation.of_normals(up, left, {}).summary == "mean error 90.0°"
+
+
+def test_boundaries_are_found_missed_or_invented() -> None:
+    truth = np.zeros((1, 60, 80), np.float32)
+    truth[0, 20] = 1
+    claim = np.zeros_like(truth)
+    claim[0, 45] = 0.8
+    half = np.maximum(claim, 0.9 * truth)
+    perfect = deviation.of_boundaries(truth, truth, {"max_dist": 0.011})
+    assert float(perfect.summary.split()[1]) > 0.98
+    assert not has_colour(perfect.picture, deviation.MISSED, 1)
+    wrong = deviation.of_boundaries(claim, truth, {"max_dist": 0.011})
+    assert has_colour(wrong.picture, deviation.MISSED)
+    both = deviation.of_boundaries(half, truth, {"max_dist": 0.011})
+    assert has_colour(both.picture, deviation.HIT)
+    assert deviation.of_boundaries(claim * 0, truth * 0, {}).summary.startswith("F 0.00")
