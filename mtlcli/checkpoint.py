@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 from zipfile import is_zipfile
 
@@ -103,30 +102,6 @@ def is_shipped(file: Path) -> bool:
     """Whether a checkpoint is the one in the package, beside which nothing is to be written."""
     own = shipped()
     return own is not None and file.resolve() == own.resolve()
-
-
-def results_folder(path: Path) -> Path:
-    """Where the scores of a checkpoint go: beside it, or into weights/ for the one that ships."""
-    file = file_of(path)
-    return weights_dir() / SHIPPED if is_shipped(file) else file.parent
-
-
-def require_writable(path: Path) -> None:
-    """See that scores of a checkpoint can be written; their folder is made if it is not there.
-
-    Raises:
-        RunError: they cannot.
-    """
-    folder = results_folder(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
-    except OSError as error:
-        beside = folder == file_of(path).parent
-        remedy = "evaluate a copy of the run" if beside else "set MTL_HOME to a folder of yours"
-        raise RunError(
-            f"Cannot write the scores into {folder} ({error.strerror or error}): {remedy}."
-        ) from error
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.distributed import is_first, joined
 from mtlcli.report.table import columns, metrics_table
+from mtlcli.results import record_file, require_writable
 from mtlcli.scoring import Measured, measure, merged
 from mtlcli.train import resolution
 
@@ -71,7 +71,7 @@ def evaluate(
         RunError: results.json cannot be written.
     """
     other = read_reference(reference) if reference else None
-    checkpoint.require_writable(path)
+    require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
         tasks = trained.tasks
@@ -148,18 +148,6 @@ def make_record(
             "pictures": measured.per_picture(),
         }
     )
-
-
-def record_file(path: Path, limited: int | None) -> Path:
-    """Where the record of a checkpoint goes; `limited` is the number of pictures if not all."""
-    usual = checkpoint.results_folder(path) / "results.json"
-    if limited is None or not usual.exists():
-        return usual
-    try:
-        known = json.loads(usual.read_text())["images"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return usual
-    return usual.with_name(f"results_first{limited}.json") if known > limited else usual
 
 
 def comparison_table(path: Path, results: Results) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli import checkpoint, eval, export, shipped
+from mtlcli import checkpoint, export, results, shipped
 
 NAME = Path(shipped.NAME)
 
@@ -45,11 +45,11 @@ def test_nothing_is_written_into_the_package(package: Path, home: Path, mtl) -> 
 
 def test_scores_of_the_shipped_network_go_into_weights(package: Path, home: Path) -> None:
     folder = home / "weights" / NAME
-    assert eval.record_file(NAME, None) == folder / "results.json"
-    checkpoint.require_writable(NAME)
+    assert results.record_file(NAME, None) == folder / "results.json"
+    results.require_writable(NAME)
     (folder / "results.json").write_text(json.dumps({"images": 654}))
-    assert eval.record_file(package, 3) == folder / "results_first3.json"
-    assert eval.record_file(package, None) == folder / "results.json"
+    assert results.record_file(package, 3) == folder / "results_first3.json"
+    assert results.record_file(package, None) == folder / "results.json"
 
 
 def test_a_place_that_takes_no_scores_is_told_before_the_work(
@@ -65,7 +65,7 @@ def test_a_place_that_takes_no_scores_is_told_before_the_work(
     def refuse(dir: Path) -> None:
         raise PermissionError(13, "Permission denied", str(dir))
 
-    monkeypatch.setattr(checkpoint, "TemporaryFile", refuse)
+    monkeypatch.setattr(results, "TemporaryFile", refuse)
     run = (package.parent).rename(home / "run")
     answer = mtl("eval", run)
     assert (answer.code, answer.err.count("\n")) == (1, 1)
