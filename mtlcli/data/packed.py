@@ -51,8 +51,14 @@ class Zipped(Way):
         self.part.note(self.url, Note(total=self.part.size))
 
     def discard(self) -> None:
-        """Delete the zip."""
+        """Delete the zip, and what a killed run took out of it."""
         self.packed.discard()
+        draft_of(self.part.path).unlink(missing_ok=True)
+
+
+def draft_of(out: Path) -> Path:
+    """Where a member grows before it is whole."""
+    return out.with_name(out.name + ".draft")
 
 
 def extract(archive: Path, name: str, size: int | None, out: Path, bar: Report) -> None:
@@ -69,7 +75,7 @@ def extract(archive: Path, name: str, size: int | None, out: Path, bar: Report) 
         WrongContent: no zip, no such member or several, of another size, or damaged.
         RunError, OSError: the disk is full.
     """
-    draft = out.with_name(out.name + ".draft")
+    draft = draft_of(out)
     try:
         with zipfile.ZipFile(archive) as opened:
             member = _only(opened, name, size)
