@@ -140,8 +140,16 @@ def read_info(path: Path) -> Info:
 
 
 def info_of(file: h5py.File) -> Info:
-    """The record in an open file's attributes, lists restored as tuples."""
-    return Info(**{f.name: _frozen(json.loads(file.attrs[f.name])) for f in fields(Info)})
+    """The record in an open file's attributes, lists restored as tuples.
+
+    Raises:
+        InputError: it is damaged, or another program's.
+    """
+    try:
+        return Info(**{f.name: _frozen(json.loads(file.attrs[f.name])) for f in fields(Info)})
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        path = Path(file.filename)
+        raise InputError(f"{path} has no readable record of itself{made_again(path)}.") from error
 
 
 def _frozen(value: Any) -> Any:
