@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlcli import checkpoint
-from mtlcli.atomic import plain, write_json
+from mtlcli.atomic import plain
 from mtlcli.baseline import best_constant
 from mtlcli.checkpoint import Trained
 from mtlcli.comparison import Comparison, compare, on_the_same_pictures, read_reference
@@ -21,7 +21,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.distributed import is_first, joined
 from mtlcli.report.table import columns, metrics_table
-from mtlcli.results import record_file, require_writable
+from mtlcli.results import require_writable, write_results
 from mtlcli.scoring import Measured, measure, merged
 from mtlcli.train import resolution
 
@@ -106,7 +106,7 @@ def evaluate(
     if constant:
         record["constant"] = {name: floor[name][task.metric] for name, task in tasks.items()}
     if writes:
-        write_json(record_file(trained.path, len(pictures) if limit else None), record)
+        write_results(trained.path, len(pictures) if limit else None, record)
     return Results(scores=scores, main=main, record=record, comparison=comparison, tasks=tasks)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mtlcli import checkpoint
+from mtlcli.default_run import default_run
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
 from mtlcli.page.hosts import is_local
@@ -36,7 +37,7 @@ def serve(
     for them; `mtlcli.page.guard` says what else is refused.
 
     Args:
-        run: checkpoint or run folder; by default that of `mtlcli.checkpoint.default`.
+        run: checkpoint or run folder; by default that of `default_run`.
         host: address to listen at; other than the default, other computers can use the page.
         port: to listen at.
         device: auto, cpu, cuda or mps.
@@ -53,14 +54,18 @@ def serve(
         raise InputError(f"The page needs gradio ({error}): pip install 'mtlcli[web]'.") from error
 
     require_place(host, port)
-    trained = checkpoint.load(run or checkpoint.newest(), pick_device(device))
+    remark = ""
+    if run is None:
+        choice = default_run()
+        run, remark = choice.path, f" ({choice.remark('`mtl serve NAME`')})"
+    trained = checkpoint.load(run, pick_device(device))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
     with TemporaryDirectory(prefix="mtl-serve-", ignore_cleanup_errors=True) as folder:
         try:
             page, address = layout.launch(trained, host, port, Path(folder))
         except OSError as error:
             raise taken(host, port) from error
-        announce(f"Network: {trained.path}")
+        announce(f"Network: {trained.path}{remark}")
         announce(f"Page: {address} (Ctrl-C ends it)")
         if not is_local(host):
             announce(f"Listening at {host}: whoever reaches this computer can use the page.")

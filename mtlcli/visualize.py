@@ -32,6 +32,7 @@ class Drawn:
     """What was done."""
 
     networks: tuple[Path, ...]  # checkpoints
+    remark: str = ""  # of a network that nobody named
     written: tuple[Path, ...]
     failed: Mapping[str, str] = field(default_factory=dict)  # source -> why
     videos: tuple[Played, ...] = ()
@@ -52,8 +53,8 @@ def visualize(
 
     Args:
         sources: pictures, videos, folders, patterns, numbers of cameras.
-        paths: checkpoints or run folders; by default the run written last, several are drawn below
-            each other.
+        paths: checkpoints or run folders; by default that of `default_run`, several are drawn
+            below each other.
         tasks: those to show; by default all.
         out: folder for OUT/NAME.png and OUT/NAME.mp4.
         separate: one file per task and the raw values instead of one sheet, see `write_separate`.
@@ -92,7 +93,11 @@ def visualize(
         if videos and videos[-1].stopped:
             break
     return Drawn(
-        networks=networks.paths, written=tuple(written), failed=failed, videos=tuple(videos)
+        networks=networks.paths,
+        remark=networks.remark,
+        written=tuple(written),
+        failed=failed,
+        videos=tuple(videos),
     )
 
 
@@ -152,4 +157,4 @@ def visualize_samples(
     for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
         cells, names = sample_cells(networks, reader, index)
         written.append(write_sheet(cells, names, out / f"{dataset}_{split}_{index}.png"))
-    return Drawn(networks=networks.paths, written=tuple(written))
+    return Drawn(networks=networks.paths, remark=networks.remark, written=tuple(written))

@@ -27,7 +27,7 @@ LAYERS: list[list[set[str]]] = [
     [{"visualizing"}],
     [{"predict"}, {"prediction"}, {"export"}, {"pack"}],
     [{"eval"}],
-    [{"results"}],
+    [{"results"}, {"default_run"}],
     [{"import_demt"}],
     [{"baseline"}, {"train"}, {"prepare"}, {"inspect"}, {"bench"}, {"doctor"}],
     [{"training"}],

@@ -58,7 +58,12 @@ def visualize(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Default: the newest run.", autocompletion=_completion.runs)
+        Path | None,
+        typer.Option(
+            help="Name of a run. Default: the newest that is finished, scored and trained on real "
+            "pictures, else the network that comes with mtl.",
+            autocompletion=_completion.runs,
+        ),
     ] = None,
     compare: Annotated[
         list[Path] | None,
@@ -138,11 +143,11 @@ def show(drawn: Any, as_json: bool) -> None:
         )
         return
     from mtlcli.checkpoint import file_of, is_shipped
+    from mtlcli.default_run import COMES_WITH_MTL
 
     for network in drawn.networks:
-        known = " (comes with mtl: small, for indoor scenes only)"
-        note = known if is_shipped(file_of(network)) else ""
-        print(f"Network: {network}{note}", file=sys.stderr)
+        note = drawn.remark or (COMES_WITH_MTL if is_shipped(file_of(network)) else "")
+        print(f"Network: {network}" + (f" ({note})" if note else ""), file=sys.stderr)
     for path in drawn.written:
         video = rates.get(path)
         said = f" ({video.frames} frames, {video.rate:.1f} frames/s)" if video else ""

@@ -57,7 +57,7 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
                 sources=["upload", "webcam", "clipboard"],
                 height=420,
             )
-            upload.preprocess = unopened(upload.preprocess)
+            upload.preprocess = unopened(upload.preprocess)  # type: ignore[method-assign,assignment]
             with gr.Column():
                 slider = gr.ImageSlider(
                     label="Picture | prediction", interactive=False, max_height=420, format="png"
