@@ -40,7 +40,8 @@ LAYERS: list[list[set[str]]] = [
     [{"encode"}, {"planes"}, {"tensor_files"}],
     [{"ops"}, {"boundary"}, {"decode"}],
     [{"run_names"}],
-    [{"config"}, {"lookup"}, {"shipped"}, {"device"}, {"demt_names"}, {"atomic"}, {"distributed"}],
+    [{"config"}, {"lookup"}, {"shipped"}, {"device"}, {"demt_names"}, {"atomic"}, {"ours"},
+     {"distributed"}],
     [{"errors", "__init__"}],
 ]  # fmt: skip
 # data/ writes and checks what datasets/ describes: it may see the records, which import nothing.

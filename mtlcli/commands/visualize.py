@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
-from mtlcli.commands._options import AsJson, Device, Quiet, complain, print_json
+from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
 
 
 def looks_like_a_run(word: str) -> bool:
@@ -89,6 +89,7 @@ def visualize(
     index: Annotated[list[int] | None, typer.Option(help="Of --dataset: which samples.")] = None,
     split: Annotated[str, typer.Option(help="Of --dataset.")] = "val",
     frames: Annotated[int | None, typer.Option(min=1, help="Of a video, at most.")] = None,
+    force: Force = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -110,6 +111,7 @@ def visualize(
         "paths": [checkpoint] if checkpoint else (compare or []),
         "tasks": [name for word in tasks or [] for name in word.split(",") if name],
         "out": out,
+        "force": force,
         "device": device,
         "quiet": quiet,
     }

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mtlcli.errors import InputError, RunError
+from mtlcli.ours import mark_video
 
 T = TypeVar("T")
 WAITING = 4  # frames between one thread and the next
@@ -170,6 +171,7 @@ class Writer:
         self._thread.join()
         if self._file is not None:
             self._file.release()
+            mark_video(self.path)
         if kind is None and self._error:
             self._complain()
 
