@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -171,7 +171,8 @@ class Writer:
         self._thread.join()
         if self._file is not None:
             self._file.release()
-            mark_video(self.path)
+            with suppress(OSError):  # a full disk: the film stands, but is not replaced unasked
+                mark_video(self.path)
         if kind is None and self._error:
             self._complain()
 
