@@ -1,5 +1,6 @@
 """For notebooks and programs: `net = mtlcli.load(run)`, then `net.predict(picture)`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 from mtlcli import checkpoint
 from mtlcli.checkpoint import Trained
 from mtlcli.data.images import read_image, to_rgb
+from mtlcli.default_run import default_run
 from mtlcli.errors import InputError
 from mtlcli.predict import predict
 from mtlcli.prediction import Prediction
@@ -45,14 +47,18 @@ def load(path: str | Path | None = None, device: str = "auto") -> Predictor:
     """The network of a run.
 
     Args:
-        path: checkpoint (weights/RUN/best.pt) or run folder; by default the run written last.
+        path: checkpoint (weights/RUN/best.pt) or run folder; by default that of
+            `default_run`, and a line on stderr says which that is.
         device: auto, cpu, cuda, cuda:1, mps.
 
     Raises:
         InputError: no such checkpoint or device.
     """
-    found = checkpoint.newest() if path is None else Path(path)
-    return Predictor(trained=checkpoint.load(found, device))
+    if path is None:
+        choice = default_run()
+        print(f"Network: {choice.path} ({choice.remark('load(NAME)')})", file=sys.stderr)
+        path = choice.path
+    return Predictor(trained=checkpoint.load(Path(path), device))
 
 
 def as_pixels(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:

@@ -5,13 +5,11 @@ Layout of a run folder: run.json (settings and provenance), log.jsonl (one line 
 iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 from torch import nn
@@ -19,11 +17,10 @@ from torch.overrides import TorchFunctionMode
 
 from mtlcli import lookup
 from mtlcli.atomic import replacing
-from mtlcli.config import RunConfig, weights_dir
+from mtlcli.config import RunConfig
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
 from mtlcli.run_names import meant
-from mtlcli.shipped import NAME as SHIPPED
 from mtlcli.shipped import shipped
 
 LAST = "last.pt"
@@ -181,41 +178,3 @@ class WithoutRandomNumbers(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         return args[0].zero_() if func in self.RANDOM else func(*args, **(kwargs or {}))
-
-
-def newest(dataset: str | None = None) -> Path:
-    """The checkpoint written last under weights/, or else the network that comes with the package.
-
-    Args:
-        dataset: only of runs on this dataset.
-
-    Raises:
-        InputError: there is none, or it is cut short.
-    """
-    own = shipped()
-    runs = [p for p in weights_dir().rglob(LAST) if p.parent.name != SHIPPED]
-    found = runs if dataset is None else [p for p in runs if dataset_of(p) == dataset]
-    if not found and own and (dataset is None or dataset_of(own) == dataset):
-        return own
-    if not found:
-        kind = f"network trained on {dataset}" if dataset else "trained network"
-        raise InputError(
-            f"There is no {kind} in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "
-            "or name one with --checkpoint."
-        )
-    *others, last = sorted(found, key=lambda p: p.stat().st_mtime)
-    if not is_zipfile(last):  # its directory stands at its end
-        whole = [p.parent for p in reversed(others) if is_zipfile(p)]
-        other = SHIPPED if own else next(map(str, whole), "RUN")
-        raise InputError(
-            f"{damage(last)} It was chosen as the newest run; `--checkpoint {other}` takes another."
-        )
-    return last
-
-
-def dataset_of(path: Path) -> str | None:
-    """The dataset that run.json beside a checkpoint names."""
-    try:
-        return json.loads(path.with_name("run.json").read_text())["config"]["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -1,6 +1,6 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlcli import checkpoint
-from mtlcli.atomic import plain, write_json
+from mtlcli.atomic import plain
 from mtlcli.baseline import best_constant
 from mtlcli.checkpoint import Trained
 from mtlcli.comparison import Comparison, compare, on_the_same_pictures, read_reference
@@ -20,8 +20,10 @@ from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.distributed import is_first, joined
+from mtlcli.errors import InputError
+from mtlcli.ours import may_write, save_picture
 from mtlcli.report.table import columns, metrics_table
-from mtlcli.results import record_file, require_writable
+from mtlcli.results import require_writable, write_results
 from mtlcli.scoring import Measured, measure, merged
 from mtlcli.train import resolution
 
@@ -67,7 +69,8 @@ def evaluate(
         quiet: no progress bar.
 
     Raises:
-        InputError: the checkpoint or the dataset cannot be used.
+        InputError: the checkpoint or the dataset cannot be used, or a prediction would replace a
+            file that mtl did not write.
         RunError: results.json cannot be written.
     """
     other = read_reference(reference) if reference else None
@@ -79,6 +82,8 @@ def evaluate(
         scale = resolution(trained.config, trained.dataset)
         pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
         options = merged(trained.dataset["options"], overrides or {}, tasks)
+        if save_predictions:
+            require_room(save_predictions, tasks, reader.ids[:limit])
         saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
         with torch.inference_mode():
             measured = measure(
@@ -106,8 +111,28 @@ def evaluate(
     if constant:
         record["constant"] = {name: floor[name][task.metric] for name, task in tasks.items()}
     if writes:
-        write_json(record_file(trained.path, len(pictures) if limit else None), record)
+        write_results(trained.path, len(pictures) if limit else None, record)
     return Results(scores=scores, main=main, record=record, comparison=comparison, tasks=tasks)
+
+
+def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> None:
+    """Refuse to write predictions over what mtl did not write.
+
+    Raises:
+        InputError: names the first such file.
+    """
+    paths = (prediction_path(folder, task, ident) for ident in idents for task in tasks)
+    taken = next((path for path in paths if not may_write(path)), None)
+    if taken:
+        raise InputError(
+            f"--save-predictions {folder}: {taken} exists, and mtl did not write it; choose "
+            "another folder."
+        )
+
+
+def prediction_path(folder: Path, task: str, ident: str) -> Path:
+    """Where the prediction of a picture goes."""
+    return folder / task / f"{ident}.png"
 
 
 def save_maps(
@@ -116,9 +141,9 @@ def save_maps(
     """Write FOLDER/TASK/ID.png for every task (see `mtlcli.encode` for what the pixels mean)."""
     for name, task in tasks.items():
         pixels = task.encode(task.decode(logits[name])[0].cpu().numpy())
-        path = folder / name / f"{ident}.png"
+        path = prediction_path(folder, name, ident)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        save_picture(Image.fromarray(pixels), path)
 
 
 def make_record(

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlcli import checkpoint
+from mtlcli import checkpoint, shipped
 from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
 from mtlcli.training.folder import make_run_folder
+from tests.made_runs import write_run
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu",
          "--iterations", 1, "--workers", 0)  # fmt: skip
@@ -57,7 +58,7 @@ def test_one_clear_line(case: str, home: Path, mtl) -> None:
 
 
 def test_without_any_network_one_line_says_how_to_get_one(home: Path, mtl, monkeypatch) -> None:
-    monkeypatch.setattr(checkpoint, "shipped", lambda: None)
+    monkeypatch.setattr(shipped, "shipped", lambda: None)
     Image.new("RGB", (40, 30)).save(home / "picture.png")
     answer = mtl("visualize", "picture.png")
     assert answer.code == 2
@@ -121,17 +122,19 @@ def test_bytes_changed_within_a_checkpoint_are_damage(home: Path, save_network: 
 def test_a_damaged_run_that_nobody_named_is_said_to_be_the_newest(
     home: Path, mtl, monkeypatch: pytest.MonkeyPatch, save_network: Callable
 ) -> None:
-    whole = save_network(home / "weights" / "whole" / "last.pt")
+    whole, broken = (
+        write_run(home / "weights" / name, iterations=40) / "last.pt"
+        for name in ("whole", "broken")
+    )
+    save_network(whole)
     os.utime(whole, (1e9, 1e9))
-    broken = home / "weights" / "broken" / "last.pt"
-    broken.parent.mkdir()
     broken.write_bytes(whole.read_bytes()[:5000])
     Image.new("RGB", (40, 30)).save(home / "picture.png")
     answer = mtl("visualize", "picture.png")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert f"{broken} is cut short or damaged" in answer.err
     assert "chosen as the newest run; `--checkpoint nyud_small` takes another" in answer.err
-    monkeypatch.setattr(checkpoint, "shipped", lambda: None)
+    monkeypatch.setattr(shipped, "shipped", lambda: None)
     assert f"`--checkpoint {whole.parent}`" in mtl("visualize", "picture.png").err
 
 

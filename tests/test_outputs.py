@@ -1,6 +1,5 @@
 """What commands write goes where it may, and where it may not is said before any work."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,9 +46,15 @@ def test_scores_of_the_shipped_network_go_into_weights(package: Path, home: Path
     folder = home / "weights" / NAME
     assert results.record_file(NAME, None) == folder / "results.json"
     results.require_writable(NAME)
-    (folder / "results.json").write_text(json.dumps({"images": 654}))
+    assert not folder.exists()
+    results.write_results(NAME, None, {"images": 654})
     assert results.record_file(package, 3) == folder / "results_first3.json"
     assert results.record_file(package, None) == folder / "results.json"
+
+
+def test_a_refused_eval_leaves_nothing_behind(package: Path, home: Path, mtl) -> None:
+    assert mtl("eval", NAME, "--split", "tst").code == 2
+    assert not (home / "weights").exists()
 
 
 def test_a_place_that_takes_no_scores_is_told_before_the_work(

@@ -17,6 +17,7 @@ from mtlcli.bench.contenders import OURS, SDPA, Contender
 from mtlcli.bench.trial import Row, Trial
 from mtlcli.bench.workload import make
 from mtlcli.errors import RunError
+from mtlcli.ours import plot_mark
 from mtlcli.report.table import markdown
 
 TASKS = range(2, 9)
@@ -130,7 +131,7 @@ def plot(measured: Scaling, path: Path) -> None:
         axes.legend()
     figure.axes[0].set_ylabel("forward pass, ms")
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(path, dpi=150, metadata=plot_mark(path))
     except (OSError, ValueError) as error:
         raise RunError(f"Cannot draw {path}: {error}.") from error
 

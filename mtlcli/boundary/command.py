@@ -13,7 +13,9 @@ from mtlcli.boundary.folder import folder_counts, pair_files
 from mtlcli.boundary.protocols import BSDS, Protocol, bsds_thresholds, protocol_named
 from mtlcli.boundary.scores import Scores, score
 from mtlcli.errors import InputError, RunError
+from mtlcli.ours import plot_mark, require_ours
 
+COLUMNS = ("id", "threshold", "cntR", "sumR", "cntP", "sumP")  # of the .csv, which tell it
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -63,6 +65,7 @@ def run_boundary(
     workers: int | None = None,
     counts: Path | None = None,
     plot: Path | None = None,
+    force: bool = False,
     quiet: bool = False,
 ) -> Result:
     """Score the maps in folder `pred` against the ground truths in folder `gt`.
@@ -78,6 +81,7 @@ def run_boundary(
         workers: processes; None: one per available core.
         counts: .csv to write, one row id,threshold,cntR,sumR,cntP,sumP per image and threshold.
         plot: .png, .pdf or .svg to draw the precision-recall curve into.
+        force: replace a .csv or plot that mtl did not write.
         quiet: no progress bar.
 
     Raises:
@@ -93,6 +97,10 @@ def run_boundary(
         raise InputError(f"--workers {workers}: at least 1 is needed")
     _check_output(counts, (".csv",))
     _check_output(plot, PLOT_SUFFIXES)
+    if counts:
+        require_ours("--counts", counts, force, mark=",".join(COLUMNS))
+    if plot:
+        require_ours("--plot", plot, force)
 
     pairs = pair_files(pred, gt, ids)
     per_image = folder_counts(
@@ -140,7 +148,7 @@ def write_counts(path: Path, counts: Sequence[Counts], protocol: Protocol) -> No
     """Write `id,threshold,cntR,sumR,cntP,sumP`, images in the order given, thresholds ascending."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "threshold", "cntR", "sumR", "cntP", "sumP"])
+        writer.writerow(COLUMNS)
         for c in counts:
             columns = (c.cntR.tolist(), c.sumR.tolist(), c.cntP.tolist(), c.sumP.tolist())
             for row in zip(protocol.thresholds, *columns):
@@ -169,4 +177,4 @@ def draw_curve(path: Path, result: Result) -> None:
         f"odsF {s.odsF:.4f}, oisF {s.oisF:.4f}, AP {s.AP:.4f}",
         fontsize=9,
     )
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, metadata=plot_mark(path))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.commands import _completion
-from mtlcli.commands._options import AsJson, Device, Quiet, SizeOption, print_json
+from mtlcli.commands._options import AsJson, Device, Force, Quiet, SizeOption, print_json
 
 
 def bench_attention(
@@ -25,13 +25,17 @@ def bench_attention(
     plot: Annotated[Path | None, typer.Option(help=".png, .pdf or .svg of --scaling.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="An eighth of the sides.")] = False,
     slow: Annotated[bool, typer.Option("--slow", help="Run whole what takes minutes.")] = False,
+    force: Force = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Time deformable against global attention, in one run."""
     from mtlcli.bench.attention import bench
+    from mtlcli.ours import require_ours
 
+    if plot:
+        require_ours("--plot", plot, force)
     measured = bench(
         dataset=dataset,
         tasks=tasks,

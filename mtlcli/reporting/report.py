@@ -12,6 +12,7 @@ from mtlcli.atomic import replacing
 from mtlcli.bench.cost import Cost, counted, timed
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError, RunError
+from mtlcli.ours import MARK, require_ours
 from mtlcli.report.examples import Example, shown
 from mtlcli.report.figures import Curve, precision_recall, total_losses, training
 from mtlcli.report.markup import Html, tag
@@ -25,6 +26,7 @@ from mtlcli.reporting.runs import Run, read_runs
 from mtlcli.reporting.standings import standings
 
 FORMS: Mapping[str, Callable[[Table], str]] = {"markdown": as_markdown, "latex": as_latex}
+REMARKS = {"html": "", "markdown": f"\n\n<!-- {MARK} -->\n", "latex": f"\n% {MARK}\n"}
 RANKED = (
     "Prediction above, label below. Best, median and worst by the mean rank over the tasks, of the "
     "scores that each picture has alone."
@@ -224,18 +226,31 @@ def cost_rows(found: Mapping[str, Cost]) -> dict[str, list[str]]:
     }
 
 
-def write(text: str, out: Path) -> None:
-    """Write a file, whole or not at all.
+def require_place(out: Path, force: bool = False) -> None:
+    """See, before the work begins, that a file can go there.
 
     Raises:
-        InputError: it is a folder, or its folder is not there.
-        RunError: it cannot be written.
+        InputError: it is a folder, its folder is not there, or mtl did not write it.
     """
     if out.is_dir() or not out.parent.is_dir():
         what = "is a folder" if out.is_dir() else f"cannot be made: there is no folder {out.parent}"
         raise InputError(f"--out {out} {what}; name a file.")
+    require_ours("--out", out, force)
+
+
+def write(text: str, out: Path, form: str = "html") -> None:
+    """Write a file, whole or not at all, with mtl's mark.
+
+    Args:
+        text: a page, which has it already, or tables.
+        out: see `require_place`.
+        form: of the text: html, markdown or latex.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     try:
         with replacing(out) as file:
-            file.write(text.encode())
+            file.write((text + REMARKS[form]).encode())
     except OSError as error:
         raise RunError(f"Cannot write {out}: {error.strerror or error}.") from error

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mtlcli import colors
 from mtlcli.checkpoint import Trained
+from mtlcli.ours import mark_zip, save_picture
 from mtlcli.prediction import Maps, channels_last
 
 
@@ -23,11 +24,12 @@ def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[P
     for task, own in maps.items():
         path = out / task / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture_of(trained.tasks[task], own, trained.dataset, task).save(path)
+        save_picture(picture_of(trained.tasks[task], own, trained.dataset, task), path)
         written.append(path)
     values_path = out / f"{name}.npz"
     values: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
     np.savez(values_path, **values)
+    mark_zip(values_path)
     return [*written, values_path]
 
 

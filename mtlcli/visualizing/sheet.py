@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from mtlcli.errors import InputError, MtlError, RunError
+from mtlcli.ours import save_picture
 from mtlcli.report.grid import Cells, draw_sheet
 
 
@@ -17,7 +18,7 @@ def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_sheet(cells, names)).save(target)
+        save_picture(Image.fromarray(draw_sheet(cells, names)), target)
     except OSError as error:
         raise unwritable(target, error) from error
     return target
