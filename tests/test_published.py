@@ -15,6 +15,7 @@ from safetensors.torch import save
 from mtlcli import lookup, pretrained
 from mtlcli.backbones import hrnet18
 from mtlcli.backbones._weights import HubFile, UrlFile
+from mtlcli.data import hub as data_hub
 from mtlcli.errors import InputError, RunError
 from tests.fake_hub import COMMIT, serving
 
@@ -43,6 +44,7 @@ def hub(home, monkeypatch):
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(data_hub, "PAUSES", (0.0, 0.0))
         monkeypatch.setitem(hrnet18.WEIGHTS, "imagenet", (FIRST, SECOND))
         yield server
 
@@ -126,6 +128,12 @@ def test_an_endpoint_that_answers_with_a_page_is_no_hub(home, hub, weights):
         start()
     assert str(error.value).count("no Hugging Face hub") == 2
     assert whole_files(home) == []
+
+
+def test_a_busy_hub_is_asked_again(hub, weights, monkeypatch):
+    hub.files, hub.refusals = {AT_FIRST: weights[0]}, {"ours/first": (503, "")}
+    monkeypatch.setattr(data_hub.time, "sleep", lambda pause: hub.refusals.clear())
+    assert start().source == "ours/first"
 
 
 def test_offline_the_cache_is_used_and_its_lack_is_told(home, hub, mtl, monkeypatch, weights):

@@ -17,13 +17,7 @@ from torch import Tensor
 from mtlcli.backbones._weights import Converted, State, of_backbone, without
 
 Rules = tuple[tuple[str, str], ...]
-CLASSIFICATION = (
-    "norm",
-    "head",
-    "layernorm",
-    "pooler",
-    "swin",
-)  # the last is one of transformers 5
+CLASSIFICATION = ("norm", "head", "layernorm", "pooler", "swin")  # `swin.layernorm`: transformers 5
 MASK = "attn_mask"  # follows from the image's size, which here is no constant
 QKV = ("query", "key", "value")
 NEIGHBOURS = (2, 2)  # rows and columns that merge

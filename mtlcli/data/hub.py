@@ -6,6 +6,7 @@ library reads them when it is imported, which is therefore left to the functions
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from mtlcli.data.download import checksums
 from mtlcli.data.mirror import MirrorError, reason_of
 
 SHA256 = re.compile(r"[0-9a-f]{64}")  # an ETag of large files; that of small ones is git's sha1
+
+BUSY = (408, 429, 500, 502, 503, 504)  # status of a hub that may answer soon
+PAUSES = (1.0, 4.0)  # seconds before it is asked again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +71,22 @@ def cached(repo: str, path: str, revision: str) -> Path | None:
 
 
 def asked(repo: str, path: str, revision: str) -> str | None:
-    """The file's ETag on the hub. A hub that does not answer is not asked again, which the library
-    does five times over 23 seconds before it looks elsewhere.
+    """The file's ETag on the hub. A busy hub is asked again, one that cannot be reached is not; the
+    library would ask either five times more, over 23 seconds.
 
     Raises:
         MirrorError: what answers is no hub.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
 
-    metadata = get_hf_file_metadata(hf_hub_url(repo, path, revision=revision))
+    for pause in (*PAUSES, None):
+        try:
+            metadata = get_hf_file_metadata(hf_hub_url(repo, path, revision=revision))
+            break
+        except errors.HfHubHTTPError as error:
+            if pause is None or error.response.status_code not in BUSY:
+                raise
+            time.sleep(pause)
     if metadata.commit_hash is None or metadata.etag is None:
         raise MirrorError("what answers is no Hugging Face hub (HF_ENDPOINT, or a proxy)")
     return metadata.etag
