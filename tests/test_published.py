@@ -58,10 +58,10 @@ def start():
 
 
 def whole_files(home):
-    """Content of what lies in the hub's cache and in weights/ but for lists and locks."""
-    folders = (home / "cache", home / "weights")
-    files = [p for f in folders for p in f.rglob("*") if p.is_file() and not p.is_symlink()]
-    return [p.read_bytes() for p in files if "blobs" in p.parts or p.parent == home / "weights"]
+    """Content of what stands in the hub's cache and in weights/ as a whole file."""
+    blobs = (home / "cache").glob("*/blobs/*")
+    files = [p for p in (*blobs, *(home / "weights").glob("*")) if p.is_file()]
+    return [p.read_bytes() for p in files if p.suffix != ".incomplete"]
 
 
 def test_the_first_source_gives_the_weights_and_is_recorded(home, hub, mtl, weights):

@@ -17,7 +17,6 @@ from mtlcli.data.download import checksums
 from mtlcli.data.mirror import MirrorError, reason_of
 
 SHA256 = re.compile(r"[0-9a-f]{64}")  # an ETag of large files; that of small ones is git's sha1
-
 BUSY = (408, 429, 500, 502, 503, 504)  # status of a hub that may answer soon
 PAUSES = (1.0, 4.0)  # seconds before it is asked again
 
