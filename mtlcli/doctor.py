@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 import mtlcli
 from mtlcli import lookup
 from mtlcli.config import datasets_dir, home, weights_dir
+from mtlcli.data import hub
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
@@ -152,23 +154,43 @@ def damage(reader: Reader) -> str | None:
 
 
 def published_weights() -> list[Finding]:
-    """The backbone weights there are, by their checksums."""
-    records = {
-        weights.file: weights.sha256
+    """The backbone weights there are: in weights/ by their checksums, and in the hub's cache."""
+    sources = {
+        source.file: source
         for name in lookup.names("backbones")
-        for weights in getattr(lookup.load("backbones", name), "WEIGHTS", {}).values()
+        for sources in lookup.load("backbones", name).WEIGHTS.values()
+        for source in sources
     }
-    found = []
-    for file, digest in records.items():
-        path = weights_dir() / file
+    return [found for source in sources.values() for found in weights_of(source)]
+
+
+def weights_of(source: Any) -> Iterator[Finding]:
+    """The file of one source, wherever it lies on this machine."""
+    from mtlcli.backbones._weights import UrlFile
+
+    path = weights_dir() / source.file
+    if isinstance(source, UrlFile):
         if path.is_file():
-            with path.open("rb") as content:
-                whole = sha256(content).startswith(digest)
-            remedy = None if whole else f"rm {path}"
-            detail = "as published" if whole else "not the published bytes"
-            state = "whole" if whole else "damaged"
-            found.append(Finding(name=str(path), state=state, detail=detail, next=remedy))
-    return found
+            yield compared(path, source.sha256)
+        return
+    if path.is_file():
+        detail = f"as it was put there, in place of {source.repo}"
+        yield Finding(name=str(path), state="whole", detail=detail)
+    cached = hub.cached(source.repo, source.path, source.revision)
+    if cached:
+        yield Finding(name=str(cached), state="whole", detail=f"cached from hub {source.repo}")
+
+
+def compared(path: Path, digest: str) -> Finding:
+    """Whether a file has the published checksum."""
+    with path.open("rb") as content:
+        whole = sha256(content).startswith(digest)
+    return Finding(
+        name=str(path),
+        state="whole" if whole else "damaged",
+        detail="as published" if whole else "not the published bytes",
+        next=None if whole else f"rm {path}",
+    )
 
 
 def sha256(content: BinaryIO) -> str:

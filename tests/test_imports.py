@@ -32,6 +32,7 @@ LAYERS: list[list[set[str]]] = [
     [{"baseline"}, {"train"}, {"prepare"}, {"inspect"}, {"bench"}, {"doctor"}],
     [{"training"}],
     [{"scoring"}, {"checkpoint"}, {"comparison"}, {"pretrained"}],
+    [{"published"}],
     [{"systems"}, {"backbones"}, {"tasks"}, {"datasets"}, {"report"}, {"settings"}, {"data"},
      {"formats"}, {"recipes"}, {"experiments"}],
     [{"deviation"}],

@@ -34,7 +34,10 @@ def train(
     system: System = "demt_itsa",
     backbone: Backbone = "hrnet18",
     init: Annotated[
-        str, typer.Option(help="Backbone weights: imagenet, ade20k (Swin), random or a file.")
+        str,
+        typer.Option(
+            help="Backbone weights: imagenet, imagenet22k or ade20k (Swin), random or a file."
+        ),
     ] = "imagenet",
     task: Tasks = None,
     iterations: Annotated[int, typer.Option(help="Optimiser steps.")] = 40_000,
