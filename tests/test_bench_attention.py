@@ -12,6 +12,7 @@ from mtlcli.bench.scaling import TASKS, Point, Scaling, plot, scaling
 from mtlcli.bench.stopwatch import Floor, Timing
 from mtlcli.bench.trial import Trial
 from mtlcli.bench.workload import grid_sample_by_map, make
+from mtlcli.ops import numba_cpu
 from mtlcli.ops.reference import deformable_attention
 
 CPU = torch.device("cpu")
@@ -93,6 +94,17 @@ def test_what_does_not_fit_is_said_or_measured_in_part(monkeypatch):
     task = Trial(workload=work, backward=True, repeats=1, slow=False, device=CPU)
     assert "does not fit" in task.measure(contender("SDPA math")).absent
     assert task.measure(contender("grid_sample by map")).scaled_from < work.queries
+
+
+def test_kernels_that_fail_are_said_and_not_measured_as_what_takes_over(monkeypatch):
+    def refuse(*args):
+        raise ValueError("PassManager::run failed")
+
+    monkeypatch.setattr(numba_cpu, "run_units", refuse)
+    answer = bench(tasks=1, size=(16, 16), repeats=1, backward=False, device="cpu", quiet=True)
+    rows = [row for row in answer.rows if row.name == "numba"]
+    assert rows
+    assert all("PassManager::run failed" in row.absent and row.ms is None for row in rows)
 
 
 def test_runs_of_ours_are_added_between_the_others(measured):

@@ -16,6 +16,7 @@ from mtlcli.bench.trial import Row, Trial
 from mtlcli.bench.workload import Workload, make
 from mtlcli.device import pick_device
 from mtlcli.errors import InputError
+from mtlcli.ops.standby import strict
 from mtlcli.report.table import markdown
 from mtlcli.training.precision import numerics
 
@@ -158,7 +159,7 @@ def bench(
     if repeats < 1:
         raise InputError(f"--repeats must be at least 1, not {repeats}.")
     types = [name for name in DTYPES if name in ("fp32", "bf16", dtype) or target.type == "cuda"]
-    with numerics(target, deterministic=False):
+    with numerics(target, deterministic=False), strict():
         limits = stopwatch.floor(target, {name: DTYPES[name] for name in types}, quick)
         workload, found = make((height, width), tasks, target), contenders(target, types)
         rows: list[Row] = []

@@ -162,10 +162,9 @@ def _maps(workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
 
 
 def _ours(name: str, dtype: str) -> Contender:
-    operator = choice.load(name)
-
     def call(workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
         value, offsets, logits = leaves
+        operator = choice.load(name)
         return operator(value, workload.shapes, workload.reference, offsets, logits)
 
     return Contender(name=name, family=OURS, dtype=dtype, call=call)

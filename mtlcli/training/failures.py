@@ -10,8 +10,8 @@ from torch import Tensor
 from mtlcli.config import RunConfig
 from mtlcli.data.batches import TrainingStream
 from mtlcli.errors import MtlError, RunError
+from mtlcli.ops.standby import is_memory
 
-MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL")
 
 
@@ -33,7 +33,7 @@ def explained(config: RunConfig, folder: Path) -> Iterator[None]:
         ) from error
     except RuntimeError as error:
         reason = str(error)
-        if any(words in reason.lower() for words in MEMORY):
+        if is_memory(error):
             raise RunError(out_of_memory(config)) from error
         if "DataLoader worker" in reason:
             raise RunError(
