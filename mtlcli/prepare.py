@@ -1,6 +1,5 @@
 """`mtl prepare`: from downloads, an archive or a renderer to one complete dataset file."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from mtlcli.data.workplace import claimed, clear_errors, discard_all, discard_ot
 from mtlcli.datasets._dataset import Dataset, Plan
 from mtlcli.datasets._folder import Recipe
 from mtlcli.errors import InputError, RunError
+from mtlcli.threads import available_cores
 
 RECIPES = (".yaml", ".yml")
 
@@ -93,7 +93,7 @@ def prepare(
     keep = keep or download_dir is not None
     origins = _origins(maker, asked, paths, downloader, keep, bars)
     with clear_errors(out), claimed(work):
-        job = _Job(name, maker.DATASET, asked, out, work, workers or os.cpu_count() or 1, bars)
+        job = _Job(name, maker.DATASET, asked, out, work, workers or available_cores(), bars)
         try:
             job.run(origins)
         except InputError:  # what is there is of no use
