@@ -27,4 +27,6 @@ def in_one_line(error: BaseException, longest: int = 300) -> str:
     """The kind and the message of any exception, for a line that has more to say."""
     words = " ".join(str(error).split())
     message = words if len(words) <= longest else f"{words[:longest]}..."
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return f"{name}: {message}" if message else name

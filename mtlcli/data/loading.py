@@ -217,7 +217,7 @@ def fitting(samples: Dataset, places: Sequence[int], workers: int, parts: int) -
             told = f"{found[0]} processes prepare {found[1]} each in advance"
         print(
             f"mtl: {SHARED} has room for {there / 1e6:.0f} MB, a batch takes {needed / 1e6:.1f} "
-            f"MB: {told}. Give it {MORE} for more speed.",
+            f"MB: {told}. It is faster with {MORE}.",
             file=sys.stderr,
         )
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 SHARED = Path("/dev/shm")  # batches go from process to process through files there
 AHEAD = 2  # batches that each process prepares in advance
 USABLE = 0.8  # of what is free there
-MORE = "more of it (docker run --shm-size 1g)"
+MORE = "more (docker run --shm-size 1g)"
 
 
 def plan(workers: int, parts: int, batch: float, room: float) -> tuple[int, int]:
