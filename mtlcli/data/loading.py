@@ -165,7 +165,7 @@ def start_worker(link: Link, worker: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, partial(_obey_the_next, link))
-    Queue._on_queue_feeder_error = staticmethod(partial(_give_up, link))  # type: ignore[method-assign]
+    Queue._on_queue_feeder_error = staticmethod(partial(_give_up, link))  # type: ignore[attr-defined]
 
 
 def _obey_the_next(link: Link, number: int, frame: object) -> None:
