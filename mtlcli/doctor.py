@@ -17,15 +17,18 @@ from typing import Any, BinaryIO
 import mtlcli
 from mtlcli import lookup
 from mtlcli.config import datasets_dir, home, weights_dir
-from mtlcli.data import hub
+from mtlcli.data import hub, shared_memory
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
+from mtlcli.data.shared_memory import MORE, SHARED
 from mtlcli.errors import InputError
 from mtlcli.shipped import NAME as SHIPPED
+from mtlcli.threads import available_cores
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
 OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
+LITTLE_SHARED = 0.5e9  # bytes; prepared batches of the paper's size take 0.3 GB
 GIGABYTE = 1e9
 PIECE = 1 << 20  # bytes
 
@@ -71,6 +74,8 @@ class Health:
             f"devices: {devices}",
             f"disk:     {_gigabytes(machine['free_disk'])} free in {machine['home']}",
         ]
+        if machine["free_shared"] is not None:
+            lines.append(f"shared:   {_gigabytes(machine['free_shared'])} free in {SHARED}")
         for title, found in (
             ("datasets", self.datasets), ("weights", self.weights), ("runs", self.runs)
         ):  # fmt: skip
@@ -90,7 +95,7 @@ def examine() -> Health:
         datasets=datasets,
         weights=weights,
         runs=runs,
-        advice=tuple(advice(datasets, weights, runs, machine["free_disk"])),
+        advice=tuple(advice(datasets, weights, runs, machine["free_disk"], machine["free_shared"])),
     )
 
 
@@ -117,11 +122,12 @@ def this_machine() -> dict[str, Any]:
         devices.append("mps")
     place = next(folder for folder in (home(), *home().absolute().parents) if folder.exists())
     return {
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "devices": devices,
         "home": str(home().absolute()),
         "free_disk": shutil.disk_usage(place).free,
+        "free_shared": shared_memory.free(),  # None: this system has no such limit
     }
 
 
@@ -248,11 +254,17 @@ def advice(
     weights: tuple[Finding, ...],
     runs: tuple[Finding, ...],
     free_disk: float,
+    free_shared: float | None = None,
 ) -> list[str]:
     """Commands, the most urgent first."""
     found = [f.next for f in (*datasets, *weights, *runs) if f.next]
     if free_disk < LITTLE_DISK:
         found.insert(0, f"free some disk: {_gigabytes(free_disk)} are left")
+    if free_shared is not None and free_shared < LITTLE_SHARED:
+        found.append(
+            f"give {SHARED} {MORE}: {_gigabytes(free_shared)} are free, and training prepares "
+            "fewer batches in advance"
+        )
     if not datasets:
         found += ["mtl demo", "mtl prepare nyud"]
     elif not runs:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,6 +27,7 @@ from mtlcli.device import pick_device
 from mtlcli.errors import InputError, Interrupted, RunError
 from mtlcli.eval import evaluate
 from mtlcli.experiments._experiment import Experiment
+from mtlcli.threads import available_cores
 from mtlcli.train import resume, train
 from mtlcli.training.conduct import Conduct
 from mtlcli.training.folder import RECORD, read_log
@@ -138,49 +139,58 @@ def devices(device: str, jobs: int | None) -> list[dict[str, str]]:
         gpus = torch.cuda.device_count()
         return [{"CUDA_VISIBLE_DEVICES": str(i % gpus)} for i in range(count)]
     count = jobs or 1
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, available_cores() // count)
     return [{"OMP_NUM_THREADS": str(threads)}] * count
 
 
 def side_by_side(open_runs: Sequence[Run], places: Sequence[dict[str, str]], quiet: bool) -> None:
-    """Each place takes the next run when it is free; a failure ends all."""
+    """Each place takes the next run when it is free; a failure stops the others, which save."""
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for place in places:
         free.put(place)
+    working: set[subprocess.Popen] = set()
 
     def start(run: Run) -> None:
         place = free.get()
         try:
-            do_elsewhere(run, place)
+            do_elsewhere(run, place, working)
         finally:
             free.put(place)
 
     with ThreadPoolExecutor(len(places)) as pool:
-        waiting = pool.map(start, open_runs)
+        begun = [pool.submit(start, run) for run in open_runs]
         try:
-            for _ in tqdm(waiting, total=len(open_runs), disable=True if quiet else None):
-                pass
+            bar = tqdm(as_completed(begun), total=len(begun), disable=True if quiet else None)
+            for ended in bar:
+                ended.result()
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(working):
+                process.terminate()
             raise
 
 
-def do_elsewhere(run: Run, place: dict[str, str]) -> None:
-    """One run in a process of its own."""
+def do_elsewhere(run: Run, place: dict[str, str], working: set[subprocess.Popen]) -> None:
+    """One run in a process of its own, which is among those `working` as long as it lasts."""
     command = [sys.executable, "-m", "mtlcli", "experiment", run.experiment, "--cell", run.label]
     command += ["--seed", str(run.seed), "--quiet", "--json"]
-    ended = subprocess.run(
+    with subprocess.Popen(
         command,
         env=os.environ | place,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    if ended.returncode == 130:
+    ) as process:
+        working.add(process)
+        try:
+            _, complaint = process.communicate()
+        finally:
+            working.discard(process)
+    if process.returncode == 130:
         raise Interrupted("The experiment was interrupted; the same command goes on.")
-    if ended.returncode:
-        said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        raise RunError(f"{run.label}, seed {run.seed}, failed: {said[-1]}")
+    if process.returncode:
+        said = complaint.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise RunError(f"{run.label}, seed {run.seed}, failed: {said[-1].removeprefix('mtl: ')}")
 
 
 def collect(name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mtlcli import checkpoint, distributed, lookup
 from mtlcli.atomic import write_json
 from mtlcli.config import RunConfig
 from mtlcli.device import pick_device
-from mtlcli.errors import InputError, Interrupted
+from mtlcli.errors import InputError, MtlError
 from mtlcli.eval import evaluate
 from mtlcli.report.spread import spread
 from mtlcli.report.table import columns, markdown, number
@@ -161,9 +161,9 @@ def run_series(folder: Path, config: RunConfig, count: int, conduct: Conduct) ->
         for seed in range(config.seed, config.seed + count):
             own = replace(config, seed=seed)
             scores[f"seed{seed}"] = finish_run(folder / f"seed{seed}", own, conduct)
-    except Interrupted as stop:
-        reason = str(stop).partition(" Continue:")[0]
-        raise Interrupted(f"seed {seed}: {reason} Continue: mtl train --resume {folder}") from stop
+    except MtlError as stop:
+        reason = str(stop).replace(f"--resume {folder / f'seed{seed}'}", f"--resume {folder}")
+        raise type(stop)(f"seed {seed}: {reason}") from stop
     series = Series(folder=folder, scores=scores)
     if distributed.is_first():
         write_json(folder / RESULTS, series.to_json())

@@ -9,6 +9,7 @@ scaled so that gradients that agree are summed, as with fixed weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from mtlcli.distributed import average, by_first
 from mtlcli.errors import InputError
-from mtlcli.weighting import Fixed, Losses
+from mtlcli.weighting import Fixed
 
 Weigh = Callable[[Tensor], Tensor]  # inner products of gradients (T, T) -> weights (T,)
 NEEDED = ("torchjd", "quadprog", "qpsolvers", "cvxpy")
@@ -29,7 +30,7 @@ class Surgery(Fixed):
     def __init__(self, weights: Mapping[str, float], shared: Sequence[Tensor], epoch: int) -> None:
         super().__init__(weights, shared, epoch)
         self.shared = [[p for p in shared if p.requires_grad]]  # nested: not parameters of this
-        self.weigh = self.make(len(self.tasks))
+        self.weigh = cache(self.make)
 
     @staticmethod
     def make(tasks: int) -> Weigh:
@@ -40,15 +41,18 @@ class Surgery(Fixed):
         """
         raise NotImplementedError
 
-    def forward(self, losses: Losses) -> Tensor:
-        values = self.weighted(losses)
+    def combine(self, values: Tensor, mask: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return values.sum()
         gradients = torch.stack([self._gradient(value) for value in values])  # (T, parameters)
         products = (gradients @ gradients.T).double().cpu()
         if not products.isfinite().all():  # the loop says which loss is not
             return values.sum()
-        weight = by_first(lambda: self.weigh(products))  # random order of tasks: the first's
+        known = mask.nonzero().flatten().cpu()
+        weight = torch.ones(len(values), dtype=torch.float64)
+        if len(known):
+            weigh, inner = self.weigh(len(known)), products[known][:, known]
+            weight[known] = by_first(lambda: weigh(inner)).double()  # random order: the first's
         return (weight.to(values) * values).sum()
 
     def _gradient(self, value: Tensor) -> Tensor:

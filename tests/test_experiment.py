@@ -1,6 +1,10 @@
 """Experiments: every run is done once and resumed where it stopped; the table follows from them."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -119,7 +123,9 @@ def test_unknown_cells_and_a_missing_dataset_are_told(tiny):
 
 def test_side_by_side_every_run_is_done_and_threads_are_shared(tiny, monkeypatch):
     done = []
-    monkeypatch.setattr(experiment, "do_elsewhere", lambda run, place: done.append((run, place)))
+    monkeypatch.setattr(
+        experiment, "do_elsewhere", lambda run, place, working: done.append((run, place))
+    )
     conduct("tiny", device="cpu", jobs=2, quiet=True)
     assert {run for run, _ in done} == set(runs("tiny"))
     assert devices("cpu", 2)[0]["OMP_NUM_THREADS"].isdigit()
@@ -139,3 +145,22 @@ def test_the_list_and_an_unknown_name(mtl, home):
     wrong = mtl("experiment", "rooms_system")
     assert wrong.code == 2
     assert "rooms_systems" in wrong.err
+
+
+def test_a_failed_run_stops_those_beside_it(tiny, monkeypatch):
+    sleeper = [sys.executable, "-c", "import time; time.sleep(200)"]
+    ended = []
+
+    def elsewhere(run, place, working):
+        if run.label == "single_task":
+            while not working:
+                time.sleep(0.01)
+            raise RunError("made to fail")
+        with subprocess.Popen(sleeper) as process:
+            working.add(process)
+            ended.append(process.wait())
+
+    monkeypatch.setattr(experiment, "do_elsewhere", elsewhere)
+    with pytest.raises(RunError, match="made to fail"):
+        conduct("tiny", seeds=[0], device="cpu", jobs=2, quiet=True)
+    assert ended == [-signal.SIGTERM]

@@ -43,7 +43,7 @@ LAYERS: list[list[set[str]]] = [
     [{"run_names"}],
     [{"config"}, {"lookup"}, {"shipped"}, {"device"}, {"demt_names"}, {"atomic"}, {"ours"},
      {"distributed"}],
-    [{"errors", "__init__"}],
+    [{"errors", "__init__"}, {"threads"}],
 ]  # fmt: skip
 # data/ writes and checks what datasets/ describes: it may see the records, which import nothing.
 # The package's front door opens on `api`, lazily.

@@ -12,7 +12,8 @@ from mtlcli import checkpoint, lookup, settings
 from mtlcli.bench import augmentation, steps
 from mtlcli.bench.augmentation import Augmentation
 from mtlcli.config import RunConfig, datasets_dir
-from mtlcli.data.batches import Share, TrainingStream, stack, training_batches
+from mtlcli.data.batches import Share, TrainingStream, training_batches
+from mtlcli.data.loading import stack
 from mtlcli.data.reader import Reader
 from mtlcli.device import pick_device
 from mtlcli.report.table import markdown
@@ -154,12 +155,15 @@ def waiting(
     clock = Clock(device, config.batch_size)
     share = Share(batch_size=config.batch_size)
     pin = device.type == "cuda"
-    batches = training_batches(stream, share, 0, WARM_UP + iterations, workers, pin)
+    steps_taken = WARM_UP + iterations
     speed: dict[str, float] = {}
-    with numerics(device, deterministic=False):
+    with (
+        numerics(device, deterministic=False),
+        training_batches(stream, share, 0, steps_taken, workers, pin) as batches,
+    ):
         for number, (batch,) in enumerate(clock.timed(batches), start=1):
             steps.step(state, forward, on_device(batch, device))
-            if number in (WARM_UP, WARM_UP + iterations):
+            if number in (WARM_UP, steps_taken):
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
                 speed = clock.read(left=0)

@@ -25,6 +25,7 @@ from mtlcli.boundary.files import (
 from mtlcli.boundary.interrupt import interrupt_ignored
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError, RunError
+from mtlcli.threads import available_cores
 
 LISTED = 20  # names written out in an error line
 
@@ -176,10 +177,3 @@ def _live_by(lifeline: Connection) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def available_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -13,10 +13,14 @@ Curves = dict[str, tuple[list[int], list[float]]]
 
 
 def draw_curves(lines: Sequence[Line], path: Path) -> None:
-    """Draw the lines of a log.jsonl into a picture file, one panel for each kind of number."""
+    """Draw the lines of a log.jsonl into a picture file, one panel for each kind of number; nothing
+    is drawn of nothing.
+    """
     from matplotlib.figure import Figure
 
     panels = {title: curves for title, curves in collect(lines).items() if curves}
+    if not panels:
+        return
     figure = Figure(figsize=(4.5 * len(panels), 4.2), layout="constrained")
     for i, (title, curves) in enumerate(panels.items()):
         axes = figure.add_subplot(1, len(panels), i + 1, title=title, xlabel="iteration")

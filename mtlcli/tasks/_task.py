@@ -65,6 +65,10 @@ class Task:
         """Channels the network needs for this task on a dataset with these classes."""
         return self.channels if self.channels is not None else len(classes)
 
+    def is_labelled(self, targets: Tensor) -> Tensor:
+        """Scalar bool: whether any pixel of a batch of targets has a label."""
+        return targets.ne(self.ignore).any()
+
     def unlabelled(self, height: int, width: int) -> np.ndarray:
         """The target of a picture without any label for this task."""
         stored = np.zeros((height, width, 3) if self.channels == 3 else (height, width), np.uint8)
