@@ -10,7 +10,7 @@ out.grid()                            # all maps in one Pillow image
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtlcli.api import load
+    from mtlcli.drawing.api import load
 
 __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`load` is imported when it is asked for, and torch with it."""
     if name == "load":
-        from mtlcli.api import load
+        from mtlcli.drawing.api import load
 
         return load
     raise AttributeError(f"module 'mtlcli' has no attribute '{name}'")

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mtlcli import checkpoint
-from mtlcli.config import RunConfig, datasets_dir
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
-from mtlcli.device import pick_device
-from mtlcli.eval import evaluate, results_table
-from mtlcli.predict import predict
-from mtlcli.prepare import prepare
-from mtlcli.train import train
+from mtlcli.drawing.pictures import grid
+from mtlcli.drawing.predict import predict
+from mtlcli.home import datasets_dir
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.scoring.evaluate import evaluate, results_table
 from mtlcli.training.conduct import Conduct
-from mtlcli.visualize import grid
+from mtlcli.training.loop import train
 
 RECIPE = RunConfig(
     dataset="rooms",

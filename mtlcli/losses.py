@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlcli.distributed import average, world
+from mtlcli.ops.processes import average, world
 
 IGNORE = 255
 

@@ -35,7 +35,7 @@ class Answer:
 @pytest.fixture(scope="session")
 def rooms_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared rooms.h5 of 8 training and 3 validation pictures of 48x64."""
-    from mtlcli.prepare import prepare
+    from mtlcli.data.prepare import prepare
 
     path = tmp_path_factory.mktemp("rooms") / "rooms.h5"
     return prepare("rooms", size=ROOMS_SIZE, train=8, val=3, out=path, workers=1, quiet=True)
@@ -83,8 +83,8 @@ def save_network() -> Callable[..., Path]:
     """Writes a checkpoint with random weights for four tasks: `save_network(path, ...)`."""
     import torch
 
-    from mtlcli import checkpoint
-    from mtlcli.config import RunConfig
+    from mtlcli.runs import checkpoint
+    from mtlcli.runs.config import RunConfig
 
     dataset = {
         "title": "Test",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from mtlcli.visualizing.abreast import abreast
+from mtlcli.drawing.abreast import abreast
 
 
 @pytest.fixture(autouse=True)

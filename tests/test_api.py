@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import mtlcli
-from mtlcli import checkpoint
-from mtlcli.api import Predictor
-from mtlcli.config import RunConfig
-from mtlcli.device import pick_device
+from mtlcli.drawing.api import Predictor
+from mtlcli.drawing.predict import decoded, predict
 from mtlcli.errors import InputError
-from mtlcli.predict import decoded, predict
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_random_numbers_come_back_after_loading(path: Path) -> None:
 def test_large_maps_are_enlarged_in_bands_alike(net: Predictor, monkeypatch) -> None:
     logits = torch.randn(1, 3, 7, 9)
     whole = {n: decoded(net.trained.tasks[n], logits, (61, 40)) for n in ("semseg", "normals")}
-    monkeypatch.setattr("mtlcli.predict.BAND", 3 * 40 * 8)
+    monkeypatch.setattr("mtlcli.drawing.predict.BAND", 3 * 40 * 8)
     np.testing.assert_allclose(
         decoded(net.trained.tasks["normals"], logits, (61, 40)), whole["normals"], atol=1e-5
     )

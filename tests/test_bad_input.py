@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlcli import checkpoint
-from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
-from mtlcli.training.folder import make_run_folder
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import make_run_folder
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu",
          "--iterations", 1, "--workers", 0)  # fmt: skip

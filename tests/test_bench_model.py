@@ -10,9 +10,9 @@ from mtlcli.bench import measure
 from mtlcli.bench.flops import count
 from mtlcli.bench.model import Bench, bench, build_meta
 from mtlcli.bench.parts import parts
-from mtlcli.config import RunConfig
 from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.runs.config import RunConfig
 
 TOKENS = 4 * 107 * 140  # of four tasks at 425x560
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli import lookup, shipped
+from mtlcli import lookup
 from mtlcli.recipes._index import recipes
+from mtlcli.runs import shipped
 
 RUNS = {"mine", "series/seed0", shipped.NAME}
 SYSTEMS, BACKBONES, TASKS, DATASETS, FORMATS, EXPERIMENTS = (

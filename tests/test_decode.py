@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from mtlcli import decode
-from mtlcli.scoring import at_size
+from mtlcli.scoring.measure import at_size
 
 
 @pytest.fixture(params=[torch.contiguous_format, torch.channels_last])

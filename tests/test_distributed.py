@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlcli import checkpoint
-from mtlcli.surgery import SURGERIES
-from mtlcli.training.folder import read_log
+from mtlcli.runs import checkpoint
+from mtlcli.runs.folder import read_log
+from mtlcli.training.surgery import SURGERIES
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", "0",
          "--batch-size", "4", "--quiet", "--system", "multi_task", "--lr", "0.0001")  # fmt: skip
@@ -56,11 +56,12 @@ SMALL_NETWORK = """
 import sys, torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from mtlcli import distributed, losses
+from mtlcli.ops import processes as distributed
+from mtlcli import losses
 from mtlcli.data.batches import Share
 from mtlcli.training.batchnorm import synchronise
-from mtlcli.surgery import SURGERIES
-from mtlcli.weighting import WEIGHTINGS
+from mtlcli.training.surgery import SURGERIES
+from mtlcli.training.weighting import WEIGHTINGS
 
 with distributed.joined(torch.device("cpu")) as device:
     world, rank = distributed.world(), distributed.rank()

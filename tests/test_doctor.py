@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import torch
 
-from mtlcli import doctor
+from mtlcli.runs import health as doctor
 
 
 def begin(run: Path, iterations: int, done: int) -> None:

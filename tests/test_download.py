@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtlcli.data import disk
+from mtlcli import files
 from mtlcli.data.download import Downloader, DownloadError, Patience
 from mtlcli.data.progress import Bars
 from mtlcli.datasets._dataset import Remote
@@ -164,7 +164,7 @@ def test_a_later_run_goes_on_too(downloader: Downloader) -> None:
     with serving(a=host) as base:
         url = f"{base}/a"
         note = {"url": url, "validator": '"one"', "total": len(DATA)}
-        disk.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
         path = downloader.fetch(remote(base, "a"))
     assert path.read_bytes() == DATA
     assert host.asked == [("bytes=200000-", '"one"')]
@@ -176,7 +176,7 @@ def test_a_file_that_changed_meanwhile_starts_anew(downloader: Downloader) -> No
     host = Host()
     with serving(a=host) as base:
         note = {"url": f"{base}/a", "validator": '"old"', "total": 99_999}
-        disk.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
         path = downloader.fetch(remote(base, "a"))
     assert path.read_bytes() == DATA
     assert host.asked == [("bytes=600-", '"old"')]
@@ -289,7 +289,7 @@ def test_a_file_that_was_tampered_with_is_refused(downloader: Downloader) -> Non
 
 def test_space_is_asked_for_before(downloader: Downloader, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = types.SimpleNamespace(free=1000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     host = Host()
     with serving(a=host) as base:
         with pytest.raises(RunError, match=r"0\.3 MB are needed"):

@@ -6,13 +6,13 @@ from statistics import fmean, stdev
 
 import pytest
 
-from mtlcli import experiment
-from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
-from mtlcli.experiment import Run, collect, conduct, devices, runs
+from mtlcli.experiments import _run as experiment
 from mtlcli.experiments._experiment import Experiment
-from mtlcli.report.experiment_table import table
-from mtlcli.report.spread import spread
+from mtlcli.experiments._run import Run, collect, conduct, devices, runs
+from mtlcli.experiments._table import table
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.spread import spread
 
 TINY = Experiment(
     title="tiny",

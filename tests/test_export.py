@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli import checkpoint, lookup
-from mtlcli import export as exporting
-from mtlcli.checkpoint import build_network
-from mtlcli.config import RunConfig
+from mtlcli import lookup
 from mtlcli.errors import InputError, RunError
+from mtlcli.formats import export as exporting
 from mtlcli.ops import choice, deformable_attention, grid_sample
+from mtlcli.runs import checkpoint
+from mtlcli.runs.checkpoint import build_network
+from mtlcli.runs.config import RunConfig
 
 SIZE = (34, 40)
 CLASSES = {"semseg": ["wall", "floor", "chair"]}

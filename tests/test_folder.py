@@ -10,11 +10,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from mtlcli.data.inspect import describe
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import _folder
 from mtlcli.errors import InputError
-from mtlcli.inspect import describe
-from mtlcli.prepare import prepare
 
 EXAMPLE = dedent((_folder.__doc__ or "").split("\n\n")[1])  # the one the documentation shows
 SIZES = {"a1": (40, 52), "a2": (48, 40), "a17": (36, 36), "a18": (44, 60)}

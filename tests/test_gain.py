@@ -8,7 +8,7 @@ import pytest
 from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.recipes._index import recipe, recipes
-from mtlcli.report.gain import gain, shared_tasks
+from mtlcli.runs.gain import gain, shared_tasks
 
 DIRECTIONS = {name: lookup.load("tasks", name).TASK.higher_is_better for name in
               lookup.names("tasks")}  # fmt: skip

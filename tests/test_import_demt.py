@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli import checkpoint, lookup, settings
-from mtlcli.config import RunConfig
+from mtlcli import lookup
 from mtlcli.models.deformable_mixer import DeformableMixer
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.systems import _settings as settings
 
 ORDERS = {
     "nyud": ("semseg", "depth", "normals", "edge"),

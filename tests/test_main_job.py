@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlcli import checkpoint, lookup
+from mtlcli import lookup
 from mtlcli.boundary import run_boundary
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
-from mtlcli.scoring import score
+from mtlcli.runs import checkpoint
+from mtlcli.scoring.measure import score
 
 SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
          "--feedforward", 32, "--query", "pixel")  # fmt: skip

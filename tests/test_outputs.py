@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli import checkpoint, export, results, shipped
+from mtlcli.formats import export
+from mtlcli.runs import checkpoint, results, shipped
 
 NAME = Path(shipped.NAME)
 

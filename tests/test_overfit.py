@@ -11,8 +11,8 @@ import torch
 
 from mtlcli import lookup
 from mtlcli.data.augment import show, whole
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
-from mtlcli.prepare import prepare
 
 SIZE = (48, 64)
 CELLS = (12, 16)  # one label per cell of the network's finest map, so that it can be met exactly

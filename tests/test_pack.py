@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli import checkpoint, shipped
+from mtlcli.drawing.predict import predict
 from mtlcli.errors import InputError
-from mtlcli.predict import predict
+from mtlcli.runs import checkpoint, shipped
 
 SMALL = ("--dataset", "rooms", "--init", "random", "--backbone", "resnet18_half", "--system",
          "multi_task", "--task", "depth", "--task", "semseg", "--iterations", 2, "--batch-size", 2,

@@ -20,14 +20,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli.data import convert, disk
+from mtlcli import files
+from mtlcli.data import convert
 from mtlcli.data.hdf5 import read_info
+from mtlcli.data.inspect import check
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import nyud
 from mtlcli.datasets._dataset import Remote, Source
 from mtlcli.errors import InputError, RunError
-from mtlcli.inspect import check
-from mtlcli.prepare import prepare
 
 Bundle = Callable[..., Path]
 KILLS = int(os.environ.get("MTL_KILLS", "5"))
@@ -189,7 +190,7 @@ def test_too_little_space_is_told_before(
     make_bundle: Bundle, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = types.SimpleNamespace(free=1000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(RunError, match=r"0\.0 MB free, 0\.0 MB are needed"):
         prepare("nyud", archive=make_bundle(tmp_path), quiet=True)
 
@@ -253,7 +254,7 @@ def test_sources_are_tried_in_order_and_downloads_go_away(
     assert [a["name"] for a in info.archives] == ["whole.tar.gz"]
     assert leftovers(home / "datasets") == ["downloads", "nyud.h5", "sources.json"]
     assert leftovers(home / "datasets" / "downloads") == []
-    assert "cut.tar.gz" not in disk.read_json(home / "datasets" / "sources.json")
+    assert "cut.tar.gz" not in files.read_json(home / "datasets" / "sources.json")
     prepare("nyud", source="official", keep=True, force=True, workers=1, quiet=True)
     assert leftovers(home / "datasets" / "downloads") == ["whole.tar.gz"]
 
@@ -277,7 +278,7 @@ from pathlib import Path
 from mtlcli.data.progress import Bars
 from mtlcli.datasets import nyud, pascal
 from mtlcli.datasets._dataset import Remote, Source
-from mtlcli.prepare import prepare
+from mtlcli.data.prepare import prepare
 
 if __name__ == "__main__":
     url, file = sys.argv[1:]

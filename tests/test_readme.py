@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from mtlcli import settings
 from mtlcli.cli import app, spread_sizes
+from mtlcli.systems import _settings as settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "results" / "README.md")

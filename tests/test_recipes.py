@@ -4,14 +4,16 @@ import json
 
 import pytest
 
-from mtlcli import comparison, lookup, settings
+from mtlcli import lookup
 from mtlcli.bench.flops import count
 from mtlcli.bench.model import bench, build_meta
 from mtlcli.bench.parts import parts
-from mtlcli.config import RunConfig
 from mtlcli.errors import InputError
 from mtlcli.recipes import _recipe, nyud
 from mtlcli.recipes._index import options, recipe, recipes
+from mtlcli.runs import comparison
+from mtlcli.runs.config import RunConfig
+from mtlcli.systems import _settings as settings
 
 SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
          "--feedforward", 32, "--query", "pixel", "--device", "cpu", "--workers", 0,
@@ -35,12 +37,14 @@ def test_names_are_unique():
 def test_a_recipe_can_be_built_and_has_the_size_it_states(name):
     its = recipe(name)
     assert settings.complete(its.system, its.settings)
-    assert bench(its.config(), params_only=True).params["total"] == its.cost.parameters
+    assert (
+        bench(RunConfig(**its.options()), params_only=True).params["total"] == its.cost.parameters
+    )
 
 
 def test_stated_operations_are_those_of_the_network():
     its = recipe("nyud/hrnet18/demt_itsa/lean")
-    config, network = build_meta(its.config())
+    config, network = build_meta(RunConfig(**its.options()))
     total = count(network, parts(network), config.size).total.all
     assert its.cost.forward_tflop == pytest.approx(total / 1e12, abs=0.0006)
 
@@ -160,4 +164,4 @@ def test_a_run_without_recipe_is_compared_with_the_one_of_the_same_settings():
 
 def test_a_recipe_departs_from_itself_in_nothing():
     its = recipe("nyud/hrnet18/demt_itsa/lean")
-    assert comparison.departures(its.config(), its) == {}
+    assert comparison.departures(RunConfig(**its.options()), its) == {}

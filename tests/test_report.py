@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli import checkpoint, lookup
-from mtlcli.config import RunConfig
+from mtlcli import lookup
 from mtlcli.recipes._index import recipe
+from mtlcli.report import assemble as reporting
 from mtlcli.report.examples import Map, tile
-from mtlcli.report.gain import gain
+from mtlcli.report.gallery import draw, ranked
 from mtlcli.report.paper_table import as_latex, as_markdown
 from mtlcli.report.style import CSS
-from mtlcli.report.table import number
-from mtlcli.reporting import report as reporting
-from mtlcli.reporting.gallery import draw, ranked
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.gain import gain
+from mtlcli.runs.table import number
 from tests.made_runs import HALF, TASKS, Reader
 
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'
@@ -223,7 +224,7 @@ def test_a_folder_of_runs_means_all_of_them(make_run: Maker) -> None:
 def scored(home: Path, mtl) -> Path:
     """A network with random weights, scored by `mtl eval`."""
     from mtlcli.data.reader import Reader
-    from mtlcli.training.record import describe
+    from mtlcli.runs.record import describe
 
     tasks = ("semseg", "depth", "edge", "sal")
     config = RunConfig(dataset="rooms", tasks=tasks, system="multi_task", size=(48, 64),

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mtlcli import lookup, settings
-from mtlcli.config import RunConfig
-from mtlcli.report.experiment_table import table
+from mtlcli import lookup
+from mtlcli.experiments._table import table
+from mtlcli.runs.config import RunConfig
+from mtlcli.systems import _settings as settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"

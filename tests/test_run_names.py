@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 import mtlcli
-from mtlcli import run_names, shipped
 from mtlcli.errors import InputError
-from mtlcli.reporting.runs import run_folders
+from mtlcli.report.runs import run_folders
+from mtlcli.runs import names as run_names
+from mtlcli.runs import shipped
 
 NAME = "rooms_resnet18_half_multi_task"
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from mtlcli import checkpoint, train
-from mtlcli.seeds import Series
+from mtlcli.experiments._seeds import Series
+from mtlcli.runs import checkpoint
+from mtlcli.training import loop as train
 
 OPTIONS = ("--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
            "--batch-size", 2, "--iterations", 2, "--quiet", "--task", "depth", "--system",

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli import checkpoint
 from mtlcli.data.batches import TrainingStream
 from mtlcli.data.reader import Reader
+from mtlcli.runs import checkpoint
+from mtlcli.runs.folder import read_log
 from mtlcli.training import selection
-from mtlcli.training.folder import read_log
 from mtlcli.training.selection import mean_gain, split
-from mtlcli.weighting import WEIGHTINGS
+from mtlcli.training.weighting import WEIGHTINGS
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
          "--batch-size", 2, "--iterations", 4, "--quiet", "--task", "depth", "--task", "normals",

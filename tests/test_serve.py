@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from mtlcli import lookup
-from mtlcli.checkpoint import Trained, build_network
-from mtlcli.config import RunConfig
 from mtlcli.errors import InputError
 from mtlcli.page import look as looking
 from mtlcli.page.look import look, open_upload
 from mtlcli.page.tiles import as_values
+from mtlcli.runs.checkpoint import Trained, build_network
+from mtlcli.runs.config import RunConfig
 
 TASKS = ("semseg", "depth", "normals", "edge", "sal")
 NAMES = ("wall", "floor", '<b>"chair"</b>')

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from mtlcli import colors, deviation, keys
-from mtlcli.report.grid import Tile, draw_grid, draw_rows, in_columns, in_two
-from mtlcli.report.legend import FONT, draw_key, in_lines, key_height
-from mtlcli.visualizing.networks import load_networks
+from mtlcli.drawing.grid import Tile, draw_grid, draw_rows, in_columns, in_two
+from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
+from mtlcli.drawing.networks import load_networks
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 

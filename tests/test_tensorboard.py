@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mtlcli.runs.folder import read_log
 from mtlcli.training.board import scalars
-from mtlcli.training.folder import read_log
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
          "--batch-size", 2, "--quiet", "--task", "depth", "--backbone", "resnet18_half",

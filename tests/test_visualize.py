@@ -12,9 +12,9 @@ from PIL import Image
 
 from mtlcli import colors, deviation
 from mtlcli.data.images import read_image
-from mtlcli.data.sources import Targets, find_sources
+from mtlcli.drawing.grid import Tile, in_columns, layout_of
+from mtlcli.drawing.sources import Targets, find_sources
 from mtlcli.errors import InputError
-from mtlcli.report.grid import Tile, in_columns, layout_of
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 

@@ -14,10 +14,10 @@ from mtlcli.bench.scaling import Scaling, scaling
 from mtlcli.bench.stopwatch import Floor
 from mtlcli.bench.trial import Row, Trial
 from mtlcli.bench.workload import Workload, make
-from mtlcli.device import pick_device
 from mtlcli.errors import InputError
-from mtlcli.report.table import markdown
-from mtlcli.training.precision import numerics
+from mtlcli.ops.devices import pick_device
+from mtlcli.ops.precision import numerics
+from mtlcli.runs.table import markdown
 
 Ratios = dict[str, dict[str, float | None]]
 DEFAULT_DTYPE = {"cuda": "bf16"}

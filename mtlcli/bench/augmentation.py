@@ -12,9 +12,9 @@ import numpy as np
 
 from mtlcli import lookup
 from mtlcli.bench.stepwise import stepwise
-from mtlcli.config import datasets_dir
 from mtlcli.data.augment import Sample, augment
 from mtlcli.data.reader import Reader
+from mtlcli.home import datasets_dir
 
 NYUD = (425, 560)  # of its pictures and crops
 TASKS = ("semseg", "depth", "normals", "edge")  # its labels

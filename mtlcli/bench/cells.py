@@ -11,7 +11,7 @@ from torch import nn
 from mtlcli.bench.flops import count
 from mtlcli.bench.model import build, build_meta
 from mtlcli.bench.parts import parts
-from mtlcli.config import RunConfig
+from mtlcli.runs.config import RunConfig
 
 ROUNDS = 3
 

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlcli import checkpoint
 from mtlcli.bench import measure
 from mtlcli.bench.flops import count
 from mtlcli.bench.model import LONG
 from mtlcli.bench.parts import parameters
-from mtlcli.config import RunConfig
 from mtlcli.errors import InputError
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlcli import checkpoint, lookup, settings
+from mtlcli import lookup
 from mtlcli.bench import measure
 from mtlcli.bench.flops import Count, count
 from mtlcli.bench.parts import Part, leaves, parameters, parts
-from mtlcli.config import RunConfig
-from mtlcli.device import pick_device
-from mtlcli.report.table import markdown
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.table import markdown
+from mtlcli.systems import _settings as settings
 
 LONG = 5e11  # operations that take a CPU many seconds
 UNITS = {"flops": 1e9, "saved_bytes": 1e6, "latency_ms": 1.0}

@@ -17,7 +17,7 @@ from mtlcli.bench.contenders import OURS, SDPA, Contender
 from mtlcli.bench.trial import Row, Trial
 from mtlcli.bench.workload import make
 from mtlcli.errors import RunError
-from mtlcli.report.table import markdown
+from mtlcli.runs.table import markdown
 
 TASKS = range(2, 9)
 SHARES = (0.25, 0.35, 0.5, 0.7, 1.0)  # of the image's sides

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcli import checkpoint, lookup
+from mtlcli import lookup
 from mtlcli.bench.stopwatch import timed
-from mtlcli.config import RunConfig
-from mtlcli.training.precision import autocast, numerics
+from mtlcli.ops.precision import autocast, numerics
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 from mtlcli.training.setup import make_state, prepared
 from mtlcli.training.state import State
 
@@ -88,7 +89,7 @@ def measure(
 
 
 def step(state: State, forward: nn.Module, batch: Mapping[str, Tensor]) -> None:
-    """One step of `mtlcli.train`'s loop."""
+    """One step of `mtlcli.training.loop`'s loop."""
     tasks = {name: lookup.load("tasks", name).TASK for name in state.config.tasks}
     options = {name: state.dataset["options"].get(name, {}) for name in tasks}
     state.optimizer.zero_grad(set_to_none=True)

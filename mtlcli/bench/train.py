@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mtlcli import checkpoint, lookup, settings
+from mtlcli import lookup
 from mtlcli.bench import augmentation, steps
 from mtlcli.bench.augmentation import Augmentation
-from mtlcli.config import RunConfig, datasets_dir
 from mtlcli.data.batches import Share, TrainingStream, stack, training_batches
 from mtlcli.data.reader import Reader
-from mtlcli.device import pick_device
-from mtlcli.report.table import markdown
+from mtlcli.home import datasets_dir
+from mtlcli.ops.devices import pick_device
+from mtlcli.ops.precision import numerics
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.record import describe
+from mtlcli.runs.table import markdown
+from mtlcli.systems import _settings as settings
 from mtlcli.training.clock import GIGABYTE, Clock
-from mtlcli.training.precision import numerics
-from mtlcli.training.record import describe
 from mtlcli.training.setup import make_state, prepared
 
 WARM_UP = 2  # steps that are not counted

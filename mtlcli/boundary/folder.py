@@ -16,12 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mtlcli.boundary.counts import Counts, GtAs, image_counts
-from mtlcli.boundary.files import (
-    PREDICTION_SUFFIXES,
-    TRUTH_SUFFIXES,
-    read_prediction,
-    read_truth,
-)
+from mtlcli.boundary.files import PREDICTION_SUFFIXES, TRUTH_SUFFIXES, read_prediction, read_truth
 from mtlcli.boundary.interrupt import interrupt_ignored
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError, RunError

@@ -2,8 +2,9 @@
 completion of files takes over where none fits.
 """
 
-from mtlcli import lookup, run_names
-from mtlcli.config import datasets_dir
+from mtlcli import lookup
+from mtlcli.home import datasets_dir
+from mtlcli.runs import names as run_names
 
 
 def datasets() -> list[str]:

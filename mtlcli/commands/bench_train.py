@@ -40,9 +40,9 @@ def bench_train(
 
     The settings of the system are options too, for example `--steps 1 --query pixel`.
     """
-    from mtlcli import settings
     from mtlcli.bench.train import bench
-    from mtlcli.config import RunConfig
+    from mtlcli.runs.config import RunConfig
+    from mtlcli.systems import _settings as settings
 
     config = RunConfig(
         dataset=dataset,

@@ -23,7 +23,7 @@ def data(
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset file holds, check it, or draw samples."""
-    from mtlcli import inspect
+    from mtlcli.data import inspect
 
     description = inspect.describe(file, everything=everything, quiet=quiet)
     if not as_json:
@@ -32,7 +32,7 @@ def data(
     if sound and not as_json:
         print(sound)
     if browse:
-        from mtlcli.visualizing import browse as sheet
+        from mtlcli.drawing import browse as sheet
 
         sheet.browse(file, browse)
         if not as_json:

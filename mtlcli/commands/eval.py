@@ -40,8 +40,8 @@ def evaluate(
     with the package into weights/nyud_small.
     """
     from mtlcli.boundary import read_ids
-    from mtlcli.eval import comparison_table, evaluate
-    from mtlcli.run_names import meant
+    from mtlcli.runs.names import meant
+    from mtlcli.scoring.evaluate import comparison_table, evaluate
 
     edge = {
         "protocol": edge_protocol,

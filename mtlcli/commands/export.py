@@ -27,7 +27,7 @@ def export(
 
     The file is run and compared with the network before it stays.
     """
-    from mtlcli.export import TOLERANCE, export
+    from mtlcli.formats.export import TOLERANCE, export
 
     done = export(run, format=format, size=size, out=out, quiet=quiet)
     if as_json:

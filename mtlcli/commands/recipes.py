@@ -14,6 +14,6 @@ def recipes(as_json: AsJson = False) -> None:
     if as_json:
         print_json([recipe.to_json() for recipe in known])
         return
-    from mtlcli.comparison import recipes_table
+    from mtlcli.runs.comparison import recipes_table
 
     print(recipes_table(known))

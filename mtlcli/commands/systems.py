@@ -42,7 +42,7 @@ def headline(system: str) -> str:
 
 def record(system: str) -> dict[str, Any]:
     """All that is to be said of a system."""
-    from mtlcli import settings
+    from mtlcli.systems import _settings as settings
 
     meanings = settings.meanings(system)
     return {
@@ -57,7 +57,7 @@ def record(system: str) -> dict[str, Any]:
 
 def explained(system: str) -> str:
     """Its settings as options of `mtl train`, each with its default and its meaning."""
-    from mtlcli import settings
+    from mtlcli.systems import _settings as settings
 
     known = record(system)["settings"]
     head = {

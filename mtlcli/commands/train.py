@@ -101,11 +101,12 @@ def train(
     The settings of the system are options too, for example `--steps 1 --query pixel`:
     `mtl systems demt_itsa` lists them.
     """
-    from mtlcli import seeds as runs
-    from mtlcli import settings, train
-    from mtlcli.config import RunConfig
+    from mtlcli.experiments import _seeds as runs
     from mtlcli.recipes._index import options as recipe_options
-    from mtlcli.run_names import meant
+    from mtlcli.runs.config import RunConfig
+    from mtlcli.runs.names import meant
+    from mtlcli.systems import _settings as settings
+    from mtlcli.training import loop as train
     from mtlcli.training.conduct import Conduct
 
     options: dict[str, Any] = {

@@ -92,8 +92,8 @@ def visualize(
 
     Ctrl-C ends a video or camera; its file stays whole.
     """
+    from mtlcli.drawing.pictures import visualize, visualize_samples
     from mtlcli.errors import InputError
-    from mtlcli.visualize import visualize, visualize_samples
 
     if bool(source) == bool(dataset):
         raise InputError("Say what to draw: `mtl visualize SOURCE`, or `--dataset NAME --index N`.")
@@ -137,7 +137,7 @@ def show(drawn: Any, as_json: bool) -> None:
             }
         )
         return
-    from mtlcli.checkpoint import file_of, is_shipped
+    from mtlcli.runs.checkpoint import file_of, is_shipped
 
     for network in drawn.networks:
         known = " (comes with mtl: small, for indoor scenes only)"

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlcli.data.disk import require_space
 from mtlcli.data.members import BLOCK, Folder, Merged, Tar, Zip
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
+from mtlcli.files import require_space
 
 Progress = Callable[[int], object]
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")

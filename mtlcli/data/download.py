@@ -19,10 +19,10 @@ from typing import Any, BinaryIO, Protocol
 
 from mtlcli import __version__
 from mtlcli.data import mirror
-from mtlcli.data.disk import read_json, require_space, size_of, write_json
 from mtlcli.data.mirror import GDRIVE, MirrorError
 from mtlcli.datasets._dataset import Remote
 from mtlcli.errors import RunError
+from mtlcli.files import read_json, require_space, size_of, write_json
 
 BLOCK = 1 << 18
 Report = Callable[[int], object]

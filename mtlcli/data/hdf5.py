@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from mtlcli import lookup
-from mtlcli.config import datasets_dir
 from mtlcli.errors import InputError
+from mtlcli.home import datasets_dir
 
 SCHEMA = 1
 SUFFIX = ".h5"

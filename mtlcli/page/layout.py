@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from mtlcli.checkpoint import Trained
 from mtlcli.errors import InputError
 from mtlcli.page.hover import SCRIPT, STYLE
 from mtlcli.page.look import MOST_BYTES, MOST_PIXELS, look
+from mtlcli.runs.checkpoint import Trained
 
 Pair = tuple[np.ndarray, np.ndarray]
 Seen = tuple[np.ndarray, Mapping[str, np.ndarray]]

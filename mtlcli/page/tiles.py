@@ -13,9 +13,9 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from mtlcli.checkpoint import Trained
+from mtlcli.drawing.grid import Tile
 from mtlcli.keys import Ball, Key, Scale, Swatches, ball, plain
-from mtlcli.report.grid import Tile
+from mtlcli.runs.checkpoint import Trained
 
 VALUES = 512  # pixels along the longer side of the hidden pictures
 BALL = 44  # pixels, of the key to normals

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtlcli.config import RunConfig
-
 PAPER = "arXiv 2508.04422"
 """Bohn et al., Efficient Inter-Task Attention for Multitask Transformer Models (2025)."""
 DEMT = "README of DeMT's code"
@@ -75,10 +73,6 @@ class Recipe:
         names = ("dataset", "backbone", "system", "init", "lr", "iterations", "batch_size")
         chosen = {name: getattr(self, name) for name in names}
         return chosen | {"settings": dict(self.settings), "recipe": self.name}
-
-    def config(self) -> RunConfig:
-        """The run that it describes."""
-        return RunConfig(**self.options())
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only."""

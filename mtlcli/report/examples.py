@@ -8,7 +8,7 @@ import numpy as np
 
 from mtlcli.report.markup import Html, tag
 from mtlcli.report.page import colours, note, picture
-from mtlcli.report.table import number
+from mtlcli.runs.table import number
 
 RGB = tuple[int, int, int]
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mtlcli.distributed import world
+from mtlcli.ops.processes import world
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

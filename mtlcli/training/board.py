@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import InputError
-from mtlcli.training.folder import read_log
+from mtlcli.runs.folder import read_log
 
 BOARD = "tensorboard"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtlcli.config import RunConfig
 from mtlcli.data.batches import TrainingStream
 from mtlcli.errors import MtlError, RunError
+from mtlcli.runs.config import RunConfig
 
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL")

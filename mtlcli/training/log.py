@@ -1,4 +1,4 @@
-"""log.jsonl, the progress bar (or lines) and the curves: what a run tells while it goes on."""
+"""log.jsonl and the progress bar (or lines): what a run tells while it goes on."""
 
 import json
 import math
@@ -12,19 +12,17 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from mtlcli.config import RunConfig
-from mtlcli.distributed import average, is_first
-from mtlcli.report.curves import draw_curves
+from mtlcli.ops.processes import average, is_first
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import LOG, read_log
 from mtlcli.training.board import Board
 from mtlcli.training.clock import Clock, progress_text
 from mtlcli.training.collapse import CollapseWatch
 from mtlcli.training.conduct import Conduct
-from mtlcli.training.folder import LOG, read_log
 from mtlcli.training.offsets import OffsetWatch
 from mtlcli.training.state import State
 
 LINES = 1000  # at most about this many per run
-CURVES = "curves.png"
 SILENCE = 30.0  # seconds between two lines on a stderr that is no terminal
 
 
@@ -69,8 +67,6 @@ class Log:
         self.file.close()
         if self.board:
             self.board.close()
-        if error is None and is_first():
-            draw_curves(read_log(self.state.folder), self.state.folder / CURVES)
 
     def begin(self, iteration: int) -> None:
         """Prepare for an iteration, counted from 1."""

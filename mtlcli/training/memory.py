@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mtlcli import checkpoint
-from mtlcli.config import RunConfig
 from mtlcli.models.recompute import BOXES, recompute
+from mtlcli.ops.precision import autocast
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 from mtlcli.training.clock import GIGABYTE
-from mtlcli.training.precision import autocast
 
 PER_PARAMETER = 3  # weight, gradient and momentum, float32
 USABLE = 0.9  # of the memory; the rest is for libraries and fragments

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtlcli import settings
-from mtlcli.config import RunConfig
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
+from mtlcli.runs.config import RunConfig
+from mtlcli.systems import _settings as settings
 
 
 def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli import scoring
 from mtlcli.data.batches import WholePictures
-from mtlcli.training.folder import read_log
+from mtlcli.runs.folder import read_log
+from mtlcli.scoring import measure as scoring
 from mtlcli.training.state import State
 
 BEST = "best.pt"

@@ -8,15 +8,16 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mtlcli import distributed, lookup
-from mtlcli.config import RunConfig
+from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.models.recompute import recompute
-from mtlcli.surgery import SURGERIES, require_torchjd
+from mtlcli.ops import processes as distributed
+from mtlcli.ops.precision import half_type, make_scaler
+from mtlcli.runs.config import RunConfig
 from mtlcli.training.batchnorm import synchronise
-from mtlcli.training.precision import half_type, make_scaler
 from mtlcli.training.state import State
-from mtlcli.weighting import WEIGHTINGS
+from mtlcli.training.surgery import SURGERIES, require_torchjd
+from mtlcli.training.weighting import WEIGHTINGS
 
 EVERY_WEIGHTING = {**WEIGHTINGS, **SURGERIES}
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcli import checkpoint
-from mtlcli.config import RunConfig
-from mtlcli.distributed import gather, is_first, rank, world
 from mtlcli.errors import InputError, RunError
+from mtlcli.ops.processes import gather, is_first, rank, world
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 
 LAST = "last.pt"
 

@@ -15,9 +15,9 @@ import torch
 
 from mtlcli.bench.flops import count
 from mtlcli.bench.model import build, build_meta
-from mtlcli.config import RunConfig
-from mtlcli.device import pick_device
-from mtlcli.report.table import markdown
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.table import markdown
 
 QUERIES = ("global", "pixel", "deformable")
 

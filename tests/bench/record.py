@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from mtlcli.bench.contenders import OURS
-from mtlcli.report.table import markdown
+from mtlcli.runs.table import markdown
 
 HERE = Path(__file__).parent
 MTL = [sys.executable, "-m", "mtlcli"]

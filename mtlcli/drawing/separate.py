@@ -1,0 +1,43 @@
+"""One file per task of a picture, made to be read again by programs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mtlcli import colors
+from mtlcli.drawing.prediction import Maps, channels_last
+from mtlcli.runs.checkpoint import Trained
+
+
+def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[Path]:
+    """Write OUT/TASK/NAME.png for each map, and OUT/NAME.npz with the values of all.
+
+    Classes are a PNG of indices with a palette (255 is black), depth 16-bit millimetres, normals
+    8-bit codes x of n = 2x/255 - 1, boundaries and saliency trunc(255 p), white where certain, as
+    `mtl boundary` wants them. The .npz holds what the Python API gives (`Prediction`).
+    """
+    written = []
+    for task, own in maps.items():
+        path = out / task / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture_of(trained.tasks[task], own, trained.dataset, task).save(path)
+        written.append(path)
+    values_path = out / f"{name}.npz"
+    values: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
+    np.savez(values_path, **values)
+    return [*written, values_path]
+
+
+def picture_of(task: Any, values: np.ndarray, dataset: Mapping[str, Any], name: str) -> Image.Image:
+    """The file's picture, of Pillow's mode P, I;16, RGB or L."""
+    picture = Image.fromarray(task.encode(values))
+    if task.channels is None:
+        table = np.zeros((256, 3), np.uint8)
+        palette = dataset["palettes"].get(name) or colors.voc_palette(colors.IGNORE)
+        table[: len(palette)] = palette
+        table[colors.IGNORE] = colors.NO_LABEL
+        picture.putpalette(table.tobytes())
+    return picture

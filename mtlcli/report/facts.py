@@ -1,0 +1,86 @@
+"""What is known of a run, as names and words to read."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from mtlcli.report.runs import Run
+
+SHOWN_HASH = 16  # letters
+
+
+def options(run: Run) -> dict[str, str]:
+    """Every option of the run, the settings of its system among them."""
+    given = run.config.to_json()
+    flat = {**{n: v for n, v in given.items() if n != "settings"}, **given["settings"]}
+    return {name.replace("_", " "): words(value) for name, value in flat.items()}
+
+
+def words(value: Any) -> str:
+    """A value as one reads it."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def provenance(run: Run) -> dict[str, str]:
+    """Where a run comes from; what is not known is left out."""
+    record, data, init = run.record, run.dataset, run.record.get("init") or {}
+    known = {
+        "folder": run.folder,
+        "scores of": scored(run),
+        "imported from": record.get("imported_from"),
+        "command": "mtl " + shlex.join(record["command"]) if "command" in record else None,
+        "recipe": recipe(record.get("recipe")),
+        "started": record.get("started"),
+        "device": record.get("device"),
+        "versions": pairs(record.get("versions")),
+        "parameters": f"{record['parameters']:,}" if "parameters" in record else None,
+        "initial weights": init.get("file") or init.get("init"),
+        "their sha256": short(init.get("sha256")),
+        "dataset": data.get("title"),
+        "source": data.get("source"),
+        "archives": archives(data.get("archives")),
+        "geometry": data.get("geometry"),
+        "training images": record.get("training_images"),
+        "fingerprint": short(record.get("fingerprint")),
+        "labels": pairs(data.get("provenance")),
+        "terms": data.get("terms"),
+    }
+    return {name: words(value) for name, value in known.items() if value not in (None, "")}
+
+
+def scored(run: Run) -> str | None:
+    """What the scores are of."""
+    if not run.results:
+        return None
+    found = run.results
+    about = f"{found['checkpoint']} at iteration {found.get('iteration')}"
+    return f"{about}, {found.get('images')} images of {found.get('split')}"
+
+
+def recipe(found: Mapping[str, Any] | None) -> str | None:
+    """A recipe, and what replaces its options."""
+    if not found:
+        return None
+    changed = [f"{n} {words(pair[0])}" for n, pair in found.get("overrides", {}).items()]
+    return f"{found['name']}{' with ' + ', '.join(changed) if changed else ''}"
+
+
+def pairs(found: Mapping[str, Any] | None) -> str | None:
+    """Names with their values."""
+    return "; ".join(f"{name}: {words(value)}" for name, value in (found or {}).items()) or None
+
+
+def archives(found: list[Mapping[str, Any]] | None) -> str | None:
+    """Files that the dataset was made from."""
+    return "; ".join(f"{a['name']} ({short(a.get('sha256'))})" for a in found or []) or None
+
+
+def short(digest: str | None) -> str | None:
+    """The first letters of a hash are enough to tell it from others."""
+    return f"{digest[:SHOWN_HASH]}..." if digest else None

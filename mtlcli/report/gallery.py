@@ -1,0 +1,151 @@
+"""The best, the median and the worst picture of a run, with its predictions and labels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mtlcli import keys
+from mtlcli.data.batches import WholePictures
+from mtlcli.data.reader import Reader
+from mtlcli.drawing.predict import infer
+from mtlcli.errors import InputError
+from mtlcli.home import datasets_dir
+from mtlcli.report.examples import RGB, Example, Map
+from mtlcli.report.runs import Run
+from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.config import resolution
+
+SIDE = 288  # pixels along the longer side of a drawn map
+NAMED = 8  # classes in a legend at most
+
+
+def examples(run: Run, trained: Trained) -> list[Example]:
+    """Three pictures of the split that was scored.
+
+    Raises:
+        InputError: the dataset is not there or is another one; results.json has no pictures.
+    """
+    results: Mapping[str, Any] = run.results or {}
+    scores = results.get("pictures")
+    if not scores:
+        raise InputError(
+            f"{run.folder}/results.json has no scores of single pictures: run "
+            f"`mtl eval {run.folder}` again."
+        )
+    reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results["split"])
+    tasks = trained.tasks
+    order = ranked(scores, {n: t.higher_is_better for n, t in tasks.items()})
+    absent = set(order) - set(reader.ids)
+    if absent:
+        raise InputError(
+            f"{reader.path} has no picture {min(absent)}: it is not the file that "
+            f"{run.folder} was scored on; run `mtl eval {run.folder}` again."
+        )
+    return [
+        example(place, ident, scores[ident], reader, trained)
+        for place, ident in places(order).items()
+    ]
+
+
+def places(order: Sequence[str]) -> dict[str, str]:
+    """Best, median and worst of ranked pictures, none twice."""
+    chosen = {"best": order[0], "worst": order[-1], "median": order[len(order) // 2]}
+    kept = {ident: place for place, ident in reversed(chosen.items())}
+    return {place: ident for ident, place in sorted(kept.items(), key=lambda c: order.index(c[0]))}
+
+
+def ranked(
+    scores: Mapping[str, Mapping[str, float | None]], higher_is_better: Mapping[str, bool]
+) -> list[str]:
+    """Pictures from the best to the worst: by their mean rank over the tasks they are labelled for.
+
+    Args:
+        scores: picture -> task -> main score of that picture alone, None where there is none.
+        higher_is_better: task -> direction.
+    """
+    ranks: dict[str, list[float]] = {ident: [] for ident in scores}
+    for task, higher in higher_is_better.items():
+        known = {i: s[task] for i, s in scores.items() if s.get(task) is not None}
+        values = np.array(list(known.values()), float)
+        better = -values if higher else values
+        ordered = np.sort(better)
+        middle = np.searchsorted(ordered, better) + np.searchsorted(ordered, better, "right")
+        for ident, rank in zip(known, middle / (2 * max(len(known), 1))):
+            ranks[ident].append(rank)
+    labelled = {ident: float(np.mean(each)) for ident, each in ranks.items() if each}
+    return sorted(labelled, key=lambda ident: (labelled[ident], ident))
+
+
+def example(
+    place: str,
+    ident: str,
+    scores: Mapping[str, float | None],
+    reader: Reader,
+    trained: Trained,
+) -> Example:
+    """A picture as evaluation sees it, and what the network makes of it."""
+    index, tasks = reader.ids.index(ident), trained.tasks
+    scale = resolution(trained.config, trained.dataset)
+    sample = WholePictures(reader, tasks, scale, [index])[0]
+    maps = infer(trained, sample["image"], tuple(sample["size"].tolist()))
+    drawn = [
+        draw(task, maps[name], sample.get(name), scores.get(name), trained.dataset, name)
+        for name, task in tasks.items()
+    ]
+    image = shrunk(reader.read("image", index), exact=False)
+    return Example(place=place, ident=ident, image=image, maps=drawn)
+
+
+def draw(
+    task: Any,
+    prediction: np.ndarray,
+    label: np.ndarray | None,
+    score: float | None,
+    dataset: Mapping[str, Any],
+    name: str,
+) -> Map:
+    """Prediction and label in the same colours, by the range of the label; a label that says
+    nothing of any pixel is none.
+    """
+    if label is not None and not (label != task.ignore).any():
+        label = None
+    options: dict[str, Any] = {
+        "palette": dataset["palettes"].get(name),
+        "names": dataset["classes"].get(name, ()),
+    }
+    if task.scale:
+        options |= task.scale(prediction if label is None else label)
+    key = task.key(prediction, options)
+    exact = prediction.ndim == 2
+    return Map(
+        title=task.title,
+        metric=task.metric,
+        unit=task.unit,
+        score=score,
+        prediction=shrunk(task.draw(prediction, options), exact=exact),
+        label=None if label is None else shrunk(task.draw(label, options), exact=exact),
+        classes=in_sight(prediction, label, options) if exact else {},
+        reach=(key.low, key.high) if task.unit == "m" else None,
+    )
+
+
+def in_sight(
+    prediction: np.ndarray, label: np.ndarray | None, options: Mapping[str, Any]
+) -> dict[str, RGB]:
+    """The most frequent classes of a prediction and its label, "no label" among them, with their
+    colours.
+    """
+    seen = [prediction.ravel(), *([] if label is None else [label.ravel()])]
+    return dict(keys.of_classes(np.concatenate(seen), options).entries[:NAMED])
+
+
+def shrunk(picture: np.ndarray, exact: bool) -> np.ndarray:
+    """At most `SIDE` pixels along the longer side."""
+    height, width = picture.shape[:2]
+    factor = SIDE / max(height, width)
+    if factor >= 1:
+        return picture
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA)

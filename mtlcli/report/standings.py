@@ -1,0 +1,188 @@
+"""Scored runs, what was published about them and a reference, as the rows of tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mtlcli import lookup
+from mtlcli.errors import InputError
+from mtlcli.recipes._index import recipe
+from mtlcli.recipes._recipe import Recipe
+from mtlcli.report.comparable import complete, is_complete, same_pictures, sets_of, warning
+from mtlcli.report.paper_table import Column, Row, Table
+from mtlcli.report.runs import Run
+from mtlcli.runs.comparison import Comparison, Reference, compare
+from mtlcli.runs.gain import gain
+
+
+def standings(runs: Sequence[Run], reference: Run | None = None) -> list[Table]:
+    """A table for each dataset of the scored runs.
+
+    Args:
+        runs: without a score they stand in no table.
+        reference: that gains are against, instead of what the recipes name.
+
+    Raises:
+        InputError: the reference has no scores, or no run is of its dataset.
+    """
+    scored = [run for run in runs if run.results]
+    datasets = dict.fromkeys(run.config.dataset for run in scored)
+    if reference and not reference.results:
+        raise InputError(f"--reference: {reference.lacks[0]}")
+    if reference and reference.config.dataset not in datasets:
+        raise InputError(
+            f"--reference {reference.folder}: it is of {reference.config.dataset}, and no scored "
+            f"run is (they are of {', '.join(datasets) or 'none'})."
+        )
+    return [
+        standing(
+            [run for run in scored if run.config.dataset == dataset],
+            reference if reference and reference.config.dataset == dataset else None,
+        )
+        for dataset in datasets
+    ]
+
+
+def standing(runs: Sequence[Run], reference: Run | None) -> Table:
+    """The table of one dataset."""
+    others = [run for run in runs if not (reference and same(run, reference))]
+    everyone = [*([reference] if reference else []), *others]
+    columns = columns_of(everyone)
+    directions = {c.task: c.higher_is_better for c in columns}
+    rows: dict[str, Row] = {}  # origin -> row, no published row twice
+    notes: dict[str, None] = {}  # in order, no note twice
+    for run in everyone:
+        comparison, problem = compared(run, directions, reference)
+        rows[run.name] = run_row(run, comparison, is_reference=run is reference)
+        own = notes_of(run, comparison) if run is not reference else []
+        notes |= dict.fromkeys([scored_on(run), *problem, *own])
+        if comparison:
+            rows = {**published_rows(comparison, reference, directions), **rows}
+    sets = sets_of(everyone)
+    beside = any(not row.is_run for row in rows.values())
+    return Table(
+        title=str(runs[0].dataset["title"]),
+        columns=columns,
+        rows=in_sets(rows, sets),
+        notes=list(notes),
+        warning=warning(sets, complete(runs[0].config.dataset) if beside else None),
+    )
+
+
+def in_sets(rows: Mapping[str, Row], sets: Sequence[Sequence[Run]]) -> list[Row]:
+    """Rows that know what they were scored on; published ones on what a complete run was."""
+    names = {run.name: str(i) for i, members in enumerate(sets) for run in members}
+    whole = next((str(i) for i, members in enumerate(sets) if is_complete(members[0])), "published")
+    return [replace(row, pictures=names.get(row.origin, whole)) for row in rows.values()]
+
+
+def same(run: Run, other: Run) -> bool:
+    """Whether two records are of one folder."""
+    return run.folder.resolve() == other.folder.resolve()
+
+
+def columns_of(runs: Sequence[Run]) -> list[Column]:
+    """A column for each task that any of the runs has, in the order of the first."""
+    names = dict.fromkeys(name for run in runs for name in run.main)
+    tasks = {name: lookup.load("tasks", name).TASK for name in names}
+    return [
+        Column(task=n, metric=t.metric, unit=t.unit, higher_is_better=t.higher_is_better)
+        for n, t in tasks.items()
+    ]
+
+
+def run_row(run: Run, comparison: Comparison | None, *, is_reference: bool) -> Row:
+    """A run's own row."""
+    against = comparison.reference if comparison else None
+    return Row(
+        system=title("systems", run.config.system),
+        backbone=title("backbones", run.config.backbone),
+        origin=run.name,
+        scores=run.main,
+        gain=comparison.gain if comparison else None,
+        against=against.name if against else "",
+        is_reference=is_reference,
+    )
+
+
+def title(folder: str, name: str) -> str:
+    """A system or backbone as papers write it; its file name if it says nothing else."""
+    if name not in lookup.names(folder):
+        return name
+    return getattr(lookup.load(folder, name), "TITLE", name)
+
+
+def compared(
+    run: Run, directions: Mapping[str, bool], reference: Run | None
+) -> tuple[Comparison | None, list[str]]:
+    """What belongs beside a run, with a gain over a reference of the same pictures only; or
+    nothing, and why.
+    """
+    against = Reference(name=reference.name, scores=finite(reference.main)) if reference else None
+    try:
+        found = compare(finite(run.main), directions, run.config, against)
+    except InputError as error:
+        return None, [f"{run.name}: {error}"]
+    fair = not reference or same_pictures(run, reference)
+    return found if fair else replace(found, reference=None, gain=None, tasks=()), []
+
+
+def finite(scores: Mapping[str, float | None]) -> dict[str, float]:
+    """Scores that have a value."""
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def scored_on(run: Run) -> str:
+    """What a run's scores are of."""
+    results: Mapping[str, Any] = run.results or {}
+    return (
+        f"{run.name}: {results['checkpoint']} at iteration {results.get('iteration')}, "
+        f"{results.get('images')} images of {results.get('split')}."
+    )
+
+
+def notes_of(run: Run, comparison: Comparison | None) -> list[str]:
+    """What a reader must know of a run's gain and of its recipe."""
+    if not comparison:
+        return []
+    return [f"{run.name}: {note}" for note in comparison.notes()]
+
+
+def published_rows(
+    comparison: Comparison, reference: Run | None, directions: Mapping[str, bool]
+) -> dict[str, Row]:
+    """What was published about a run's recipe, and about the one that its gain is against."""
+    if not comparison.recipe or not comparison.published:
+        return {}
+    names = [comparison.published.reference, comparison.recipe.name]
+    found = [recipe(name) for name in names if name]
+    return {r.name: published_row(r, reference, directions) for r in found}
+
+
+def published_row(its: Recipe, reference: Run | None, directions: Mapping[str, bool]) -> Row:
+    """A printed row; its gain is as printed, or against the reference that was asked for."""
+    printed = its.published[0]
+    gained, against = printed.gain, f"published {printed.reference or its.name}"
+    if reference:
+        fair = is_complete(reference)
+        gained = gain_over(printed.scores, reference, directions) if fair else None
+        against = reference.name
+    return Row(
+        system=title("systems", its.system),
+        backbone=title("backbones", its.backbone),
+        origin=f"{printed.source}{', ' + its.variant if its.variant else ''}",
+        scores=printed.scores,
+        gain=gained,
+        against=against,
+        is_run=False,
+    )
+
+
+def gain_over(
+    scores: Mapping[str, float], reference: Run, directions: Mapping[str, bool]
+) -> float | None:
+    """Delta%, or None where there is no such thing."""
+    try:
+        return gain(scores, finite(reference.main), directions)
+    except InputError:
+        return None

@@ -1,0 +1,244 @@
+"""`mtl doctor`: what is installed, what this machine has, which files are there and whole, and what
+to do next.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import zipfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import mtlcli
+from mtlcli import lookup
+from mtlcli.data.hdf5 import keys_of
+from mtlcli.data.reader import Reader
+from mtlcli.errors import InputError
+from mtlcli.home import datasets_dir, home, weights_dir
+from mtlcli.runs.shipped import NAME as SHIPPED
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
+OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime",
+            "drive": "gdown"}  # fmt: skip
+LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
+GIGABYTE = 1e9
+PIECE = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One file or run: whether it can be used."""
+
+    name: str
+    state: str  # whole, unfinished or damaged
+    detail: str
+    next: str | None = None  # the command that mends or continues it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """All that was found."""
+
+    versions: dict[str, str | None]  # None: not installed
+    machine: dict[str, Any]
+    datasets: tuple[Finding, ...]
+    weights: tuple[Finding, ...]
+    runs: tuple[Finding, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is damaged."""
+        return all(f.state != "damaged" for f in (*self.datasets, *self.weights, *self.runs))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {**json.loads(json.dumps(asdict(self))), "sound": self.is_sound}
+
+    def text(self) -> str:
+        """A few lines for each subject."""
+        machine = self.machine
+        there = [f"{name} {number}" for name, number in self.versions.items() if number]
+        devices = ", ".join(machine["devices"]) or "none but the CPU"
+        lines = [
+            "versions: " + ", ".join(there),
+            f"machine:  {machine['cores']} cores, {_gigabytes(machine['memory'])} memory; "
+            f"devices: {devices}",
+            f"disk:     {_gigabytes(machine['free_disk'])} free in {machine['home']}",
+        ]
+        for title, found in (
+            ("datasets", self.datasets), ("weights", self.weights), ("runs", self.runs)
+        ):  # fmt: skip
+            lines.append(f"{title}:" + ("" if found else " none"))
+            lines += [f"  {f.name}: {f.state}, {f.detail}" for f in found]
+        return "\n".join([*lines, "next:", *(f"  {command}" for command in self.advice)])
+
+
+def examine() -> Health:
+    """Look at everything under the home folder and at this machine; nothing is changed."""
+    datasets = tuple(map(dataset, sorted(datasets_dir().glob("*.h5"))))
+    weights, runs = tuple(published_weights()), tuple(found_runs())
+    machine = this_machine()
+    return Health(
+        versions=versions(),
+        machine=machine,
+        datasets=datasets,
+        weights=weights,
+        runs=runs,
+        advice=tuple(advice(datasets, weights, runs, machine["free_disk"])),
+    )
+
+
+def versions() -> dict[str, str | None]:
+    """Of this program, of Python, and of the packages that results and options depend on."""
+    found: dict[str, str | None] = {"mtl": mtlcli.__version__, "python": platform.python_version()}
+    for package in (*PACKAGES, *OPTIONAL.values()):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def this_machine() -> dict[str, Any]:
+    """Cores, memory and free disk in bytes, and devices other than the CPU."""
+    import torch
+
+    devices = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        devices.append(f"cuda:{index} {properties.name}, {_gigabytes(properties.total_memory)}")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    place = next(folder for folder in (home(), *home().absolute().parents) if folder.exists())
+    return {
+        "cores": os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "devices": devices,
+        "home": str(home().absolute()),
+        "free_disk": shutil.disk_usage(place).free,
+    }
+
+
+def dataset(path: Path) -> Finding:
+    """Whether a dataset file is complete, and its first, middle and last samples are as written."""
+    maker = path.stem if path.stem in lookup.names("datasets") else f"{path.stem}.yaml"
+    remedy = f"mtl prepare {maker} --force"
+    try:
+        counts = []
+        for split in Reader(path, "train").info.expected:
+            reader = Reader(path, split)
+            damaged = damage(reader)
+            reader.close()
+            if damaged:
+                return Finding(name=str(path), state="damaged", detail=damaged, next=remedy)
+            counts.append(f"{len(reader)} {split}")
+    except (InputError, OSError, KeyError, ValueError) as error:
+        reason = str(error).removeprefix(f"{path} ").splitlines()[0]
+        return Finding(name=str(path), state="damaged", detail=reason, next=remedy)
+    return Finding(name=str(path), state="whole", detail=f"{', '.join(counts)} samples")
+
+
+def damage(reader: Reader) -> str | None:
+    """The first of a few samples whose bytes are not those that were written."""
+    for index in sorted({0, len(reader) // 2, len(reader) - 1}):
+        for key in keys_of(reader.info):
+            if reader.has(key)[index] and not reader.is_sound(key, index):
+                return f"{reader.split} sample '{reader.ids[index]}' ({key}) is not as written"
+    return None
+
+
+def published_weights() -> list[Finding]:
+    """The backbone weights there are, by their checksums."""
+    records = {
+        weights.file: weights.sha256
+        for name in lookup.names("backbones")
+        for weights in getattr(lookup.load("backbones", name), "WEIGHTS", {}).values()
+    }
+    found = []
+    for file, digest in records.items():
+        path = weights_dir() / file
+        if path.is_file():
+            with path.open("rb") as content:
+                whole = sha256(content).startswith(digest)
+            remedy = None if whole else f"rm {path}"
+            detail = "as published" if whole else "not the published bytes"
+            state = "whole" if whole else "damaged"
+            found.append(Finding(name=str(path), state=state, detail=detail, next=remedy))
+    return found
+
+
+def sha256(content: BinaryIO) -> str:
+    """The checksum of a file, read in pieces."""
+    digest = hashlib.sha256()
+    while piece := content.read(PIECE):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def found_runs() -> list[Finding]:
+    """Every folder under weights/ in which a run began, but for the network that ships."""
+    folders = sorted(path.parent for path in weights_dir().rglob("run.json"))
+    return [run(folder) for folder in folders if folder.name != SHIPPED]
+
+
+def run(folder: Path) -> Finding:
+    """Whether a run is finished, and its last checkpoint is a whole file."""
+    resume = f"mtl train --resume {folder}"
+    try:
+        iterations = json.loads((folder / "run.json").read_text())["config"]["iterations"]
+    except (OSError, ValueError, KeyError, TypeError):
+        detail = "run.json cannot be read"
+        return Finding(name=str(folder), state="damaged", detail=detail, next=f"rm -r {folder}")
+    last = folder / "last.pt"
+    if not last.exists():
+        return Finding(name=str(folder), state="unfinished", detail="no checkpoint", next=resume)
+    if not zipfile.is_zipfile(last):  # its directory stands at its end
+        return Finding(
+            name=str(folder), state="damaged", detail="last.pt is cut short", next=f"rm {last}"
+        )
+    if not (folder / "log.jsonl").exists():
+        return Finding(name=str(folder), state="whole", detail="packed: no log of its training")
+    done = logged(folder)
+    detail = f"iteration {done} of {iterations}"
+    if done < iterations:
+        return Finding(name=str(folder), state="unfinished", detail=detail, next=resume)
+    scored = (folder / "results.json").is_file()
+    detail += "" if scored else ", not scored"
+    command = None if scored else f"mtl eval {folder}"
+    return Finding(name=str(folder), state="whole", detail=detail, next=command)
+
+
+def logged(folder: Path) -> int:
+    """The last iteration in log.jsonl; 0 without a whole line."""
+    try:
+        whole = (folder / "log.jsonl").read_bytes().rpartition(b"\n")[0]
+        return int(json.loads(whole.rpartition(b"\n")[2])["iteration"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def advice(
+    datasets: tuple[Finding, ...],
+    weights: tuple[Finding, ...],
+    runs: tuple[Finding, ...],
+    free_disk: float,
+) -> list[str]:
+    """Commands, the most urgent first."""
+    found = [f.next for f in (*datasets, *weights, *runs) if f.next]
+    if free_disk < LITTLE_DISK:
+        found.insert(0, f"free some disk: {_gigabytes(free_disk)} are left")
+    if not datasets:
+        found += ["mtl demo", "mtl prepare nyud"]
+    elif not runs:
+        fetching = "" if weights else "   (fetches ImageNet weights; --init random does without)"
+        found.append(f"mtl train --dataset {Path(datasets[0].name).stem}{fetching}")
+    return found or ["mtl visualize PICTURE"]
+
+
+def _gigabytes(count: float) -> str:
+    return f"{count / GIGABYTE:.3g} GB"

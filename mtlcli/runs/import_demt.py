@@ -1,0 +1,235 @@
+"""`mtl import-demt`: a checkpoint of DeMT's released code as a run of ours."""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import mtlcli
+from mtlcli import lookup
+from mtlcli.backbones._pretrained import differences, enumerate_, size
+from mtlcli.backbones._tensor_files import read_tensors
+from mtlcli.backbones._weights import is_inside
+from mtlcli.errors import InputError
+from mtlcli.files import write_json
+from mtlcli.home import weights_dir
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.demt_names import mixes_space_first, our_name, why_unused
+from mtlcli.runs.folder import make_run_folder
+from mtlcli.systems import _settings as settings
+
+LIGHTNING = "model."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What became of a checkpoint."""
+
+    folder: Path
+    config: RunConfig
+    fitted: int  # tensors of our network that the file filled
+    tensors: int  # of our network
+    missing: tuple[str, ...]  # of ours; they stay random
+    left_out: Mapping[str, str]  # tensor of the file -> why it was not used
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only."""
+        return asdict(self) | {"folder": str(self.folder), "config": self.config.to_json()}
+
+    def text(self) -> str:
+        """The report, a line for each outcome."""
+        c = self.config
+        lines = [
+            f"Network: {c.system} on {c.backbone} for {c.dataset} ({', '.join(c.tasks)})",
+            f"Fitted:  {self.fitted} of {self.tensors} tensors",
+        ]
+        if self.missing:
+            lines.append(f"RANDOM:  not in the file: {enumerate_(self.missing)}")
+        for reason in dict.fromkeys(self.left_out.values()):
+            names = [name for name, why in self.left_out.items() if why == reason]
+            lines.append(f"Unused:  {reason}: {enumerate_(names)}")
+        return "\n".join([*lines, f"Run:     {self.folder}"])
+
+
+def import_demt(file: Path, *, dataset: str | None = None, out: Path | None = None) -> Imported:
+    """Write a run folder from a checkpoint of DeMT's code.
+
+    The run has the released attention (see `mtlcli.systems.demt`), without which the weights mean
+    nothing. What the file lacks stays random and is named in the report and in run.json.
+
+    Args:
+        file: written by PyTorch Lightning or `torch.save`.
+        dataset: it was trained on; by default the one with its tasks and number of classes.
+        out: run folder; by default weights/DATASET_BACKBONE_demt_imported.
+
+    Raises:
+        InputError: not such a checkpoint, or of a backbone or dataset that is not known here.
+    """
+    state = {k.removeprefix(LIGHTNING): v for k, v in read_tensors(file).items()}
+    heads = dict.fromkeys(re.findall(r"^head\.final_logits\.(\w+)\.weight", "\n".join(state), re.M))
+    if not heads or "head.linear1.0.weight" not in state:
+        raise InputError(f"{file} is no checkpoint of DeMT: it has no head.linear1, final_logits.")
+    name = dataset or dataset_of(state, tuple(heads), file)
+    record = lookup.load("datasets", name).DATASET
+    order = [task for task in record.tasks if task in heads]
+    if len(order) < len(heads):
+        raise InputError(f"{file} predicts {', '.join(heads)}; {name} has {', '.join(order)}.")
+    config = config_of(state, name, order, file)
+    torch.manual_seed(config.seed)
+    network = checkpoint.build_network(config, {"classes": record.classes})
+    renamed, left_out = rename(state, config.backbone, order, config.settings["space_first"])
+    fitting, reasons = fit(network, renamed)
+    own = network.state_dict()
+    network.load_state_dict(own | fitting)
+    folder = make_run_folder(
+        out or weights_dir() / f"{name}_{config.backbone}_demt_imported", fixed=out is not None
+    )
+    imported = Imported(
+        folder=folder,
+        config=config,
+        fitted=len(fitting),
+        tensors=len(own),
+        missing=tuple(k for k in own if k not in fitting),
+        left_out=left_out | reasons,
+    )
+    write(imported, file, network, json.loads(json.dumps(description(name, record))))
+    return imported
+
+
+def dataset_of(state: Mapping[str, Tensor], heads: Sequence[str], file: Path) -> str:
+    """The dataset that has these tasks with as many classes as the heads have outputs.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+
+    def outputs(task: str, classes: Sequence[str]) -> int:
+        return lookup.load("tasks", task).TASK.outputs(classes)
+
+    fitting = []
+    for name in lookup.names("datasets"):
+        record = lookup.load("datasets", name).DATASET
+        if all(
+            task in record.tasks
+            and outputs(task, record.classes.get(task, ()))
+            == len(state[f"head.final_logits.{task}.weight"])
+            for task in heads
+        ):
+            fitting.append(name)
+    if len(fitting) != 1:
+        found = f"fits {', '.join(fitting)}" if fitting else "fits no dataset known here"
+        raise InputError(f"{file} predicts {', '.join(heads)}: that {found}; name it by --dataset.")
+    return fitting[0]
+
+
+def config_of(
+    state: Mapping[str, Tensor], dataset: str, order: Sequence[str], file: Path
+) -> RunConfig:
+    """The run that the weights belong to."""
+    chosen = {
+        "width": len(state["head.linear1.0.weight"]),
+        "interaction": "self",
+        "query": "pixel",
+        "space_first": mixes_space_first(state),
+    }
+    return RunConfig(
+        dataset=dataset,
+        tasks=tuple(order),
+        system="demt",
+        settings=settings.complete("demt", chosen),
+        backbone=backbone_of(state, file),
+        init=str(file),
+        size=lookup.load("datasets", dataset).DATASET.size,
+    )
+
+
+def backbone_of(state: Mapping[str, Tensor], file: Path) -> str:
+    """The backbone that takes the file's `backbone.` tensors strictly.
+
+    Raises:
+        InputError: there is none.
+    """
+    inside = {k: v for k, v in state.items() if is_inside(k)}
+    for name in lookup.names("backbones"):
+        module = lookup.load("backbones", name)
+        converted = module.convert(inside)
+        with torch.device("meta"):
+            own = module.build().state_dict()
+        if converted and not differences(own, converted):
+            return name
+    raise InputError(f"{file} has a backbone other than {', '.join(lookup.names('backbones'))}.")
+
+
+def rename(
+    state: Mapping[str, Tensor], backbone: str, order: Sequence[str], space_first: bool
+) -> tuple[dict[str, tuple[str, Tensor]], dict[str, str]]:
+    """Our names -> (DeMT's name, tensor), and DeMT's names without counterpart -> why."""
+    convert = lookup.load("backbones", backbone).convert
+    inside = convert({k: v for k, v in state.items() if is_inside(k)}).tensors
+    renamed = {f"backbone.{k}": (f"backbone.{k}", v) for k, v in inside.items()}
+    left_out = {}
+    for theirs, tensor in state.items():
+        if is_inside(theirs):
+            continue
+        ours = our_name(theirs, order, space_first)
+        if ours is None:
+            left_out[theirs] = why_unused(theirs)
+        else:
+            renamed[ours] = (theirs, tensor)
+    return renamed, left_out
+
+
+def fit(
+    network: nn.Module, renamed: Mapping[str, tuple[str, Tensor]]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors that a network takes, and DeMT's names of the others -> why."""
+    own = network.state_dict()
+    fitting, reasons = {}, {}
+    for ours, (theirs, tensor) in renamed.items():
+        if ours not in own:
+            reasons[theirs] = "no counterpart here"
+        elif own[ours].shape != tensor.shape:
+            reasons[theirs] = f"is {size(tensor)}, {ours} is {size(own[ours])}"
+        else:
+            fitting[ours] = tensor
+    return fitting, reasons
+
+
+def description(name: str, record: Any) -> dict[str, Any]:
+    """What a run remembers of its dataset, from the dataset's record."""
+    fields = ("title", "size", "tasks", "classes", "palettes", "options")
+    known = {field: getattr(record, field) for field in fields}
+    plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in known.items()}
+    plain["options"] = {task: dict(options) for task, options in record.options.items()}
+    return {"name": name, **plain}
+
+
+def write(imported: Imported, file: Path, network: nn.Module, dataset: Mapping[str, Any]) -> None:
+    """run.json and last.pt."""
+    record = {
+        "config": imported.config.to_json(),
+        "imported_from": str(file),
+        "fitted": imported.fitted,
+        "tensors": imported.tensors,
+        "missing": list(imported.missing),
+        "left_out": dict(imported.left_out),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "dataset": dict(dataset),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
+    }
+    write_json(imported.folder / "run.json", record)
+    checkpoint.save(
+        imported.folder / "last.pt",
+        config=imported.config.to_json(),
+        dataset=dict(dataset),
+        iteration=0,
+        network=network.state_dict(),
+    )

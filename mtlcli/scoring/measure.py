@@ -1,0 +1,137 @@
+"""Scores of any predictor on whole pictures, shared by all processes there are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from mtlcli.data.batches import WholePictures, whole_pictures
+from mtlcli.ops.processes import gather, rank, world
+
+Predict = Callable[[Tensor], Mapping[str, Tensor]]
+Save = Callable[[str, Mapping[str, Tensor]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The statistics of every picture that was scored; the same on all processes."""
+
+    tasks: Mapping[str, Any]  # names and Task records
+    options: Mapping[str, Mapping[str, Any]]  # of the tasks' metrics
+    pictures: Sequence[tuple[str, Mapping[str, Any]]]  # id and task -> statistics, in order
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Task -> name of the score -> value over all pictures."""
+        return {n: task.score(self._of(n), self.options[n]) for n, task in self.tasks.items()}
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """Task -> thresholds, recall and precision, for the tasks that have them."""
+        return {
+            name: task.curve(self._of(name), self.options[name])
+            for name, task in self.tasks.items()
+            if task.curve
+        }
+
+    def per_picture(self) -> dict[str, dict[str, float]]:
+        """Id -> task -> main score of that picture alone; only tasks that it counts for."""
+        return {
+            ident: {n: self._main(n, statistics) for n, statistics in found.items()}
+            for ident, found in self.pictures
+        }
+
+    def _of(self, task: str) -> list[Any]:
+        return [found[task] for _, found in self.pictures if task in found]
+
+    def _main(self, name: str, statistics: Any) -> float:
+        task = self.tasks[name]
+        return task.score([statistics], self.options[name])[task.metric]
+
+
+def score(
+    predict: Predict,
+    pictures: WholePictures,
+    tasks: Mapping[str, Any],
+    options: Mapping[str, Mapping[str, Any]],
+    workers: int,
+    quiet: bool,
+    save: Save | None = None,
+) -> dict[str, dict[str, float]]:
+    """Scores over all pictures of any predictor; see `measure`."""
+    return measure(predict, pictures, tasks, options, workers, quiet, save).scores()
+
+
+def measure(
+    predict: Predict,
+    pictures: WholePictures,
+    tasks: Mapping[str, Any],
+    options: Mapping[str, Mapping[str, Any]],
+    workers: int,
+    quiet: bool,
+    save: Save | None = None,
+) -> Measured:
+    """Measure any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
+
+    Logits are resized bilinearly to the size of the labels and scored there (ATRC's protocol). A
+    picture does not count for a task it has no label for, or whose option "ids" leaves it out.
+    `save` is given the id and the resized logits of every picture. Each process measures its share
+    of the pictures; all get the same scores, which are those of one process.
+    """
+    measured: dict[int, dict[str, Any]] = {}  # picture -> task -> statistics
+    options = merged(options, {}, tasks)
+    counted = {n: set(options[n].get("ids") or pictures.ids) for n in tasks}
+    own = range(rank(), len(pictures), world())
+    batches = tqdm(
+        whole_pictures(pictures, own, workers),
+        desc="eval",
+        leave=None,
+        disable=True if quiet or rank() else None,
+    )
+    for index, batch in zip(own, batches):
+        ident = pictures.ids[index]
+        height, width = batch["size"][0].tolist()
+        logits = {
+            n: at_size(x.float(), (height, width)) for n, x in predict(batch["image"]).items()
+        }
+        measured[index] = {
+            name: task.measure(
+                logits[name][0], batch[name][0].to(logits[name].device), options[name]
+            )
+            for name, task in tasks.items()
+            if name in batch and ident in counted[name]
+        }
+        if save:
+            save(ident, logits)
+    everything = {index: found for share in gather(measured) for index, found in share.items()}
+    in_order = [(pictures.ids[index], everything[index]) for index in sorted(everything)]
+    return Measured(tasks=tasks, options=options, pictures=in_order)
+
+
+def merged(
+    dataset: Mapping[str, Mapping[str, Any]],
+    overrides: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Each task's options: the dataset's, replaced by those the user gave."""
+    return {n: {**dataset.get(n, {}), **overrides.get(n, {})} for n in tasks}
+
+
+def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (B, C, h, w) bilinear to (H, W), unless already so.
+
+    On the CPU by OpenCV, which rounds differently (1e-6 of a value) and takes a fifth of the time.
+    """
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    if logits.device.type != "cpu":
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    larger = np.empty((*logits.shape[:2], *size), logits.numpy().dtype)
+    planes = logits.contiguous().numpy().reshape(-1, *logits.shape[2:])
+    for plane, target in zip(planes, larger.reshape(-1, *size)):
+        cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    return torch.from_numpy(larger)
