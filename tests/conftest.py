@@ -83,6 +83,7 @@ def save_network() -> Callable[..., Path]:
     """Writes a checkpoint with random weights for four tasks: `save_network(path, ...)`."""
     import torch
 
+    from mtlcli.data.hdf5 import Info
     from mtlcli.runs import checkpoint
     from mtlcli.runs.config import RunConfig
 
@@ -98,7 +99,7 @@ def save_network() -> Callable[..., Path]:
         tasks = ("semseg", "depth", "normals", "edge")
         config = RunConfig(system="multi_task", backbone=backbone, tasks=tasks)
         torch.manual_seed(seed)
-        network = checkpoint.build_network(config, dataset)
+        network = checkpoint.build_network(config, Info.from_json(dataset))
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"config": config.to_json(), "dataset": dataset, "iteration": 1}
         checkpoint.save(path, network=network.state_dict(), **content)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import mtlcli
+from mtlcli.data.hdf5 import Info
 from mtlcli.drawing.api import Predictor
 from mtlcli.drawing.predict import decoded, predict
 from mtlcli.errors import InputError
@@ -107,7 +108,7 @@ def test_a_loaded_network_equals_one_built_as_usual(
     path = save_network(tmp_path / "last.pt", backbone)
     content = checkpoint.read(path)
     config = RunConfig.from_json(content["config"])
-    usual = checkpoint.build_network(config, content["dataset"])
+    usual = checkpoint.build_network(config, Info.from_json(content["dataset"]))
     usual.load_state_dict(content["network"])
     loaded = checkpoint.load(path, "cpu").network
     everything = {**dict(usual.named_parameters()), **dict(usual.named_buffers())}

@@ -57,7 +57,7 @@ import sys, torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from mtlcli.ops import processes as distributed
-from mtlcli import losses
+from mtlcli.tasks import depth, sal
 from mtlcli.data.batches import Share
 from mtlcli.training.batchnorm import synchronise
 from mtlcli.training.surgery import SURGERIES
@@ -84,8 +84,8 @@ with distributed.joined(torch.device("cpu")) as device:
     for own in Share(batch_size=4, rank=rank, world=world).positions(0, 20):
         logits = forward(images[own])
         loss = {
-            "a": losses.balanced_cross_entropy(logits[:, :2], classes[own]),
-            "b": losses.depth_l1(logits[:, 2:], depths[own]),
+            "a": sal.balanced_cross_entropy(logits[:, :2], classes[own]),
+            "b": depth.depth_l1(logits[:, 2:], depths[own]),
         }
         total = weighting(loss)
         optimizer.zero_grad()

@@ -115,9 +115,13 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (changed(lambda s: s["splits"].update(val="lists/val.txt")), "no list .*val.txt"),
         (changed(lambda s: s["splits"].update(val=[])), "split 'val' is empty"),
         (changed(lambda s: s["splits"].update(val=["a99"])), r"lacks images/a99\.jpg"),
-        (changed(lambda s: s["tasks"].update(smell={})), "unknown task 'smell'"),
+        (
+            changed(lambda s: s["tasks"].update(smell={"files": "{id}"})),
+            "'smell' is none of .*: give it a kind",
+        ),
+        (changed(lambda s: s["tasks"]["sal"].update(kind="maps")), "no map 'maps'"),
         (changed(lambda s: s["tasks"]["semseg"].pop("classes")), "'semseg' needs its classes"),
-        (changed(lambda s: s["tasks"]["depth"].update(unit="m")), "unknown entry 'unit'"),
+        (changed(lambda s: s["tasks"]["sal"].update(unit="m")), "unknown entry 'unit'"),
         (
             changed(lambda s: s["tasks"]["depth"].update(metres=9)),
             r"depth/a1\.png: depth in metres",

@@ -23,8 +23,8 @@ ROWS = [
     ["training", "drawing", "formats", "scoring"],
     ["runs"],
     ["systems", "backbones", "recipes"],
-    ["data", "tasks", "losses", "metrics", "decode"],
-    ["models", "datasets", "deviation", "keys", "constant", "colors", "encode", "planes"],
+    ["data", "tasks"],
+    ["models", "datasets", "maps"],
     ["ops", "boundary"],
     ["home", "lookup", "files", "errors", "__init__"],
 ]

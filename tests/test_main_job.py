@@ -85,8 +85,8 @@ def test_a_perfect_predictor_scores_perfectly_through_the_whole_evaluation(home:
         onehot = torch.nn.functional.one_hot(classes, 101).permute(2, 0, 1)[None].float()
         return {
             "semseg": onehot[:, : len(reader.info.classes["semseg"])],
-            "depth": torch.from_numpy(tasks["depth"].target(sample["depth"]))[None],
-            "normals": torch.from_numpy(tasks["normals"].target(sample["normals"]))[None],
+            "depth": torch.from_numpy(tasks["depth"].map.target(sample["depth"]))[None],
+            "normals": torch.from_numpy(tasks["normals"].map.target(sample["normals"]))[None],
         }
 
     scores = score(know, pictures, tasks, {}, 0, True)

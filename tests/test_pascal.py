@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mtlcli.colors import voc_palette
 from PIL import Image
 from scipy.io import loadmat, savemat
 from skimage.morphology import thin
 
-from mtlcli.colors import voc_palette
 from mtlcli.data.archive import open_archive
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader

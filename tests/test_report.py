@@ -301,7 +301,7 @@ def test_the_key_of_depth_says_where_colours_end_before_the_values() -> None:
 @pytest.mark.parametrize("task", ["human_parts", "sal", "depth"])
 def test_a_label_that_says_nothing_is_not_drawn_and_the_key_says_so(task: str) -> None:
     predicted = np.zeros((48, 64), np.uint8)
-    ignore = lookup.load("tasks", task).TASK.ignore
+    ignore = lookup.load("tasks", task).TASK.map.unlabelled
     if task != "human_parts":
         predicted = np.linspace(3, 5, 48 * 64, dtype=np.float32).reshape(1, 48, 64)
     found, text = drawn(task, predicted, np.full_like(predicted, ignore))

@@ -15,6 +15,7 @@ from mtlcli.bench.stepwise import stepwise
 from mtlcli.data.augment import Sample, augment
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
+from mtlcli.tasks import named
 
 NYUD = (425, 560)  # of its pictures and crops
 TASKS = ("semseg", "depth", "normals", "edge")  # its labels
@@ -48,7 +49,7 @@ class Augmentation:
 def measure(rounds: int = ROUNDS) -> Augmentation:
     """Image and four labels of 425x560 pixels: from nyud.h5, or rooms rendered at that size."""
     samples, source = nyud_samples()
-    tasks = {name: lookup.load("tasks", name).TASK for name in TASKS}
+    tasks = named(TASKS)
     spent: dict[Callable[..., Sample], list[float]] = {augment: [], stepwise: []}
     with one_core():
         for turn in range(rounds + 1):

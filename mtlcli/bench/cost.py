@@ -1,8 +1,6 @@
 """What one image costs the network of a run: parameters, operations and time."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,6 +9,7 @@ from mtlcli.bench import measure
 from mtlcli.bench.flops import count
 from mtlcli.bench.model import LONG
 from mtlcli.bench.parts import parameters
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
@@ -27,17 +26,17 @@ class Cost:
     device: str | None = None  # that it was measured on
 
 
-def counted(config: RunConfig, dataset: Mapping[str, Any]) -> Cost:
+def counted(config: RunConfig, dataset: Info) -> Cost:
     """Parameters and operations of a run's network, without numbers and without its weights.
 
     Args:
         config: of the run.
-        dataset: what the run remembers of its dataset ("classes" and "size").
+        dataset: that the run is trained on.
 
     Raises:
         InputError: this version cannot build that network.
     """
-    size = config.size or (dataset["size"][0], dataset["size"][1])
+    size = config.size or dataset.size
     try:
         with torch.device("meta"):
             network = checkpoint.build_network(config, dataset).eval()

@@ -11,6 +11,7 @@ from mtlcli import lookup
 from mtlcli.bench import measure
 from mtlcli.bench.flops import Count, count
 from mtlcli.bench.parts import Part, leaves, parameters, parts
+from mtlcli.data.hdf5 import Info
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
@@ -137,8 +138,9 @@ def build_meta(config: RunConfig) -> tuple[RunConfig, nn.Module]:
 
 def build(config: RunConfig) -> nn.Module:
     """The network of a run on a dataset that has a record here."""
-    classes = lookup.load("datasets", config.dataset).DATASET.classes
-    return checkpoint.build_network(config, {"classes": classes})
+    dataset = lookup.load("datasets", config.dataset).DATASET
+    info = Info(title=dataset.title, size=dataset.size, classes=dataset.classes)
+    return checkpoint.build_network(config, info)
 
 
 def output_shapes(network: nn.Module, config: RunConfig) -> dict[str, torch.Size]:

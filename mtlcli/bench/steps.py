@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtlcli import lookup
 from mtlcli.bench.stopwatch import timed
+from mtlcli.data.hdf5 import Info
 from mtlcli.ops.precision import autocast, numerics
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
@@ -61,7 +60,7 @@ VARIANTS = (
 def measure(
     variant: Variant,
     config: RunConfig,
-    dataset: Mapping[str, Any],
+    dataset: Info,
     batch: Mapping[str, Tensor],
     device: torch.device,
     repeats: int,
@@ -90,8 +89,8 @@ def measure(
 
 def step(state: State, forward: nn.Module, batch: Mapping[str, Tensor]) -> None:
     """One step of `mtlcli.training.loop`'s loop."""
-    tasks = {name: lookup.load("tasks", name).TASK for name in state.config.tasks}
-    options = {name: state.dataset["options"].get(name, {}) for name in tasks}
+    tasks = checkpoint.tasks_of(state.config.tasks, state.dataset)
+    options = {name: state.dataset.options.get(name, {}) for name in tasks}
     state.optimizer.zero_grad(set_to_none=True)
     with autocast(state.device, bool(state.config.amp)):
         logits = forward(batch["image"])

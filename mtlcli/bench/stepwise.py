@@ -30,7 +30,7 @@ def stepwise(
 ) -> Sample:
     """The same distribution of crops as `mtlcli.data.augment.augment`, with the same arguments."""
     arrays = {"image": sample["image"]}
-    arrays |= {n: channels_last(t.target(sample[n])) for n, t in tasks.items() if n in sample}
+    arrays |= {n: channels_last(t.map.target(sample[n])) for n, t in tasks.items() if n in sample}
     arrays = scale(arrays, tasks, resolution, rng)
     arrays = crop(arrays, tasks, size, rng)
     if rng.random() < 0.5:
@@ -73,8 +73,8 @@ def scale(
 
     resized = each(arrays, resize)
     for name, task in tasks.items():
-        if task.zoom and name in resized:
-            resized[name] = task.zoom(resized[name], factor)
+        if task.map.zoom and name in resized:
+            resized[name] = task.map.zoom(resized[name], factor)
     return resized
 
 
@@ -104,8 +104,8 @@ def mirror(arrays: Arrays, tasks: Mapping[str, Any]) -> Arrays:
     """All arrays mirrored left to right, and the values that turn with them."""
     flipped = each(arrays, lambda array, name: cv2.flip(array, 1))
     for name, task in tasks.items():
-        if task.mirror and name in flipped:
-            flipped[name] = task.mirror(flipped[name].transpose(2, 0, 1)).transpose(1, 2, 0)
+        if task.map.mirror and name in flipped:
+            flipped[name] = task.map.mirror(flipped[name].transpose(2, 0, 1)).transpose(1, 2, 0)
     return flipped
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mtlcli import lookup
+from mtlcli import tasks as known_tasks
 from mtlcli.bench import augmentation, steps
 from mtlcli.bench.augmentation import Augmentation
 from mtlcli.data.batches import Share, TrainingStream, stack, training_batches
@@ -18,7 +18,6 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.ops.precision import numerics
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.record import describe
 from mtlcli.runs.table import markdown
 from mtlcli.systems import _settings as settings
 from mtlcli.training.clock import GIGABYTE, Clock
@@ -128,14 +127,14 @@ def bench(
         workers=workers,
         augmentation=augmentation.measure(),
         speed=waiting(stream, config, target, workers, iterations),
-        rows=tuple(steps.measure(v, config, describe(reader), batch, target, repeats) for v in bar),
+        rows=tuple(steps.measure(v, config, reader.info, batch, target, repeats) for v in bar),
     )
 
 
 def make_stream(reader: Reader, config: RunConfig) -> TrainingStream:
     """The samples that a run is trained on."""
     assert config.size is not None
-    tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
+    tasks = known_tasks.named(config.tasks)
     stored = reader.info.size
     resolution = config.size[0] / stored[0], config.size[1] / stored[1]
     return TrainingStream(reader, tasks, config.size, resolution, config.seed)
@@ -149,7 +148,7 @@ def waiting(
     iterations: int,
 ) -> dict[str, float]:
     """What the log of a run says of its time, over so many steps."""
-    dataset = describe(stream.reader)
+    dataset = stream.reader.info
     torch.manual_seed(config.seed)
     network = checkpoint.build_network(config, dataset).train()
     state = make_state(config, network, dataset, Path(), device, len(stream.reader))

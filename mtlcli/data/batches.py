@@ -7,7 +7,6 @@ on the number of workers or on where the run was interrupted. That is what makes
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mtlcli.data.augment import Sample, augment, normalise
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
+from mtlcli.tasks._task import Task
 
 Size = tuple[int, int]
 Resolution = tuple[float, float]
@@ -29,7 +29,7 @@ class TrainingStream(Dataset):
     def __init__(
         self,
         reader: Reader,
-        tasks: Mapping[str, Any],
+        tasks: Mapping[str, Task],
         size: Size,
         resolution: Resolution,
         seed: int,
@@ -38,13 +38,14 @@ class TrainingStream(Dataset):
         """
         Args:
             reader: the training split.
-            tasks: names and Task records.
+            tasks: by their names.
             size: height and width of the crops.
             resolution: working pixels per stored pixel, along y and x.
             seed: of the order and of the augmentation.
             chosen: indices of the samples to train on; by default all.
         """
-        self.reader, self.tasks = reader, dict(tasks)
+        self.reader, self.maps = reader, {name: task.map for name, task in tasks.items()}
+        self.balanced = [name for name, task in tasks.items() if task.balances_crops]
         self.chosen = range(len(reader)) if chosen is None else chosen
         self.size, self.resolution, self.seed = size, resolution, seed
 
@@ -57,7 +58,7 @@ class TrainingStream(Dataset):
     def __getitem__(self, position: int) -> Sample:
         rng = np.random.default_rng((self.seed, 1, position))
         sample = self.reader[self.index(position)]
-        return augment(sample, self.tasks, self.size, self.resolution, rng)
+        return augment(sample, self.maps, self.size, self.resolution, rng, self.balanced)
 
 
 class WholePictures(Dataset):
@@ -69,18 +70,19 @@ class WholePictures(Dataset):
     def __init__(
         self,
         reader: Reader,
-        tasks: Mapping[str, Any],
+        tasks: Mapping[str, Task],
         resolution: Resolution,
         chosen: Sequence[int] | None = None,
     ):
         """
         Args:
             reader: the split.
-            tasks: names and Task records.
+            tasks: by their names.
             resolution: working pixels per stored pixel, along y and x.
             chosen: indices of the pictures; by default all.
         """
-        self.reader, self.tasks, self.resolution = reader, dict(tasks), resolution
+        self.maps = {name: task.map for name, task in tasks.items()}
+        self.reader, self.resolution = reader, resolution
         self.chosen = range(len(reader)) if chosen is None else chosen
 
     @property
@@ -94,7 +96,7 @@ class WholePictures(Dataset):
     def __getitem__(self, index: int) -> Sample:
         stored = self.reader[self.chosen[index]]
         image = to_resolution(stored["image"], self.resolution)
-        targets = {n: t.target(stored[n]) for n, t in self.tasks.items() if n in stored}
+        targets = {n: its.target(stored[n]) for n, its in self.maps.items() if n in stored}
         size = np.array(stored["image"].shape[:2])
         return {"image": normalise(image), "size": size, **targets}
 

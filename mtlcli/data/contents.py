@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from mtlcli.data.hdf5 import Info, keys_of
+from mtlcli.data.hdf5 import IMAGE, Info, keys_of
 from mtlcli.data.progress import Bars
 from mtlcli.data.reader import Reader
+from mtlcli.maps._map import IGNORE
 
-BINARY = ("edge", "sal")
-IGNORE = 255
 LOOKED_AT = 200  # samples of a split whose values are counted, unless all are asked for
 
 
@@ -50,7 +49,7 @@ class Contents:
             "expected": self.expected,
             "values_of_one_in": self.step,
             "holds": {
-                key: as_json(key, counts, info.classes.get(key, ()))
+                key: as_json(counts, is_binary(key, info), info.classes.get(key, ()))
                 for key, counts in self.counts.items()
             },
         }
@@ -73,36 +72,30 @@ def contents(reader: Reader, everything: bool, bars: Bars) -> Contents:
 
 def add(counts: Counts, key: str, array: np.ndarray, info: Info) -> None:
     """Count one stored array."""
-    valid = labelled(key, array)
+    valid = np.ones(array.shape[:2], bool) if key == IMAGE else info.map(key).labelled(array)
     counts.pixels += valid.size
     counts.valid += int(valid.sum())
     if valid.any():
         values = array[valid]
         counts.low = min(counts.low, float(values.min()))
         counts.high = max(counts.high, float(values.max()))
-        counts.positive += np.count_nonzero(values) if key in BINARY else 0
+        counts.positive += np.count_nonzero(values) if is_binary(key, info) else 0
     if key in info.classes:
         some = np.bincount(array.ravel(), minlength=256)[:IGNORE]
         counts.histogram = some if counts.histogram is None else counts.histogram + some
 
 
-def labelled(key: str, array: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels that carry a label."""
-    if key == "normals":
-        return np.asarray(array.any(axis=-1))
-    if key == "depth":
-        return array > 0
-    if key in ("image", "edge"):
-        return np.ones(array.shape[:2], bool)
-    return np.asarray(array != IGNORE)
+def is_binary(key: str, info: Info) -> bool:
+    """Whether the share of pixels that are set is worth telling."""
+    return key != IMAGE and info.map(key).is_binary
 
 
-def as_json(key: str, counts: Counts, classes: tuple[str, ...]) -> dict[str, Any]:
+def as_json(counts: Counts, binary: bool, classes: tuple[str, ...]) -> dict[str, Any]:
     """One task's counts as plain types; no range where no pixel is labelled."""
     record: dict[str, Any] = {"samples": counts.samples, "labelled": counts.coverage}
     if counts.valid:
         record |= {"low": counts.low, "high": counts.high}
-        if key in BINARY:
+        if binary:
             record["not_zero"] = counts.positive / counts.valid
     return record | ({"classes": shares(classes, counts.histogram)} if classes else {})
 

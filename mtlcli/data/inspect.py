@@ -8,12 +8,13 @@ from typing import Any
 import h5py
 
 from mtlcli import lookup
-from mtlcli.data.contents import BINARY, Contents, Counts, contents, shares
-from mtlcli.data.hdf5 import Info, keys_of, read_info
+from mtlcli.data.contents import Contents, Counts, contents, is_binary, shares
+from mtlcli.data.hdf5 import IMAGE, Info, keys_of, read_info
 from mtlcli.data.progress import Bars
 from mtlcli.data.reader import Reader
 from mtlcli.errors import RunError
 from mtlcli.files import gigabytes
+from mtlcli.maps._map import NO_OPTIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,19 +132,25 @@ def split_text(split: Contents, info: Info) -> list[str]:
     seen = "" if split.step == 1 else f", values of 1 in {split.step}"
     lines = [f"{split.split}: {found} samples ({verdict}){seen}"]
     for key, counts in split.counts.items():
-        lines.append(counts_text(key, counts, found))
+        lines.append(counts_text(key, counts, found, info))
         lines += histogram_text(shares(info.classes.get(key, ()), counts.histogram))
     return lines
 
 
-def counts_text(key: str, counts: Counts, everybody: int) -> str:
+def counts_text(key: str, counts: Counts, everybody: int, info: Info) -> str:
     """One task's counts as a line."""
-    unit = " m" if key == "depth" else ""
+    unit = unit_of(key, info)
     values = f"{counts.low:g} .. {counts.high:g}{unit}" if counts.valid else "no values"
-    if key in BINARY and counts.valid:
+    if is_binary(key, info) and counts.valid:
         values += f", {counts.positive / counts.valid:.1%} not 0"
     have, coverage = counts.samples, counts.coverage
     return f"  {key:<11} {have}/{everybody} samples, {coverage:6.1%} of pixels labelled, {values}"
+
+
+def unit_of(key: str, info: Info) -> str:
+    """The unit of a task's values to end a line with, "" if they have none."""
+    unit = "" if key == IMAGE else info.map(key).unit
+    return f" {info.options.get(key, NO_OPTIONS).get('unit', unit)}" if unit else ""
 
 
 def histogram_text(known: Mapping[str, float]) -> list[str]:

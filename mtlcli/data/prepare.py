@@ -273,6 +273,7 @@ def make_info(name: str, dataset: Dataset, plan: Plan, made_of: Archives, asked:
         title=dataset.title,
         size=plan.shape if rendered and plan.shape else dataset.size,
         tasks=plan.tasks,
+        kinds={t: k for t, k in dataset.kinds.items() if t in kept},
         classes={t: c for t, c in dataset.classes.items() if t in kept},
         palettes={t: p for t, p in dataset.palettes.items() if t in kept},
         options={t: o for t, o in dataset.options.items() if t in kept},

@@ -20,10 +20,10 @@ Sample = dict[str, np.ndarray]
 class Reader:
     """The samples of one split in stored form: `reader[i]` is a dict of numpy arrays.
 
-    image uint8 (H, W, 3) RGB; semseg, human_parts uint8 (H, W) class index, 255 ignored;
-    sal uint8 (H, W) 0/1, 255 ignored; edge uint8 (H, W), 255 on a boundary, 0 off it;
-    depth float32 (H, W) metres, 0 invalid; normals uint8 (H, W, 3) codes n = 2x/255 - 1 with
-    (0, 0, 0) invalid, or float32 (H, W, 3) unit vectors with the zero vector invalid. A task
+    image uint8 (H, W, 3) RGB; by kind of map (see `mtlcli.maps`) classes uint8 (H, W) index, 255
+    ignored; foreground uint8 (H, W) 0/1, 255 ignored; boundaries uint8 (H, W), 255 on a boundary, 0
+    off it; depth float32 (H, W) metres, 0 invalid; directions uint8 (H, W, 3) codes n = 2x/255 - 1
+    with (0, 0, 0) invalid, or float32 (H, W, 3) unit vectors with the zero vector invalid. A task
     without a label for the sample is absent.
 
     Raises:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 RGB = tuple[int, int, int]
 Sample = dict[str, Any]
-IGNORE = 255  # class index, saliency or part that carries no label
 
 
 class Files(Protocol):
@@ -75,6 +74,7 @@ class Dataset:
     size: tuple[int, int]  # height, width of a training crop in pixels
     splits: Mapping[str, int]  # samples of the complete dataset: {"train": 795, "val": 654}
     tasks: tuple[str, ...]
+    kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]]  # task -> names, in order of class index
     palettes: Mapping[str, tuple[RGB, ...]]  # task -> colour of each class
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # task -> settings

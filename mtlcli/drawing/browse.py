@@ -8,7 +8,7 @@ from mtlcli.data.hdf5 import read_info
 from mtlcli.data.inspect import splits_of
 from mtlcli.data.reader import Reader
 from mtlcli.drawing.grid import Tile
-from mtlcli.drawing.samples import described, image_tile, scales_of, targets_of, truth_tiles
+from mtlcli.drawing.samples import image_tile, scales_of, targets_of, truth_tiles
 from mtlcli.drawing.sheet import require_folder, write_sheet
 from mtlcli.errors import InputError
 
@@ -42,6 +42,6 @@ def browse(path: Path, picture: Path, *, rows: int = 6) -> Path:
 def sample_row(reader: Reader, index: int) -> list[Tile | None]:
     """A sample's image and labels, None where it has no label."""
     stored, tasks = reader[index], reader.info.tasks
-    targets = targets_of(tasks, stored)
-    labels = truth_tiles(tasks, targets, described(reader), scales_of(targets))
+    targets = targets_of(reader.info, tasks, stored)
+    labels = truth_tiles(reader.info, tasks, targets, scales_of(reader.info, targets))
     return [image_tile(reader, index, stored["image"]), *labels]

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mtlcli.drawing.legend import FONT, INK, PAPER, draw_key, key_height
-from mtlcli.keys import Key
+from mtlcli.maps._keys import Key
+from mtlcli.tasks._task import Task
 
 AREA = 448 * 336  # pixels of a tile, whatever its proportions
 SMALL_AREA = 336 * 252  # of one among many in a row
@@ -75,18 +76,18 @@ class Layout:
 
 
 def tile_of(
-    task: Any, prediction: np.ndarray, options: Mapping[str, Any], keyed: bool = True
+    task: Task, prediction: np.ndarray, options: Mapping[str, Any], keyed: bool = True
 ) -> Tile:
     """A task's map drawn in its colours, with its key.
 
     Args:
-        task: Task record.
+        task: whose map it is.
         prediction: as the task decodes it.
         options: names and palette of the dataset, and the range that several maps share.
         keyed: False leaves the key out, for a sheet whose frame is drawn already.
     """
-    picture = task.draw(prediction, options)
-    key = task.key(prediction, options) if keyed else None
+    picture = task.map.draw(prediction, options)
+    key = task.map.key(prediction, options) if keyed else None
     return Tile(title=task.title, picture=picture, key=key, exact=prediction.ndim == 2)
 
 

@@ -5,7 +5,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtlcli.keys import Ball, Key, Scale, Swatches, ball
+from mtlcli.maps import directions
+from mtlcli.maps._keys import Ball, Key, Scale, Swatches
 
 PAPER = (255, 255, 255)
 INK = (24, 24, 24)
@@ -143,6 +144,6 @@ def draw_scale(
 
 def draw_ball(sheet: Image.Image, left: int, top: int) -> None:
     """The ball of normals."""
-    picture, cover = ball(DIAMETER)
+    picture, cover = directions.draw_ball(DIAMETER)
     mask = Image.fromarray((cover * 255).astype(np.uint8))
     sheet.paste(Image.fromarray(picture), (left, top), mask)

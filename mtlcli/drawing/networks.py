@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtlcli import lookup
 from mtlcli.drawing.grid import AREA, Cells, Tile, in_columns, tile_size
 from mtlcli.drawing.predict import logits_of, maps_of, network_input
 from mtlcli.drawing.prediction import Maps, chosen, tiles_of
+from mtlcli.maps._map import Map
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
@@ -35,6 +35,10 @@ class Networks:
     def on_cpu(self) -> bool:
         """Whether they compute on the processor."""
         return all(t.device.type == "cpu" for t in self.trained.values())
+
+    def map_of(self, task: str) -> Map:
+        """What a task's maps look like."""
+        return next(t.tasks[task].map for t in self.trained.values() if task in t.tasks)
 
     def shown(self, trained: Trained, maps: Maps) -> dict[str, np.ndarray]:
         """Of a network's maps those that are shown, in order."""
@@ -147,7 +151,7 @@ def shared_scales(networks: Networks, maps: Mapping[str, Maps]) -> dict[str, dic
     """The ranges in which all networks' maps can be drawn alike: those of all maps together."""
     shared = {}
     for task in networks.tasks:
-        scale = lookup.load("tasks", task).TASK.scale
+        scale = networks.map_of(task).scale
         if scale:
             there = [own[task] for own in maps.values() if task in own]
             shared[task] = scale(np.concatenate(there, axis=-1))

@@ -48,7 +48,7 @@ class Prediction(Mapping[str, np.ndarray]):
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
         """Names of the classes of the tasks that have some."""
-        return {n: tuple(c) for n, c in self.trained.dataset["classes"].items() if n in self.maps}
+        return {n: tuple(c) for n, c in self.trained.dataset.classes.items() if n in self.maps}
 
     def grid(self) -> Image.Image:
         """The picture and all maps in one, each with the key to its colours."""
@@ -85,20 +85,11 @@ def tiles_of(
         tile_of(
             tasks[name],
             values,
-            {**drawing(trained.dataset, name), **shared.get(name, {})},
+            {**trained.dataset.drawing(name), **shared.get(name, {})},
             keyed,
         )
         for name, values in maps.items()
     ]
-
-
-def drawing(dataset: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """What drawing a task's map needs to know of the dataset."""
-    return {
-        **dataset["options"].get(task, {}),
-        "names": dataset["classes"].get(task, ()),
-        "palette": dataset["palettes"].get(task),
-    }
 
 
 def chosen(trained: Trained, wanted: Sequence[str]) -> tuple[str, ...]:

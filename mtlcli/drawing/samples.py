@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
 from mtlcli.drawing.grid import BEHIND, Cells, Tile, tile_of
 from mtlcli.drawing.networks import Networks, all_maps, by_task, shared_scales
-from mtlcli.drawing.prediction import Maps, drawing, tiles_of
+from mtlcli.drawing.prediction import Maps, tiles_of
 from mtlcli.errors import InputError
-from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.checkpoint import Trained, tasks_of
 
 Targets = Mapping[str, np.ndarray]
 
@@ -30,26 +30,25 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
     """The sheet of one sample as cells, and the names of its rows."""
     stored = reader[index]
     image = stored["image"]
-    dataset = described(reader)
-    targets = targets_of(networks.tasks, stored)
+    targets = targets_of(reader.info, networks.tasks, stored)
     maps = all_maps(networks, image, image.shape[:2])
-    shared = shared_scales(networks, maps) | scales_of(targets)
+    shared = shared_scales(networks, maps) | scales_of(reader.info, targets)
     first = image_tile(reader, index, image)
     rows: dict[str, list[Tile | None]] = {
-        "Ground truth": [first, *truth_tiles(networks.tasks, targets, dataset, shared)]
+        "Ground truth": [first, *truth_tiles(reader.info, networks.tasks, targets, shared)]
     }
     several = len(networks.trained) > 1
     for name, trained in networks.trained.items():
         tiles = by_task(networks, tiles_of(trained, maps[name], shared), maps[name])
-        errors = error_tiles(networks, trained, maps[name], targets, dataset)
+        errors = error_tiles(networks, trained, maps[name], targets, reader.info)
         rows[name if several else "Prediction"] = [None, *tiles]
         rows[f"Error of {name}" if several else "Error"] = [None, *errors]
     return list(rows.values()), list(rows)
 
 
-def targets_of(tasks: Sequence[str], stored: Mapping[str, np.ndarray]) -> Targets:
+def targets_of(dataset: Info, tasks: Sequence[str], stored: Mapping[str, np.ndarray]) -> Targets:
     """The labels that a sample has for these tasks, as the losses want them."""
-    return {n: lookup.load("tasks", n).TASK.target(stored[n]) for n in tasks if n in stored}
+    return {name: dataset.map(name).target(stored[name]) for name in tasks if name in stored}
 
 
 def image_tile(reader: Reader, index: int, image: np.ndarray) -> Tile:
@@ -57,30 +56,24 @@ def image_tile(reader: Reader, index: int, image: np.ndarray) -> Tile:
     return Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
 
 
-def described(reader: Reader) -> dict[str, Any]:
-    """What drawing needs to know of the dataset."""
-    info = reader.info
-    return {"classes": info.classes, "palettes": info.palettes, "options": info.options}
-
-
-def scales_of(targets: Targets) -> dict[str, dict[str, float]]:
+def scales_of(dataset: Info, targets: Targets) -> dict[str, dict[str, float]]:
     """The range of the labels that have one."""
-    tasks = {name: lookup.load("tasks", name).TASK for name in targets}
-    return {name: task.scale(targets[name]) for name, task in tasks.items() if task.scale}
+    maps = {name: dataset.map(name) for name in targets}
+    return {name: its.scale(targets[name]) for name, its in maps.items() if its.scale}
 
 
 def truth_tiles(
-    tasks: Sequence[str],
+    dataset: Info,
+    names: Sequence[str],
     targets: Targets,
-    dataset: Mapping[str, Any],
     shared: Mapping[str, Mapping[str, Any]],
 ) -> list[Tile | None]:
     """The labels, None where the sample has none."""
     tiles: list[Tile | None] = []
-    for name in tasks:
-        task = lookup.load("tasks", name).TASK
-        options = {**drawing(dataset, name), **shared.get(name, {})}
-        tiles.append(tile_of(task, targets[name], options) if name in targets else None)
+    tasks = tasks_of(targets, dataset)
+    for name in names:
+        options = {**dataset.drawing(name), **shared.get(name, {})}
+        tiles.append(tile_of(tasks[name], targets[name], options) if name in targets else None)
     return tiles
 
 
@@ -89,7 +82,7 @@ def error_tiles(
     trained: Trained,
     maps: Maps,
     targets: Targets,
-    dataset: Mapping[str, Any],
+    dataset: Info,
 ) -> list[Tile | None]:
     """Where predictions depart from labels; None where there is no label or prediction, an empty
     tile for a network of other classes.
@@ -100,12 +93,12 @@ def error_tiles(
             tiles.append(None)
             continue
         task = trained.tasks[name]
-        own, there = (tuple(d["classes"].get(name, ())) for d in (trained.dataset, dataset))
+        own, there = (d.classes.get(name, ()) for d in (trained.dataset, dataset))
         if own != there:
             nothing = np.full((*targets[name].shape[-2:], 3), BEHIND, np.uint8)
             tiles.append(Tile(title=task.title, picture=nothing, note="trained on other classes"))
             continue
-        error = task.deviation(maps[name], targets[name], drawing(dataset, name))
+        error = task.map.error(maps[name], targets[name], dataset.drawing(name))
         tiles.append(
             Tile(title=task.title, picture=error.picture, key=error.key, note=error.summary)
         )

@@ -1,14 +1,13 @@
 """One file per task of a picture, made to be read again by programs."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mtlcli import colors
 from mtlcli.drawing.prediction import Maps, channels_last
+from mtlcli.maps._map import Map, Options
 from mtlcli.runs.checkpoint import Trained
 
 
@@ -23,7 +22,7 @@ def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[P
     for task, own in maps.items():
         path = out / task / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture_of(trained.tasks[task], own, trained.dataset, task).save(path)
+        make_picture(trained.tasks[task].map, own, trained.dataset.drawing(task)).save(path)
         written.append(path)
     values_path = out / f"{name}.npz"
     values: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
@@ -31,13 +30,9 @@ def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[P
     return [*written, values_path]
 
 
-def picture_of(task: Any, values: np.ndarray, dataset: Mapping[str, Any], name: str) -> Image.Image:
+def make_picture(its: Map, values: np.ndarray, options: Options) -> Image.Image:
     """The file's picture, of Pillow's mode P, I;16, RGB or L."""
-    picture = Image.fromarray(task.encode(values))
-    if task.channels is None:
-        table = np.zeros((256, 3), np.uint8)
-        palette = dataset["palettes"].get(name) or colors.voc_palette(colors.IGNORE)
-        table[: len(palette)] = palette
-        table[colors.IGNORE] = colors.NO_LABEL
-        picture.putpalette(table.tobytes())
+    picture = Image.fromarray(its.encode(values))
+    if its.colour_table:
+        picture.putpalette(its.colour_table(options).tobytes())
     return picture

@@ -12,12 +12,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, Interrupted
 from mtlcli.files import write_json
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
+from mtlcli.runs.checkpoint import tasks_of
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RECORD, default_folder, make_run_folder, read_record
 from mtlcli.runs.spread import spread
@@ -41,7 +42,8 @@ class Series:
 
     def table(self) -> str:
         """One row per run, and a last one of mean ± deviation."""
-        tasks = {name: lookup.load("tasks", name).TASK for name in self.by_task}
+        first = Info.from_json(read_record(self.folder / next(iter(self.scores)))[0]["dataset"])
+        tasks = tasks_of(self.by_task, first)
         heads = columns(tasks)
         rows = [
             [run, *(number(scores[task], unit) for task, (_, unit) in heads.items())]
@@ -197,10 +199,10 @@ def is_finished(run: Path, config: RunConfig) -> bool:
 def known_scores(run: Path) -> dict[str, float] | None:
     """The main scores of the last iterate if `mtl eval` has written them, without any option."""
     try:
-        dataset = read_record(run)[0]["dataset"]
+        dataset = Info.from_json(read_record(run)[0]["dataset"])
         record = json.loads((run / RESULTS).read_text())
-        options = {task: dataset["options"].get(task, {}) for task in record["main"]}
-        usual = (LAST, SPLIT, dataset["expected"][SPLIT], options)
+        options = {task: dataset.options.get(task, {}) for task in record["main"]}
+        usual = (LAST, SPLIT, dataset.expected[SPLIT], options)
         own = tuple(record[key] for key in ("checkpoint", "split", "images", "options"))
         main = {task: math.nan if v is None else v for task, v in record["main"].items()}
         return main if own == usual else None

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtlcli import lookup
+from mtlcli import tasks as known_tasks
 from mtlcli.errors import InputError
 from mtlcli.runs.gain import gain
 from mtlcli.runs.spread import mean_scores, spread, spread_gain
 from mtlcli.runs.table import columns, markdown
+from mtlcli.tasks._task import Task
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # label -> its runs
 
@@ -23,7 +24,7 @@ def table(record: Mapping[str, Any]) -> str:
         cells.setdefault(run["cell"], []).append(run)
     if not cells:
         return f"{record['experiment']}: no run is finished yet."
-    tasks = {t: lookup.load("tasks", t).TASK for t in next(iter(cells.values()))[0]["main"]}
+    tasks = known_tasks.named(next(iter(cells.values()))[0]["main"])
     references = [name for name in record["references"] if name in cells]
     costs = record.get("costs", {})
     head = ["", "seeds", *(heading for heading, _ in columns(tasks).values())]
@@ -42,7 +43,7 @@ def table(record: Mapping[str, Any]) -> str:
 def gains(
     runs: Sequence[Mapping[str, Any]],
     reference: Sequence[Mapping[str, Any]],
-    tasks: Mapping[str, Any],
+    tasks: Mapping[str, Task],
 ) -> list[float]:
     """Delta% of every run against the reference's mean; none where the reference scores zero."""
     against = mean_scores([run["main"] for run in reference])

@@ -20,6 +20,7 @@ from mtlcli.files import replacing
 from mtlcli.formats._format import Format, Runner
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
+from mtlcli.tasks._task import Task
 
 TOLERANCE = 1e-3  # largest difference from the network, in the units of each map
 WRITTEN, TRIED = 2, (1, 3)  # how many pictures the file is written with, and tried with
@@ -50,7 +51,7 @@ class Standalone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, tasks: Mapping[str, Any]) -> None:
+    def __init__(self, network: nn.Module, tasks: Mapping[str, Task]) -> None:
         super().__init__()
         self.network, self.tasks = network, tasks
         self.register_buffer("mean", torch.from_numpy(255 * IMAGE_MEAN))
@@ -65,7 +66,7 @@ class Standalone(nn.Module):
 
 def prediction(task: Any, logits: Tensor) -> Tensor:
     """Logits (B, C, H, W) decoded; where that is a choice of class, the classes' probabilities."""
-    return logits.float().softmax(1) if task.channels is None else task.decode(logits)
+    return logits.float().softmax(1) if task.map.has_classes else task.decode(logits)
 
 
 def export(
@@ -180,7 +181,7 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
             "holds": task.holds,
             "shape": f"(B, {task.outputs(classes(trained, name))}, H, W)",
             "classes": classes(trained, name),
-            "palette": trained.dataset["palettes"].get(name),
+            "palette": trained.dataset.palettes.get(name),
         }
         for name, task in trained.tasks.items()
     }
@@ -198,4 +199,4 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
 
 def classes(trained: Trained, task: str) -> list[str]:
     """Class names of a task, [] where it has none."""
-    return list(trained.dataset["classes"].get(task, ()))
+    return list(trained.dataset.classes.get(task, ()))

@@ -80,7 +80,7 @@ def heading(trained: Trained) -> str:
     """Which network this is, and what the page takes."""
     config = trained.config
     return (
-        f"### {config.system}, {config.backbone}, trained on {trained.dataset['title']}\n"
+        f"### {config.system}, {config.backbone}, trained on {trained.dataset.title}\n"
         f"Drop a picture (up to {MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million "
         "pixels) or use the webcam; point at a map to read its values. Nothing leaves the "
         "computer that runs this page."

@@ -7,7 +7,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtlcli import lookup
 from mtlcli.bench.cost import Cost, counted, timed
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing
@@ -116,7 +115,7 @@ def add_networks(report: Report, *, device: str = "auto", quiet: bool = False) -
 def as_page(report: Report) -> str:
     """The page, in one file."""
     names = ", ".join(run.name for run in report.runs)
-    first = report.runs[0].dataset["title"]
+    first = report.runs[0].dataset.title
     about = f"{len(report.runs)} runs: {names}" if len(report.runs) > 1 else str(first)
     title = "Runs compared" if len(report.runs) > 1 else f"Run {names}"
     return page(title, about, sections(report))
@@ -158,14 +157,15 @@ def sections(report: Report) -> list[Section]:
 def class_tables(runs: Sequence[Run]) -> list[Html]:
     """For each dataset and task with classes, the classes' scores of all runs."""
     groups: dict[tuple[str, str, tuple[str, ...]], dict[str, list[float | None]]] = {}
+    titles = titles_of(runs)
     for run in runs:
         for task, scores in (run.results or {}).get("scores", {}).items():
-            names = tuple(run.dataset["classes"].get(task, ()))
+            names = tuple(run.dataset.classes.get(task, ()))
             values = [scores.get(f"IoU/{i}") for i in range(len(names))]
             if any(key.startswith("IoU/") for key in scores):
                 groups.setdefault((run.config.dataset, task, names), {})[run.name] = values
     found = [
-        classes(f"{dataset}, {lookup.load('tasks', task).TASK.title}", names, values)
+        classes(f"{dataset}, {titles[task]}", names, values)
         for (dataset, task, names), values in groups.items()
     ]
     return [tables(found)]
@@ -174,6 +174,7 @@ def class_tables(runs: Sequence[Run]) -> list[Html]:
 def curves(runs: Sequence[Run]) -> list[Html]:
     """For each dataset and task that has them, precision over recall of all runs."""
     groups: dict[tuple[str, str], list[Curve]] = {}
+    titles = titles_of(runs)
     for turn, run in enumerate(runs):
         for task, curve in (run.results or {}).get("curves", {}).items():
             if curve:
@@ -181,19 +182,25 @@ def curves(runs: Sequence[Run]) -> list[Html]:
                 groups.setdefault((run.config.dataset, task), []).append(its)
     figures = []
     for (dataset, task), lines in groups.items():
-        record = lookup.load("tasks", task).TASK
-        title = f"{dataset}: {record.title}"
-        figures.append(precision_recall(title, lines, equal_f=record.metric == "odsF"))
+        title = f"{dataset}: {titles[task]}"
+        equal_f = all(line.metric == "odsF" for line in lines)
+        figures.append(precision_recall(title, lines, equal_f=equal_f))
     return [charts(figures), note("The point is the threshold of the score.")] if figures else []
+
+
+def titles_of(runs: Sequence[Run]) -> dict[str, str]:
+    """What tasks are called."""
+    return {name: task.title for run in runs for name, task in run.tasks.items()}
 
 
 def curve_of(run: Run, turn: int, task: str, curve: Mapping[str, list[float]]) -> Curve:
     """The curve of a run, its score in its name."""
     assert run.results is not None
-    scores, metric = run.results["scores"][task], lookup.load("tasks", task).TASK.metric
+    scores, metric = run.results["scores"][task], run.tasks[task].metric
     away = [abs(threshold - scores["threshold"]) for threshold in curve["thresholds"]]
     return Curve(
         name=f"{run.name}, {metric} {scores[metric]:.4f}",
+        metric=metric,
         turn=turn,
         recall=curve["recall"],
         precision=curve["precision"],

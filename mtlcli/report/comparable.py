@@ -45,7 +45,7 @@ def file_of(run: Run, other: Run) -> tuple[Any, ...]:
     same_tasks = run.config.tasks == other.config.tasks
     if same_tasks and run.record.get("fingerprint") and other.record.get("fingerprint"):
         return (run.record["fingerprint"],)
-    return tuple(run.dataset.get(key) for key in ("shape", "geometry", "request"))
+    return (run.dataset.shape, run.dataset.geometry, run.dataset.request)
 
 
 def complete(dataset: str) -> int | None:

@@ -1,7 +1,7 @@
 """What is known of a run, as names and words to read."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtlcli.report.runs import Run
@@ -42,14 +42,14 @@ def provenance(run: Run) -> dict[str, str]:
         "parameters": f"{record['parameters']:,}" if "parameters" in record else None,
         "initial weights": init.get("file") or init.get("init"),
         "their sha256": short(init.get("sha256")),
-        "dataset": data.get("title"),
-        "source": data.get("source"),
-        "archives": archives(data.get("archives")),
-        "geometry": data.get("geometry"),
+        "dataset": data.title,
+        "source": data.source,
+        "archives": archives(data.archives),
+        "geometry": data.geometry,
         "training images": record.get("training_images"),
         "fingerprint": short(record.get("fingerprint")),
-        "labels": pairs(data.get("provenance")),
-        "terms": data.get("terms"),
+        "labels": pairs(data.provenance),
+        "terms": data.terms,
     }
     return {name: words(value) for name, value in known.items() if value not in (None, "")}
 
@@ -76,9 +76,9 @@ def pairs(found: Mapping[str, Any] | None) -> str | None:
     return "; ".join(f"{name}: {words(value)}" for name, value in (found or {}).items()) or None
 
 
-def archives(found: list[Mapping[str, Any]] | None) -> str | None:
+def archives(found: Sequence[Mapping[str, Any]]) -> str | None:
     """Files that the dataset was made from."""
-    return "; ".join(f"{a['name']} ({short(a.get('sha256'))})" for a in found or []) or None
+    return "; ".join(f"{a['name']} ({short(a.get('sha256'))})" for a in found) or None
 
 
 def short(digest: str | None) -> str | None:

@@ -19,6 +19,7 @@ class Curve:
     """Precision and recall of a run, per threshold."""
 
     name: str
+    metric: str  # of its task
     turn: int  # of its colour
     recall: Sequence[float]
     precision: Sequence[float]

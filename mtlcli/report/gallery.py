@@ -6,16 +6,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mtlcli import keys
 from mtlcli.data.batches import WholePictures
+from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
 from mtlcli.drawing.predict import infer
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
+from mtlcli.maps import classes
+from mtlcli.maps._keys import Scale
 from mtlcli.report.examples import RGB, Example, Map
 from mtlcli.report.runs import Run
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.config import resolution
+from mtlcli.tasks._task import Task
 
 SIDE = 288  # pixels along the longer side of a drawn map
 NAMED = 8  # classes in a legend at most
@@ -87,7 +90,7 @@ def example(
 ) -> Example:
     """A picture as evaluation sees it, and what the network makes of it."""
     index, tasks = reader.ids.index(ident), trained.tasks
-    scale = resolution(trained.config, trained.dataset)
+    scale = resolution(trained.config, trained.dataset.size)
     sample = WholePictures(reader, tasks, scale, [index])[0]
     maps = infer(trained, sample["image"], tuple(sample["size"].tolist()))
     drawn = [
@@ -99,35 +102,32 @@ def example(
 
 
 def draw(
-    task: Any,
+    task: Task,
     prediction: np.ndarray,
     label: np.ndarray | None,
     score: float | None,
-    dataset: Mapping[str, Any],
+    dataset: Info,
     name: str,
 ) -> Map:
     """Prediction and label in the same colours, by the range of the label; a label that says
     nothing of any pixel is none.
     """
-    if label is not None and not (label != task.ignore).any():
+    if label is not None and not (label != task.map.unlabelled).any():
         label = None
-    options: dict[str, Any] = {
-        "palette": dataset["palettes"].get(name),
-        "names": dataset["classes"].get(name, ()),
-    }
-    if task.scale:
-        options |= task.scale(prediction if label is None else label)
-    key = task.key(prediction, options)
+    its, options = task.map, dataset.drawing(name)
+    if its.scale:
+        options |= its.scale(prediction if label is None else label)
+    key = its.key(prediction, options)
     exact = prediction.ndim == 2
     return Map(
         title=task.title,
         metric=task.metric,
         unit=task.unit,
         score=score,
-        prediction=shrunk(task.draw(prediction, options), exact=exact),
-        label=None if label is None else shrunk(task.draw(label, options), exact=exact),
+        prediction=shrunk(its.draw(prediction, options), exact=exact),
+        label=None if label is None else shrunk(its.draw(label, options), exact=exact),
         classes=in_sight(prediction, label, options) if exact else {},
-        reach=(key.low, key.high) if task.unit == "m" else None,
+        reach=(key.low, key.high) if its.scale and isinstance(key, Scale) else None,
     )
 
 
@@ -138,7 +138,7 @@ def in_sight(
     colours.
     """
     seen = [prediction.ravel(), *([] if label is None else [label.ravel()])]
-    return dict(keys.of_classes(np.concatenate(seen), options).entries[:NAMED])
+    return dict(classes.key(np.concatenate(seen), options).entries[:NAMED])
 
 
 def shrunk(picture: np.ndarray, exact: bool) -> np.ndarray:

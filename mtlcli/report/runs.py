@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mtlcli import tasks
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RECORD, read_log
 from mtlcli.runs.names import meant
+from mtlcli.tasks._task import Task
 
 RESULTS = "results.json"
 
@@ -28,9 +31,14 @@ class Run:
     lacks: tuple[str, ...] = ()  # what of it is not there, and how to get it
 
     @property
-    def dataset(self) -> Mapping[str, Any]:
-        """What it remembers of its dataset: title, size, classes, palettes ..."""
-        return self.record["dataset"]
+    def dataset(self) -> Info:
+        """What it remembers of its dataset."""
+        return Info.from_json(self.record["dataset"])
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """What it was scored on, by name."""
+        return tasks.named(self.main, self.dataset.kinds, self.dataset.options)
 
     @property
     def main(self) -> Mapping[str, float | None]:

@@ -61,7 +61,7 @@ def standing(runs: Sequence[Run], reference: Run | None) -> Table:
     sets = sets_of(everyone)
     beside = any(not row.is_run for row in rows.values())
     return Table(
-        title=str(runs[0].dataset["title"]),
+        title=runs[0].dataset.title,
         columns=columns,
         rows=in_sets(rows, sets),
         notes=list(notes),
@@ -83,8 +83,7 @@ def same(run: Run, other: Run) -> bool:
 
 def columns_of(runs: Sequence[Run]) -> list[Column]:
     """A column for each task that any of the runs has, in the order of the first."""
-    names = dict.fromkeys(name for run in runs for name in run.main)
-    tasks = {name: lookup.load("tasks", name).TASK for name in names}
+    tasks = {name: task for run in reversed(runs) for name, task in run.tasks.items()}
     return [
         Column(task=n, metric=t.metric, unit=t.unit, higher_is_better=t.higher_is_better)
         for n, t in tasks.items()

@@ -6,7 +6,7 @@ iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mtlcli import lookup
+from mtlcli import lookup, tasks
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing
 from mtlcli.home import weights_dir
@@ -26,6 +27,7 @@ from mtlcli.runs.config import RunConfig
 from mtlcli.runs.names import meant
 from mtlcli.runs.shipped import NAME as SHIPPED
 from mtlcli.runs.shipped import shipped
+from mtlcli.tasks._task import Task
 
 LAST = "last.pt"
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
@@ -38,15 +40,13 @@ class Trained:
     path: Path
     network: nn.Module
     config: RunConfig
-    dataset: Mapping[
-        str, Any
-    ]  # title, size, classes, palettes, options of the dataset it was trained on
+    dataset: Info  # that it was trained on
     iteration: int
 
     @cached_property
-    def tasks(self) -> dict[str, Any]:
-        """Names and Task records of what it predicts."""
-        return {name: lookup.load("tasks", name).TASK for name in self.config.tasks}
+    def tasks(self) -> dict[str, Task]:
+        """What it predicts, by name."""
+        return tasks_of(self.config.tasks, self.dataset)
 
     @property
     def device(self) -> torch.device:
@@ -56,21 +56,26 @@ class Trained:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures it was trained on."""
-        return self.config.size or tuple(self.dataset["size"])
+        return self.config.size or self.dataset.size
 
 
-def build_network(
-    config: RunConfig, dataset: Mapping[str, Any], backbone: nn.Module | None = None
-) -> nn.Module:
+def tasks_of(names: Iterable[str], dataset: Info) -> dict[str, Task]:
+    """Tasks of a dataset by their names (raises InputError for what is none)."""
+    return tasks.named(names, dataset.kinds, dataset.options)
+
+
+def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None = None) -> nn.Module:
     """The network of a run, freshly initialised from torch's generator.
 
     Args:
         config: with all tasks named.
-        dataset: needs "classes": {task: names}.
+        dataset: of whose classes a network has outputs.
         backbone: with the weights it starts from; by default one with random weights.
     """
-    tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
-    channels = {n: t.outputs(dataset["classes"].get(n, ())) for n, t in tasks.items()}
+    channels = {
+        name: task.outputs(dataset.classes.get(name, ()))
+        for name, task in tasks_of(config.tasks, dataset).items()
+    }
     system = lookup.load("systems", config.system)
     backbone = backbone or lookup.load("backbones", config.backbone).build()
     return system.build(channels, backbone, **config.settings)
@@ -155,8 +160,9 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
     content = read(path)
     try:
         config = RunConfig.from_json(content["config"])
+        dataset = Info.from_json(content["dataset"])
         with WithoutRandomNumbers():
-            network = build_network(config, content["dataset"])
+            network = build_network(config, dataset)
         network.load_state_dict(content["network"])
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -165,7 +171,7 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
         path=path,
         network=network.to(target).eval(),
         config=config,
-        dataset=content["dataset"],
+        dataset=dataset,
         iteration=content["iteration"],
     )
 

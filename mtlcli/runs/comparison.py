@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mtlcli import lookup
+from mtlcli import tasks as known_tasks
 from mtlcli.errors import InputError
 from mtlcli.recipes._index import recipe, recipes
 from mtlcli.recipes._recipe import Published, Recipe
@@ -16,6 +16,7 @@ from mtlcli.runs.config import RunConfig
 from mtlcli.runs.gain import gain, shared_tasks
 from mtlcli.runs.table import markdown, number
 from mtlcli.systems import _settings as settings
+from mtlcli.tasks._task import Task
 
 Scores = Mapping[str, float]
 SCORED_ON = ("split", "images", "fingerprint")  # keys of results.json that tell pictures apart
@@ -212,14 +213,14 @@ def recipes_table(known: Iterable[Recipe]) -> str:
     tables = []
     for dataset, group in groupby(known, key=lambda r: r.dataset):
         members = list(group)
-        tasks = {name: lookup.load("tasks", name).TASK for name in members[0].published[0].scores}
+        tasks = known_tasks.named(members[0].published[0].scores)
         measures = [f"{name} {task.metric}" for name, task in tasks.items()]
         head = [dataset, *measures, "Δ%", "init", "parameters", "train EFLOP"]
         tables.append(markdown(head, [recipe_row(r, tasks) for r in members]))
     return "\n\n".join(tables)
 
 
-def recipe_row(its: Recipe, tasks: Mapping[str, Any]) -> list[str]:
+def recipe_row(its: Recipe, tasks: Mapping[str, Task]) -> list[str]:
     """One line of `mtl recipes`."""
     published = its.published[0]
     change = "-" if published.gain is None else f"{published.gain:.2f}"

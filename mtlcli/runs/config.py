@@ -82,7 +82,7 @@ class RunConfig:
         return cls(**{**record, **sizes, "tasks": tuple(record["tasks"])})
 
 
-def resolution(config: RunConfig, dataset: Mapping[str, Any]) -> tuple[float, float]:
-    """Working pixels per stored pixel along y and x: the run's size over the dataset's."""
+def resolution(config: RunConfig, stored: tuple[int, int]) -> tuple[float, float]:
+    """Working pixels per stored pixel along y and x: the run's size over that of the dataset."""
     assert config.size is not None
-    return config.size[0] / dataset["size"][0], config.size[1] / dataset["size"][1]
+    return config.size[0] / stored[0], config.size[1] / stored[1]

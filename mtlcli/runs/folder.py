@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.files import BESIDE, write_json
 from mtlcli.home import weights_dir
@@ -83,7 +84,8 @@ def read_record(folder: Path) -> tuple[dict[str, Any], RunConfig]:
     try:
         record = json.loads(path.read_text())
         config = RunConfig.from_json(record["config"])
-        assert all(key in record for key in ("fingerprint", "dataset", "device"))
+        Info.from_json(record["dataset"])
+        assert all(key in record for key in ("fingerprint", "device"))
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise InputError(f"{path} is no record of a run that this version can resume.") from error
     return record, config

@@ -1,6 +1,5 @@
 """`mtl import-demt`: a checkpoint of DeMT's released code as a run of ours."""
 
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import mtlcli
-from mtlcli import lookup
+from mtlcli import lookup, tasks
 from mtlcli.backbones._pretrained import differences, enumerate_, size
 from mtlcli.backbones._tensor_files import read_tensors
 from mtlcli.backbones._weights import is_inside
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.files import write_json
 from mtlcli.home import weights_dir
@@ -83,7 +83,8 @@ def import_demt(file: Path, *, dataset: str | None = None, out: Path | None = No
         raise InputError(f"{file} predicts {', '.join(heads)}; {name} has {', '.join(order)}.")
     config = config_of(state, name, order, file)
     torch.manual_seed(config.seed)
-    network = checkpoint.build_network(config, {"classes": record.classes})
+    info = Info.from_json(describe(name, record))
+    network = checkpoint.build_network(config, info)
     renamed, left_out = rename(state, config.backbone, order, config.settings["space_first"])
     fitting, reasons = fit(network, renamed)
     own = network.state_dict()
@@ -99,7 +100,7 @@ def import_demt(file: Path, *, dataset: str | None = None, out: Path | None = No
         missing=tuple(k for k in own if k not in fitting),
         left_out=left_out | reasons,
     )
-    write(imported, file, network, json.loads(json.dumps(description(name, record))))
+    write(imported, file, network, info)
     return imported
 
 
@@ -111,7 +112,7 @@ def dataset_of(state: Mapping[str, Tensor], heads: Sequence[str], file: Path) ->
     """
 
     def outputs(task: str, classes: Sequence[str]) -> int:
-        return lookup.load("tasks", task).TASK.outputs(classes)
+        return tasks.named([task])[task].outputs(classes)
 
     fitting = []
     for name in lookup.names("datasets"):
@@ -202,16 +203,13 @@ def fit(
     return fitting, reasons
 
 
-def description(name: str, record: Any) -> dict[str, Any]:
+def describe(name: str, record: Any) -> dict[str, Any]:
     """What a run remembers of its dataset, from the dataset's record."""
-    fields = ("title", "size", "tasks", "classes", "palettes", "options")
-    known = {field: getattr(record, field) for field in fields}
-    plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in known.items()}
-    plain["options"] = {task: dict(options) for task, options in record.options.items()}
-    return {"name": name, **plain}
+    fields = ("title", "size", "tasks", "kinds", "classes", "palettes", "options")
+    return {"name": name, **{field: getattr(record, field) for field in fields}}
 
 
-def write(imported: Imported, file: Path, network: nn.Module, dataset: Mapping[str, Any]) -> None:
+def write(imported: Imported, file: Path, network: nn.Module, dataset: Info) -> None:
     """run.json and last.pt."""
     record = {
         "config": imported.config.to_json(),
@@ -221,7 +219,7 @@ def write(imported: Imported, file: Path, network: nn.Module, dataset: Mapping[s
         "missing": list(imported.missing),
         "left_out": dict(imported.left_out),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "dataset": dict(dataset),
+        "dataset": dataset.to_json(),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
     }
@@ -229,7 +227,7 @@ def write(imported: Imported, file: Path, network: nn.Module, dataset: Mapping[s
     checkpoint.save(
         imported.folder / "last.pt",
         config=imported.config.to_json(),
-        dataset=dict(dataset),
+        dataset=dataset.to_json(),
         iteration=0,
         network=network.state_dict(),
     )

@@ -1,9 +1,7 @@
 """run.json: all that was used to make a run, from which it can be made again."""
 
-import json
 import sys
 import time
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,7 +22,7 @@ def make_record(
         "config": config.to_json(),
         "recipe": recipe_record(config),
         "parameters": sum(p.numel() for p in network.parameters()),
-        "dataset": describe(reader),
+        "dataset": reader.info.to_json(),
         "training_images": len(reader),
         "fingerprint": reader.fingerprint(),
         "device": str(device),
@@ -39,8 +37,3 @@ def recipe_record(config: RunConfig) -> dict[str, Any] | None:
     if not config.recipe:
         return None
     return {"name": config.recipe, "overrides": departures(config, recipe(config.recipe))}
-
-
-def describe(reader: Reader) -> dict[str, Any]:
-    """What a network must remember of the dataset it was trained on, as plain types."""
-    return json.loads(json.dumps(asdict(reader.info)))

@@ -24,6 +24,7 @@ from mtlcli.runs.results import record_file, require_writable
 from mtlcli.runs.table import columns, metrics_table
 from mtlcli.scoring.baseline import best_constant
 from mtlcli.scoring.measure import Measured, measure, merged
+from mtlcli.tasks._task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Results:
     main: Mapping[str, float]  # task -> its main score
     record: Mapping[str, Any]  # everything, as written to results.json
     comparison: Comparison  # with what was published, and with a reference
-    tasks: Mapping[str, Any]  # names and Task records
+    tasks: Mapping[str, Task]  # by name
 
 
 def evaluate(
@@ -76,9 +77,9 @@ def evaluate(
         trained = checkpoint.load(path, target)
         tasks = trained.tasks
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
-        scale = resolution(trained.config, trained.dataset)
+        scale = resolution(trained.config, trained.dataset.size)
         pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
-        options = merged(trained.dataset["options"], overrides or {}, tasks)
+        options = merged(trained.dataset.options, overrides or {}, tasks)
         saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
         with torch.inference_mode():
             measured = measure(
@@ -111,11 +112,11 @@ def evaluate(
 
 
 def save_maps(
-    folder: Path, tasks: Mapping[str, Any], ident: str, logits: Mapping[str, Tensor]
+    folder: Path, tasks: Mapping[str, Task], ident: str, logits: Mapping[str, Tensor]
 ) -> None:
-    """Write FOLDER/TASK/ID.png for every task (see `mtlcli.encode` for what the pixels mean)."""
+    """Write FOLDER/TASK/ID.png for every task, pixels as its map encodes them."""
     for name, task in tasks.items():
-        pixels = task.encode(task.decode(logits[name])[0].cpu().numpy())
+        pixels = task.map.encode(task.decode(logits[name])[0].cpu().numpy())
         path = folder / name / f"{ident}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
@@ -141,7 +142,7 @@ def make_record(
             "fingerprint": reader.fingerprint(),
             "images": len(measured.pictures),
             "options": measured.options,
-            "provenance": trained.dataset.get("provenance"),
+            "provenance": trained.dataset.provenance,
             "scores": scores,
             "main": main,
             "curves": measured.curves(),
@@ -166,7 +167,7 @@ def comparison_table(path: Path, results: Results) -> str:
 
 def results_table(
     results: Mapping[str, Mapping[str, float]],
-    tasks: Mapping[str, Any],
+    tasks: Mapping[str, Task],
     gains: Mapping[str, float | None] | None = None,
 ) -> str:
     """One row per system, one column per task: `title metric (direction)`, and Delta% if given."""

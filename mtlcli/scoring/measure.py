@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mtlcli.data.batches import WholePictures, whole_pictures
 from mtlcli.ops.processes import gather, rank, world
+from mtlcli.tasks._task import Task
 
 Predict = Callable[[Tensor], Mapping[str, Tensor]]
 Save = Callable[[str, Mapping[str, Tensor]], None]
@@ -22,7 +23,7 @@ Save = Callable[[str, Mapping[str, Tensor]], None]
 class Measured:
     """The statistics of every picture that was scored; the same on all processes."""
 
-    tasks: Mapping[str, Any]  # names and Task records
+    tasks: Mapping[str, Task]  # by name
     options: Mapping[str, Mapping[str, Any]]  # of the tasks' metrics
     pictures: Sequence[tuple[str, Mapping[str, Any]]]  # id and task -> statistics, in order
 
@@ -56,7 +57,7 @@ class Measured:
 def score(
     predict: Predict,
     pictures: WholePictures,
-    tasks: Mapping[str, Any],
+    tasks: Mapping[str, Task],
     options: Mapping[str, Mapping[str, Any]],
     workers: int,
     quiet: bool,
@@ -69,7 +70,7 @@ def score(
 def measure(
     predict: Predict,
     pictures: WholePictures,
-    tasks: Mapping[str, Any],
+    tasks: Mapping[str, Task],
     options: Mapping[str, Mapping[str, Any]],
     workers: int,
     quiet: bool,
@@ -115,7 +116,7 @@ def measure(
 def merged(
     dataset: Mapping[str, Mapping[str, Any]],
     overrides: Mapping[str, Mapping[str, Any]],
-    tasks: Mapping[str, Any],
+    tasks: Mapping[str, Task],
 ) -> dict[str, dict[str, Any]]:
     """Each task's options: the dataset's, replaced by those the user gave."""
     return {n: {**dataset.get(n, {}), **overrides.get(n, {})} for n in tasks}

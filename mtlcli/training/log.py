@@ -15,6 +15,7 @@ from tqdm import tqdm
 from mtlcli.ops.processes import average, is_first
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import LOG, read_log
+from mtlcli.tasks._task import Task
 from mtlcli.training.board import Board
 from mtlcli.training.clock import Clock, progress_text
 from mtlcli.training.collapse import CollapseWatch
@@ -29,11 +30,11 @@ SILENCE = 30.0  # seconds between two lines on a stderr that is no terminal
 class Log:
     """Writes a line every so often; between two lines it only counts."""
 
-    def __init__(self, state: State, tasks: Mapping[str, Any], conduct: Conduct) -> None:
+    def __init__(self, state: State, tasks: Mapping[str, Task], conduct: Conduct) -> None:
         """
         Args:
             state: of the run; lines that its folder already has are kept.
-            tasks: names and Task records.
+            tasks: by their names.
             conduct: whether there is a progress bar, and a board for TensorBoard.
         """
         self.state, self.tasks = state, dict(tasks)

@@ -12,16 +12,18 @@ from torch import Tensor
 from mtlcli import lookup
 from mtlcli.backbones._pretrained import start
 from mtlcli.data.batches import Share, TrainingStream, WholePictures, training_batches
+from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
 from mtlcli.home import datasets_dir
+from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
 from mtlcli.ops.precision import autocast, numerics
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig, resolution
 from mtlcli.runs.folder import RECORD, begin_run, cut_log, read_record
-from mtlcli.runs.record import describe, make_record
+from mtlcli.runs.record import make_record
 from mtlcli.systems import _settings as settings
 from mtlcli.training.board import require_tensorboard
 from mtlcli.training.conduct import USUAL, Conduct
@@ -62,11 +64,11 @@ def train(
         distributed.by_first(lambda: start(config.backbone, config.init, quiet=conduct.quiet)[1])
         torch.manual_seed(config.seed)
         backbone, beginning = start(config.backbone, config.init, quiet=True)
-        network = checkpoint.build_network(config, describe(reader), backbone)
+        network = checkpoint.build_network(config, reader.info, backbone)
         record = make_record(config, network, reader, device) | {"init": asdict(beginning)}
         folder = distributed.by_first(lambda: begin_run(out, config, record))
         images = len(split(len(reader), config.holdout)[0])
-        state = make_state(config, network, describe(reader), folder, device, images)
+        state = make_state(config, network, reader.info, folder, device, images)
         run(state, reader, conduct)
     return folder
 
@@ -96,9 +98,10 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
         torch.manual_seed(config.seed)
         begun = (folder / LAST).exists()
         backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
-        network = checkpoint.build_network(config, record["dataset"], backbone)
+        dataset = Info.from_json(record["dataset"])
+        network = checkpoint.build_network(config, dataset, backbone)
         images = len(split(len(reader), config.holdout)[0])
-        state = make_state(config, network, record["dataset"], folder, device, images)
+        state = make_state(config, network, dataset, folder, device, images)
         state.restore()
         distributed.by_first(lambda: cut_log(folder, state.iteration))
         run(state, reader, conduct)
@@ -110,8 +113,6 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     Share(batch_size=config.batch_size, parts=config.accumulate, world=distributed.world())
     lookup.load("systems", config.system)
     lookup.load("backbones", config.backbone)
-    for task in config.tasks:
-        lookup.load("tasks", task)
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
@@ -131,15 +132,15 @@ def dry_run(config: RunConfig, *, device: str = "auto") -> str:
     """
     target = pick_device(device)
     reader, config = complete(config, target)
-    return estimate(config, describe(reader), target).text(config)
+    return estimate(config, reader.info, target).text(config)
 
 
 def run(state: State, reader: Reader, conduct: Conduct) -> None:
     """The training loop, from where `state` stands to the last iteration."""
     config, network, optimizer, device = state.config, state.network, state.optimizer, state.device
-    tasks = {name: lookup.load("tasks", name).TASK for name in config.tasks}
-    options = {name: state.dataset["options"].get(name, {}) for name in tasks}
-    scale = resolution(config, state.dataset)
+    tasks = checkpoint.tasks_of(config.tasks, state.dataset)
+    options = {name: state.dataset.options.get(name, NO_OPTIONS) for name in tasks}
+    scale = resolution(config, state.dataset.size)
     kept, held = split(len(reader), config.holdout)
     stream = TrainingStream(reader, tasks, config.window, scale, config.seed, kept)
     pictures = WholePictures(reader, tasks, scale, held)

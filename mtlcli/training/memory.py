@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mtlcli.data.hdf5 import Info
 from mtlcli.models.recompute import BOXES, recompute
 from mtlcli.ops.precision import autocast
 from mtlcli.runs import checkpoint
@@ -64,7 +65,7 @@ class Need:
         return f"does not fit: use {' or '.join(ways)}"
 
 
-def estimate(config: RunConfig, dataset: dict[str, Any], device: torch.device) -> Need:
+def estimate(config: RunConfig, dataset: Info, device: torch.device) -> Need:
     """What a run with these options needs: measured on a CUDA device, counted elsewhere.
 
     Args:

@@ -1,6 +1,5 @@
 """What the loop works with, made from the options of a run."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,12 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.models.recompute import recompute
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.precision import half_type, make_scaler
+from mtlcli.runs.checkpoint import tasks_of
 from mtlcli.runs.config import RunConfig
 from mtlcli.training.batchnorm import synchronise
 from mtlcli.training.state import State
@@ -25,7 +25,7 @@ EVERY_WEIGHTING = {**WEIGHTINGS, **SURGERIES}
 def make_state(
     config: RunConfig,
     network: nn.Module,
-    dataset: Mapping[str, Any],
+    dataset: Info,
     folder: Path,
     device: torch.device,
     images: int,
@@ -37,7 +37,7 @@ def make_state(
         network = synchronise(network, device)
     if config.checkpointing:
         recompute(network)
-    weighting = make_weighting(config, network, images).to(device)
+    weighting = make_weighting(config, dataset, network, images).to(device)
     return State(
         config=config,
         dataset=dataset,
@@ -50,9 +50,9 @@ def make_state(
     )
 
 
-def make_weighting(config: RunConfig, network: nn.Module, images: int) -> nn.Module:
+def make_weighting(config: RunConfig, dataset: Info, network: nn.Module, images: int) -> nn.Module:
     """What makes one loss of those of the tasks; an epoch has so many `images`."""
-    weights = {name: lookup.load("tasks", name).TASK.weight for name in config.tasks}
+    weights = {n: task.weight for n, task in tasks_of(config.tasks, dataset).items()}
     epoch = max(1, config.accumulate * images // config.batch_size)
     backbone = network.get_submodule("backbone") if hasattr(network, "backbone") else network
     return EVERY_WEIGHTING[config.weighting](weights, list(backbone.parameters()), epoch)

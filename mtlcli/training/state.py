@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 from mtlcli.ops.processes import gather, is_first, rank, world
 from mtlcli.runs import checkpoint
@@ -22,7 +22,7 @@ class State:
     """A run between two iterations."""
 
     config: RunConfig
-    dataset: Mapping[str, Any]  # what a network must remember of its dataset
+    dataset: Info  # that it is trained on
     folder: Path
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -51,7 +51,7 @@ class State:
         checkpoint.save(
             self.folder / name,
             config=self.config.to_json(),
-            dataset=dict(self.dataset),
+            dataset=self.dataset.to_json(),
             iteration=self.iteration,
             network=weights,
             optimizer=self.optimizer.state_dict(),

@@ -1,36 +1,16 @@
-"""Bytes of an archive member -> checked numpy arrays; every error names the member."""
+"""Bytes of picture and array files -> numpy arrays; what cannot be one raises ValueError."""
 
 import io
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from mtlcli.datasets._dataset import Files
-from mtlcli.errors import InputError
-
-T = TypeVar("T")
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
-    """Read and decode one member.
-
-    Raises:
-        InputError: the member is missing, cut short or corrupt, or has values it cannot have.
-    """
-    data = files.read(name)
-    try:
-        return decode(data)
-    except MemoryError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{files.label}: {name}: {reason}; replace that file.") from error
 
 
 def colour(data: bytes) -> np.ndarray:
