@@ -1,135 +1,26 @@
 """Downloads: whatever a host does, the file is whole and right or there is none."""
 
-import hashlib
 import json
-import sys
-import threading
 import types
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
-import numpy as np
 import pytest
 
 from mtlcli import files
-from mtlcli.data.download import Downloader, DownloadError, Patience
-from mtlcli.data.progress import Bars
-from mtlcli.datasets._dataset import Remote
+from mtlcli.data import mirror
+from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.errors import RunError
-
-DATA = b"\x1f\x8b" + np.random.default_rng(0).bytes(300_000)  # begins as a .gz does
-SHA256 = hashlib.sha256(DATA).hexdigest()
-MD5 = hashlib.md5(DATA).hexdigest()
-HASTY = Patience(silence=0.5, attempts=3, pause=0.01, slowest=100_000, slow_for=0.3)
-
-
-@dataclass
-class Host:
-    """How the server behaves for one path, and what it was asked."""
-
-    data: bytes = DATA
-    status: int = 200
-    cuts: int = 0  # so many answers end in the middle
-    ranges: bool = True  # honours Range
-    etag: str | None = '"one"'
-    length: bool = True  # sends Content-Length
-    kind: str = "application/gzip"
-    trickle: float = 0.0  # seconds between single bytes
-    asked: list[tuple[str | None, str | None]] = field(default_factory=list)  # Range, If-Range
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Serves `hosts` by path."""
-
-    hosts: dict[str, Host]
-
-    def do_GET(self) -> None:
-        host = self.hosts.get(self.path)
-        if host is None:
-            return self.send_error(404)
-        span, condition = self.headers["Range"], self.headers["If-Range"]
-        host.asked.append((span, condition))
-        if host.status != 200:
-            return self.send_error(host.status)
-        start = int(span.removeprefix("bytes=").rstrip("-")) if span and host.ranges else 0
-        if condition not in (None, host.etag):
-            start = 0
-        if start and start >= len(host.data):
-            return self.send_error(416)
-        self.answer(host, start)
-
-    def answer(self, host: Host, start: int) -> None:
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(host.data) - 1}/*")
-        if host.etag:
-            self.send_header("ETag", host.etag)
-        if host.length:
-            self.send_header("Content-Length", str(len(host.data) - start))
-        self.send_header("Content-Type", host.kind)
-        self.end_headers()
-        body = host.data[start:]
-        if host.cuts:
-            host.cuts -= 1
-            body = body[: len(body) // 2]
-        with suppress(OSError):  # the client has left
-            self.write(body, host.trickle)
-
-    def write(self, body: bytes, trickle: float) -> None:
-        if not trickle:
-            self.wfile.write(body)
-            return
-        for value in body:
-            self.wfile.write(bytes([value]))
-            self.wfile.flush()
-            if STOP.wait(trickle):
-                return
-
-    def log_message(self, *arguments: Any) -> None:
-        """Quiet."""
-
-
-STOP = threading.Event()
-
-
-@contextmanager
-def serving(**hosts: Host) -> Iterator[str]:
-    """A server on this machine; host `a` answers at URL/a."""
-    handler = type("Handler", (Handler,), {"hosts": {f"/{k}": v for k, v in hosts.items()}})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    STOP.clear()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        STOP.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+from tests.hosts import DATA, MD5, SHA256, Host, hasty, known, remote, serving
 
 
 @pytest.fixture
 def downloader(tmp_path: Path) -> Downloader:
-    return Downloader(
-        folder=tmp_path / "downloads",
-        ledger=tmp_path / "sources.json",
-        bars=Bars(quiet=True),
-        patience=HASTY,
-    )
-
-
-def remote(base: str, *paths: str, **known: Any) -> Remote:
-    return Remote(file="x.tar.gz", urls=tuple(f"{base}/{p}" for p in paths), **known)
-
-
-def known(**more: Any) -> dict[str, Any]:
-    return {"size": len(DATA), "sha256": SHA256, **more}
+    return hasty(tmp_path)
 
 
 def test_a_file_arrives_whole_and_is_not_fetched_twice(downloader: Downloader) -> None:
@@ -299,17 +190,115 @@ def test_space_is_asked_for_before(downloader: Downloader, monkeypatch: pytest.M
             downloader.fetch(remote(base, "a"))
 
 
-def test_drive_files_come_through_gdown(
-    downloader: Downloader, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("total", [None, len(DATA)])
+@pytest.mark.parametrize("published", [True, False])
+def test_less_of_the_rest_than_asked_for_is_not_the_end(
+    downloader: Downloader, published: bool, total: int | None
 ) -> None:
-    def download(id: str, output: str, resume: bool, quiet: bool) -> str:
-        assert (id, resume) == ("abc", True)
-        Path(output).write_bytes(DATA)
-        return output
+    host = Host(cuts=1, shorter=3, total=total)
+    with serving(a=host) as base:
+        path = downloader.fetch(remote(base, "a", **(known() if published else {})))
+    assert path.read_bytes() == DATA
+    assert len(host.asked) == 5
 
-    file = Remote(file="x.tar.gz", urls=("gdrive:abc",), sha256=SHA256)
-    monkeypatch.setitem(sys.modules, "gdown", None)
-    with pytest.raises(DownloadError, match=r"Google Drive: needs gdown: pip install"):
-        downloader.fetch(file)
-    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=download))
-    assert downloader.fetch(file).read_bytes() == DATA
+
+def test_a_rest_of_unknown_end_is_not_trusted(downloader: Downloader) -> None:
+    downloader.folder.mkdir()
+    (downloader.folder / "x.tar.gz.part").write_bytes(DATA[:1000])
+    with serving(a=Host(shorter=9)) as base:
+        note = {"url": f"{base}/a", "validator": '"one"', "total": None}
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        with pytest.raises(DownloadError, match="does not say how long"):
+            downloader.fetch(remote(base, "a"))
+
+
+def test_a_file_that_is_said_to_be_longer_now_starts_anew(downloader: Downloader) -> None:
+    downloader.folder.mkdir()
+    (downloader.folder / "x.tar.gz.part").write_bytes(b"\x1f\x8b".ljust(1000))
+    host = Host(total=len(DATA))
+    with serving(a=host) as base:
+        note = {"url": f"{base}/a", "validator": '"one"', "total": 2000}
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        assert downloader.fetch(remote(base, "a")).read_bytes() == DATA
+    assert [span for span, _ in host.asked] == ["bytes=1000-", None]
+
+
+CONTRADICTIONS = {
+    "contradicts itself: lengths": Host(more=(("Content-Length", "1000"),)),
+    "offers 5 bytes": Host(data=DATA[:5]),
+    "leads to an address that is none": Host(leads_to="http://[bad"),
+    "leads to ftp:": Host(leads_to="ftp://127.0.0.1:9/a"),
+    "an address that is none .*control characters": Host(leads_to="http://a b/\x01"),
+}
+
+
+@pytest.mark.parametrize("reason", CONTRADICTIONS)
+def test_answers_that_contradict_themselves_are_refused(
+    downloader: Downloader, reason: str
+) -> None:
+    bad = replace(CONTRADICTIONS[reason], asked=[])
+    with serving(bad=bad, good=Host()) as base:
+        with pytest.raises(DownloadError, match=reason):
+            downloader.fetch(remote(base, "bad", **known()))
+        assert downloader.fetch(remote(base, "bad", "good", **known())).read_bytes() == DATA
+
+
+def test_two_lengths_are_refused_without_a_checksum_too(downloader: Downloader) -> None:
+    half = str(len(DATA) // 2)
+    bad = Host(length=False, more=(("Content-Length", half), ("Content-Length", str(len(DATA)))))
+    with serving(a=bad) as base, pytest.raises(DownloadError, match="contradicts itself"):
+        downloader.fetch(remote(base, "a"))
+    assert list(downloader.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_leaving_https_needs_a_published_checksum(checked: bool) -> None:
+    follow = mirror._Redirects(checked).redirect_request
+    ask = Request("https://example.org/a")
+    answer = (BytesIO(), 302, "Found", Message())
+    kept = follow(ask, *answer, "https://example.net/a")
+    assert kept is not None
+    assert kept.full_url == "https://example.net/a"
+    if checked:
+        left = follow(ask, *answer, "http://example.net/a")
+        assert left is not None
+        assert left.full_url == "http://example.net/a"
+    else:
+        with pytest.raises(mirror.MirrorError, match="from https to http"):
+            follow(ask, *answer, "http://example.net/a")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"validator": '"one"\r\nX: y', "total": len(DATA)},
+        {"validator": 7, "total": "many"},
+        {"validator": "\u2603", "total": -1},
+        {"total": True},
+        [],
+    ],
+)
+def test_a_damaged_note_is_no_note(downloader: Downloader, note: Any) -> None:
+    downloader.folder.mkdir()
+    (downloader.folder / "x.tar.gz.part").write_bytes(b"\x1f")  # one byte: `true` would be whole
+    with serving(a=Host()) as base:
+        said = {"url": f"{base}/a", **note} if isinstance(note, dict) else note
+        (downloader.folder / "x.tar.gz.part.json").write_text(json.dumps(said))
+        assert downloader.fetch(remote(base, "a")).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("entry", [7, "abc", [], {}, {"sha256": 5}, {"sha256": "00"}, None])
+def test_a_damaged_entry_of_the_ledger_is_replaced(downloader: Downloader, entry: Any) -> None:
+    downloader.ledger.write_text(json.dumps({"x.tar.gz": entry, "y": 1}))
+    with serving(a=Host()) as base:
+        assert downloader.fetch(remote(base, "a")).read_bytes() == DATA
+    ledger = json.loads(downloader.ledger.read_text())
+    assert (ledger["x.tar.gz"]["sha256"], ledger["x.tar.gz"]["size"]) == (SHA256, len(DATA))
+    assert ledger["y"] == 1
+
+
+def test_an_entry_without_a_date_still_counts(downloader: Downloader) -> None:
+    entry = {"sha256": "0" * 64, "size": 5}
+    downloader.ledger.write_text(json.dumps({"x.tar.gz": entry}))
+    with serving(a=Host()) as base, pytest.raises(DownloadError, match="first used on"):
+        downloader.fetch(remote(base, "a"))

@@ -13,7 +13,7 @@ from PIL import Image
 from mtlcli.data.inspect import describe
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
-from mtlcli.datasets import _folder
+from mtlcli.datasets import _folder, _folder_entries
 from mtlcli.errors import InputError
 
 EXAMPLE = dedent((_folder.__doc__ or "").split("\n\n")[1])  # the one the documentation shows
@@ -110,17 +110,23 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (changed(lambda s: s.pop("image")), "lacks the entry 'image'"),
         (changed(lambda s: s.update(colour=1)), "unknown entry 'colour'"),
         (changed(lambda s: s.update(size=256)), r"size must be \[height, width\]"),
-        (changed(lambda s: s.update(image="x.jpg")), r"image must contain {id}"),
+        (changed(lambda s: s.update(image="x.jpg")), r"image must be one text with {id}"),
         (changed(lambda s: s.update(splits={"val": ["a1"]})), "at least train"),
         (changed(lambda s: s["splits"].update(val="lists/val.txt")), "no list .*val.txt"),
-        (changed(lambda s: s["splits"].update(val=[])), "split 'val' is empty"),
+        (
+            changed(lambda s: s["splits"].update(val=[])),
+            r"splits: val must be .*list of ids, not \[\]",
+        ),
         (changed(lambda s: s["splits"].update(val=["a99"])), r"lacks images/a99\.jpg"),
         (
             changed(lambda s: s["tasks"].update(smell={"files": "{id}"})),
-            "'smell' is none of .*: give it a kind",
+            "'smell' .* give it a kind",
         ),
         (changed(lambda s: s["tasks"]["sal"].update(kind="maps")), "no map 'maps'"),
-        (changed(lambda s: s["tasks"]["semseg"].pop("classes")), "'semseg' needs its classes"),
+        (
+            changed(lambda s: s["tasks"]["semseg"].pop("classes")),
+            "'semseg': lacks the entry 'classes'",
+        ),
         (changed(lambda s: s["tasks"]["sal"].update(unit="m")), "unknown entry 'unit'"),
         (
             changed(lambda s: s["tasks"]["depth"].update(metres=9)),
@@ -135,6 +141,101 @@ def test_a_description_that_makes_no_sense_is_told(garden: Path, text: str, told
     with pytest.raises(InputError, match=told):
         prepare(str(garden / "my.yaml"), workers=1, quiet=True)
     assert not list((garden / "home").rglob("*.h5"))
+
+
+def laughing(depth: int) -> list[Any]:
+    """A list that is short in memory and endless when it is written out."""
+    value: list[Any] = ["ha"] * 10
+    for _ in range(depth):
+        value = [value] * 10
+    return value
+
+
+WRONG = [3, 1.5, True, None, "", "a\nb", "{id", [], {}, [[1]], {"a": 1}, ["a", None], laughing(9)]
+FITTING = {  # entry -> which of those may stand there
+    "name": [3, 1.5],
+    "title": [3, 1.5, "a\nb", "{id"],
+    "root": ["{id"],
+    "size": [],
+    "splits": [],
+    "splits/val": ["{id"],  # a file of that name is looked for
+    "image": [],
+    "tasks": [],
+    "tasks/semseg": [],
+    "tasks/semseg/files": [],
+    "tasks/semseg/classes": [],
+    "tasks/depth/metres": [3, 1.5],
+    "tasks/edge/positive_weight": [],
+    "tasks/edge/max_dist": [3, 1.5],
+}
+
+
+@pytest.mark.parametrize("entry", FITTING)
+def test_a_value_of_the_wrong_type_is_one_line_that_names_the_entry(
+    tmp_path: Path, entry: str
+) -> None:
+    fitting = list(map(repr, FITTING[entry]))
+    *way, key = entry.split("/")
+    for value in WRONG[:-1]:
+        said = yaml.safe_load(EXAMPLE)
+        place = said
+        for name in way:
+            place = place[name]
+        place[key] = value
+        if repr(value) in fitting:
+            _folder_entries.check(tmp_path, said)
+            continue
+        with pytest.raises(InputError) as told:
+            _folder_entries.check(tmp_path, said)
+        message = str(told.value).removeprefix(str(tmp_path))
+        assert key.removesuffix("s") in message
+        assert "\n" not in message
+        assert len(message) < 200
+
+
+@pytest.mark.parametrize("value", [*WRONG, ["grass"] * 256, ["grass", True]])
+def test_classes_are_a_list_of_names(tmp_path: Path, value: Any) -> None:
+    said = yaml.safe_load(EXAMPLE)
+    said["tasks"]["semseg"]["classes"] = value
+    with pytest.raises(InputError, match=r"classes must be a list of at most 255 names, such as"):
+        _folder_entries.check(tmp_path, said)
+
+
+@pytest.mark.parametrize("name", ["/abs/x", "../x", "a/b", "..", "a b", ".h5", "-x"])
+def test_a_name_leads_to_no_other_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="name must be letters"):
+        _folder_entries.check(tmp_path, yaml.safe_load(EXAMPLE) | {"name": name})
+
+
+@pytest.mark.parametrize("split", [7, None, "", ".", "a/b"])
+def test_splits_have_names(tmp_path: Path, split: Any) -> None:
+    said = yaml.safe_load(EXAMPLE)
+    said["splits"][split] = ["a1"]
+    with pytest.raises(InputError, match=r"splits: .* is no name"):
+        _folder_entries.check(tmp_path, said)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"name: \xff\xfe", "no text in UTF-8"),
+        (b"day: 2026-13-45", "not valid YAML"),
+        (b"[" * 5000, "not valid YAML"),
+        (b"? [a]\n: b", "not valid YAML|unknown entry"),
+    ],
+)
+def test_a_file_that_is_no_description_is_told(tmp_path: Path, text: bytes, told: str) -> None:
+    (tmp_path / "my.yaml").write_bytes(text)
+    with pytest.raises(InputError, match=told):
+        _folder.Recipe.load(tmp_path / "my.yaml")
+
+
+def test_lists_of_ids_are_read_as_editors_save_them(garden: Path) -> None:
+    (garden / "photos/lists/train.txt").write_bytes(b"\xef\xbb\xbfa1\r\na2\r\n")
+    assert _folder.Recipe.load(garden / "my.yaml").splits["train"] == ("a1", "a2")
+    (garden / "photos/lists/train.txt").write_bytes(b"a\xff")
+    with pytest.raises(InputError, match=r"train\.txt is no text in UTF-8"):
+        _folder.Recipe.load(garden / "my.yaml")
 
 
 def test_a_missing_description_is_told(garden: Path) -> None:

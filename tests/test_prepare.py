@@ -200,7 +200,7 @@ def test_two_at_once_are_told(make_bundle: Bundle, home: Path, tmp_path: Path) -
 
     work = home / "datasets" / "nyud.h5.work"
     work.mkdir(parents=True)
-    with open(work / "lock", "w") as lock:
+    with open(work / "mtl-prepare.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match=r"Another `mtl prepare` is at work"):
             prepare("nyud", archive=make_bundle(tmp_path), quiet=True)
@@ -260,16 +260,39 @@ def test_sources_are_tried_in_order_and_downloads_go_away(
 
 
 def test_without_any_source_the_user_learns_what_to_do(
-    home: Path, served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    served: tuple[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    mtl: Callable[..., Any],
 ) -> None:
     base, _ = served
     point_at(monkeypatch, base, atrc="a.tar.gz", mti="b.tar.gz")
-    with pytest.raises(RunError) as told:
-        prepare("nyud", quiet=True)
-    message = str(told.value)
-    assert "\n" not in message
-    for part in ("HTTP 404", f"{base}/a.tar.gz", f"{base}/b.tar.gz", "nyud --archive PATH"):
-        assert part in message
+    answer = mtl("prepare", "nyud", "--quiet")
+    assert (answer.code, answer.out) == (1, "")
+    lines = answer.err.splitlines()
+    assert lines[0].startswith("mtl: ")
+    for file in ("a.tar.gz", "b.tar.gz"):
+        assert sum(file in line and "HTTP 404" in line for line in lines) == 1
+        assert sum(line.endswith(f"{file} from {base}/{file}") for line in lines) == 1
+    assert lines[-1].endswith("mtl prepare nyud --archive PATH")
+    assert len(lines) == 7
+
+
+def test_a_source_that_failed_is_told_once(
+    make_bundle: Bundle,
+    home: Path,
+    tmp_path: Path,
+    served: tuple[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    mtl: Callable[..., Any],
+) -> None:
+    base, folder = served
+    shutil.move(tarred(make_bundle(tmp_path)), folder / "whole.tar.gz")
+    point_at(monkeypatch, base, atrc="absent.tar.gz", mti="whole.tar.gz")
+    answer = mtl("prepare", "nyud", "--workers", 1)
+    assert answer.code == 0
+    assert answer.err.count("absent.tar.gz") == answer.err.count("HTTP 404") == 1
+    assert "absent.tar.gz" not in answer.out
 
 
 DRIVER = """

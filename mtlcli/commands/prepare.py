@@ -34,7 +34,7 @@ def prepare(
     out: Annotated[Path | None, typer.Option(help="Instead of datasets/NAME.h5.")] = None,
     download_dir: Annotated[Path | None, typer.Option(help="Where downloads go and stay.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the downloads.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file made otherwise.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

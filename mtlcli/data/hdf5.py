@@ -178,9 +178,17 @@ def read_info(path: Path) -> Info:
 
 
 def info_of(file: h5py.File) -> Info:
-    """The record in an open file's attributes, lists restored as tuples."""
-    there = (f.name for f in fields(Info) if f.name in file.attrs)
-    return Info.from_json({name: json.loads(file.attrs[name]) for name in there})
+    """The record in an open file's attributes, lists restored as tuples.
+
+    Raises:
+        InputError: it is damaged, or another program's.
+    """
+    try:
+        there = (f.name for f in fields(Info) if f.name in file.attrs)
+        return Info.from_json({name: json.loads(file.attrs[name]) for name in there})
+    except (KeyError, ValueError, TypeError, OSError) as error:
+        path = Path(file.filename)
+        raise InputError(f"{path} has no readable record of itself{made_again(path)}.") from error
 
 
 def _frozen(value: Any) -> Any:

@@ -136,7 +136,7 @@ class Hosted:
     def _identity(self, remote: Remote) -> dict[str, Any]:
         """What the ledger noted when the download was verified."""
         entry = read_json(self.downloader.ledger)[remote.file]
-        trust = "published" if remote.sha256 or remote.md5 else "first use"
+        trust = "published" if remote.is_checked else "first use"
         return {
             "name": remote.file,
             "bytes": entry["size"],
@@ -147,7 +147,7 @@ class Hosted:
     def discard(self) -> None:
         """Delete the downloads that have no published checksum, so that they are fetched anew."""
         for remote in self.remotes:
-            if not (remote.sha256 or remote.md5):
+            if not remote.is_checked:
                 self.downloader.forget(remote)
 
     def finish(self) -> None:

@@ -1,7 +1,6 @@
 """`mtl prepare`: from downloads, an archive or a renderer to one complete dataset file."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,17 @@ from mtlcli import __version__, lookup
 from mtlcli.data.convert import convert
 from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.data.hdf5 import Info, keys_of, read_info
+from mtlcli.data.mirror import link_of
 from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
 from mtlcli.data.progress import Bars
-from mtlcli.data.workplace import claimed, clear_errors, discard_all, discard_other
+from mtlcli.data.target import place_of, require_replaceable
+from mtlcli.data.workplace import (
+    claimed,
+    clear_errors,
+    discard_all,
+    discard_leftover,
+    discard_other,
+)
 from mtlcli.datasets._dataset import Dataset, Plan
 from mtlcli.datasets._folder import Recipe
 from mtlcli.errors import InputError, RunError
@@ -53,14 +60,15 @@ def prepare(
         geometry: "425x560" or "480x640" (nyud).
         limit: only the first so many samples of each split.
         size, train, val, seed: height and width, numbers of samples, seed (rendered datasets).
-        out: the file to write instead of datasets/NAME.h5.
+        out: the file to write instead of datasets/NAME.h5; a link is followed.
         download_dir: where downloads go (and stay) instead of datasets/downloads.
         keep: keep the downloads.
-        force: replace a file that was made with other options.
+        force: replace a file that was made with other options, or is no dataset file of mtl.
         workers: processes; default one per core.
 
     Raises:
-        InputError: unknown name, unusable archive or options, a file made with other options.
+        InputError: unknown name, unusable archive or options; a file made with other options,
+            or something of the user's, stands where the dataset or its work folder is to be.
         RunError: nothing could be downloaded, no space, no permission.
     """
     maker = Recipe.load(Path(name)) if name.endswith(RECIPES) else lookup.load("datasets", name)
@@ -78,13 +86,16 @@ def prepare(
     )
     _require_sense(asked, name, maker)
     name = maker.name if isinstance(maker, Recipe) else name
-    out = out or datasets_dir() / f"{name}.h5"
-    work = out.with_name(out.name + ".work")
     bars = Bars(quiet)
-    if not force and _already_made(out, asked, _defaults(maker)):
-        shutil.rmtree(work, ignore_errors=True)
-        bars.say(f"{out} is complete already.")
-        return out
+    out = datasets_dir() / f"{name}.h5" if out is None else out
+    with clear_errors(out):
+        out = place_of(out)
+        work = out.with_name(out.name + ".work")
+        require_replaceable(out, force=force)
+        if not force and _already_made(out, asked, _defaults(maker)):
+            discard_leftover(work)
+            bars.say(f"{out} is complete already.")
+            return out
     downloader = Downloader(
         folder=download_dir or datasets_dir() / "downloads",
         ledger=datasets_dir() / "sources.json",
@@ -99,7 +110,7 @@ def prepare(
         except InputError:  # what is there is of no use
             discard_all(work)
             raise
-    shutil.rmtree(work, ignore_errors=True)
+        discard_all(work)
     return out
 
 
@@ -221,11 +232,13 @@ class _Job:
 
     def run(self, origins: list[Origin]) -> None:
         """Make it of the first origin that gives whole and sound files."""
-        reasons = []
-        for origin in origins:
+        reasons: list[str] = []
+        for origin, after in zip(origins, [*origins[1:], None]):
             try:
                 self._convert(origin)
                 origin.finish()
+                for reason in reasons:
+                    self.bars.say(f"Not from {reason}.")
                 return
             except (DownloadError, InputError) as error:
                 if isinstance(error, InputError):
@@ -233,7 +246,8 @@ class _Job:
                 if not isinstance(origin, Hosted):
                     raise
                 reasons.append(f"{origin.source}: {str(error).rstrip('.')}")
-                self.bars.say(f"Source {reasons[-1]}.")
+                if isinstance(after, Hosted):
+                    self.bars.say(f"Source {origin.source} failed; trying {after.source}.")
         raise RunError(self._by_hand(origins, reasons))
 
     def _convert(self, origin: Origin) -> None:
@@ -247,20 +261,22 @@ class _Job:
             convert(plan, info, self.work, self.out, self.workers, bar)
 
     def _by_hand(self, origins: list[Origin], reasons: list[str]) -> str:
+        """What failed, a line a source, and what the user can do, a line a link."""
         links = [
-            " and ".join(f"{r.file} from {_page(r.urls[0])}" for r in origin.remotes)
+            f"{origin.source}: {remote.file} from {link_of(remote.urls[0])}"
             for origin in origins
             if isinstance(origin, Hosted)
+            for remote in origin.remotes
         ]
-        return (
-            f"No source of '{self.name}' could be had: {'; '.join(reasons)}. Download by hand "
-            f"{', or '.join(links)}, and run `mtl prepare {self.name} --archive PATH`."
+        return "\n".join(
+            [
+                f"No source of '{self.name}' could be had:",
+                *(f"  {reason}" for reason in reasons),
+                "Download by hand what one of them needs:",
+                *(f"  {link}" for link in links),
+                f"and run: mtl prepare {self.name} --archive PATH",
+            ]
         )
-
-
-def _page(url: str) -> str:
-    """A link to open in a browser."""
-    return url.replace("gdrive:", "https://drive.google.com/uc?id=")
 
 
 def make_info(name: str, dataset: Dataset, plan: Plan, made_of: Archives, asked: Request) -> Info:

@@ -3,16 +3,20 @@
 import errno
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 
-LOCK = "lock"
+LOCK = "mtl-prepare.lock"  # also the mark by which we know a folder for ours
+NOTICE = "Made by `mtl prepare`, which goes on from here; it goes when the dataset is complete.\n"
+OLD_LOCK = "lock"  # of versions without a mark; always empty
+FILES = ("info.json", "info.draft", "dataset.h5", "dataset.draft", "done",
+         "shard-*.npz", "shard-*.draft", "inflated-*")  # fmt: skip
 
 
 def discard_other(work: Path, info: Info) -> None:
@@ -20,8 +24,8 @@ def discard_other(work: Path, info: Info) -> None:
     mark, text = work / "info.json", json.dumps(asdict(info), sort_keys=True)
     if mark.exists() and mark.read_text() == text:
         return
-    for path in work.iterdir():
-        if not path.name.startswith(("inflated-", LOCK)):
+    for path in _own_files(work):
+        if not path.name.startswith("inflated-"):
             path.unlink()
     draft = work / "info.draft"
     draft.write_text(text)
@@ -29,32 +33,68 @@ def discard_other(work: Path, info: Info) -> None:
 
 
 def discard_all(work: Path) -> None:
-    """Empty the work folder, all but its lock."""
-    for path in work.iterdir():
-        if path.name != LOCK:
-            path.unlink()
+    """Empty the work folder of what we wrote, all but its lock."""
+    for path in _own_files(work):
+        path.unlink()
+
+
+def discard_leftover(work: Path) -> None:
+    """Remove a work folder that a killed run left; one of somebody else, or in use, stays."""
+    if _is_ours(work):
+        with suppress(InputError), claimed(work):
+            discard_all(work)
+
+
+def _own_files(work: Path) -> list[Path]:
+    return [p for p in work.iterdir() if any(fnmatch(p.name, known) for known in FILES)]
+
+
+def _is_ours(work: Path) -> bool:
+    """Whether it bears our mark, or holds what versions without one wrote, and nothing else."""
+    if work.is_symlink() or not work.is_dir():
+        return False
+    if (work / LOCK).is_file():
+        return True
+    old = work / OLD_LOCK
+    there = {p.name for p in work.iterdir()} - {p.name for p in _own_files(work)}
+    return there == {OLD_LOCK} and old.is_file() and old.stat().st_size == 0
+
+
+def _require_ours(work: Path) -> None:
+    is_empty = work.is_dir() and not work.is_symlink() and not any(work.iterdir())
+    if os.path.lexists(work) and not is_empty and not _is_ours(work):
+        raise InputError(
+            f"{work} is no work folder of mtl, so it is not touched: move it away, or choose "
+            "another --out."
+        )
 
 
 @contextmanager
 def claimed(work: Path) -> Iterator[None]:
-    """Hold the work folder.
+    """Hold the work folder; it goes when there is nothing left in it to go on with.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or it is not ours.
     """
+    _require_ours(work)
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / LOCK, "w") as lock:
+    with open(work / LOCK, "a") as lock:
         try:
             _lock(lock.fileno())
         except BlockingIOError as error:
             raise InputError(
                 f"Another `mtl prepare` is at work in {work}; wait for it to end."
             ) from error
+        (work / OLD_LOCK).unlink(missing_ok=True)
+        if lock.tell() == 0:
+            lock.write(NOTICE)
+            lock.flush()
         try:
             yield
         finally:
-            if {p.name for p in work.iterdir()} == {LOCK}:  # nothing to go on with
-                shutil.rmtree(work)
+            if {p.name for p in work.iterdir()} == {LOCK}:
+                (work / LOCK).unlink()
+                work.rmdir()
 
 
 def _lock(handle: int) -> None:

@@ -36,10 +36,15 @@ class Remote:
     """One file to download, and how to know that it arrived whole."""
 
     file: str  # name it gets on this side
-    urls: tuple[str, ...]  # mirrors in order; "gdrive:ID" is a file on Google Drive
+    urls: tuple[str, ...]  # mirrors in order; "gdrive:ID" is on Google Drive, "zip:URL" in a zip
     size: int | None = None  # bytes, where known
     sha256: str | None = None  # or its first digits, where no more is published
     md5: str | None = None
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether a checksum is published."""
+        return bool(self.sha256 or self.md5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,14 +33,12 @@ import numpy as np
 import yaml
 
 from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample
+from mtlcli.datasets._folder_entries import check
 from mtlcli.datasets._member import decode_member
 from mtlcli.errors import InputError
 from mtlcli.maps import map_of
 from mtlcli.maps._colours import voc_palette
 from mtlcli.maps._map import Map
-
-KEYS = {"name", "title", "root", "size", "splits", "image", "tasks"}
-TASK_KEYS = {"files", "kind", "title"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +62,9 @@ class Recipe:
         """
         if not path.is_file():
             raise InputError(f"There is no file {path}; a folder dataset needs its YAML file.")
-        text = path.read_text()
-        try:
-            said = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            where = getattr(error, "problem_mark", None)
-            line = f" (line {where.line + 1})" if where else ""
-            raise InputError(f"{path} is not valid YAML{line}.") from error
-        _check(path, said)
+        text = _text(path)
+        said = _parse(path, text)
+        check(path, said)
         root = path.parent / said.get("root", ".")
         splits = {s: _ids(path, root, s, v) for s, v in said["splits"].items()}
         name = str(said.get("name", path.stem))
@@ -115,46 +108,32 @@ class Recipe:
         return map_of(task, self.DATASET.kinds)
 
 
-def _check(path: Path, said: Any) -> None:
-    def require(true: bool, problem: str) -> None:
-        if not true:
-            raise InputError(f"{path}: {problem}.")
-
-    require(isinstance(said, dict), "expected entries such as image: and tasks:")
-    for key in ("size", "splits", "image", "tasks"):
-        require(key in said, f"lacks the entry '{key}'")
-    for key in said:
-        require(key in KEYS, f"has an unknown entry '{key}'; known: {', '.join(sorted(KEYS))}")
-    size = said["size"]
-    whole = isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)
-    require(whole and min(size) >= 32, "size must be [height, width], each at least 32")
-    splits, tasks = said["splits"], said["tasks"]
-    require(isinstance(splits, dict) and "train" in splits, "splits must name at least train")
-    require(isinstance(tasks, dict) and bool(tasks), "tasks must name at least one task")
-    require("{id}" in str(said["image"]), "image must contain {id}")
-    for task, entry in tasks.items():
-        require(isinstance(entry, dict), f"task '{task}' needs an entry 'files'")
-        require("{id}" in str(entry.get("files")), f"task '{task}': files must contain {{id}}")
-        try:
-            its = map_of(task, {task: entry["kind"]} if "kind" in entry else {})
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        allowed = {*TASK_KEYS, *its.settings, *(["classes"] if its.has_classes else [])}
-        for key in entry:
-            require(key in allowed, f"task '{task}' has an unknown entry '{key}'")
-        require(
-            not its.has_classes or bool(entry.get("classes")), f"task '{task}' needs its classes"
-        )
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text in UTF-8; save it as such.") from error
 
 
-def _ids(path: Path, root: Path, split: str, said: Any) -> tuple[str, ...]:
+def _parse(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise InputError(f"{path} is not valid YAML{line}.") from error
+    except (ValueError, RecursionError) as error:  # a day that is none; lists in lists in lists
+        raise InputError(f"{path} is not valid YAML ({error}).") from error
+
+
+def _ids(path: Path, root: Path, split: str, said: str | list[Any]) -> tuple[str, ...]:
     if isinstance(said, str):
         file = root / said
         if not file.is_file():
             raise InputError(f"{path}: there is no list {file} for split '{split}'.")
-        said = file.read_text().split()
-    if not isinstance(said, list) or not said:
-        raise InputError(f"{path}: split '{split}' is empty; give a text file or a list of ids.")
+        said = _text(file).split()
+        if not said:
+            raise InputError(f"{path}: split '{split}' is empty: there is no id in {file}.")
     return tuple(str(i) for i in said)
 
 

@@ -55,6 +55,7 @@ DATASET = Dataset(
                 Remote(
                     file="NYUDv2.tar.gz",
                     urls=(
+                        "gdrive:1rj3tHdQVYqe-Y3mpxv4EgWsiqgq3z87H",
                         "https://hkustconnect-my.sharepoint.com/:u:/g/personal/"
                         "hyeae_connect_ust_hk/EZ-2tWIDYSFKk7SCcHRimskBhgecungms4WFa_L-255GrQ"
                         "?e=6jAt4c&download=1",
@@ -82,6 +83,8 @@ DATASET = Dataset(
                     urls=(
                         "https://horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/"
                         "nyu_depth_v2_labeled.mat",
+                        "zip:https://www.kaggle.com/api/v1/datasets/download/"
+                        "wesleypan/nyu-depth-v2-labeled-mat",
                         "http://horatio.cs.nyu.edu/mit/silberman/nyu_depth_v2/"
                         "nyu_depth_v2_labeled.mat",
                     ),

@@ -47,10 +47,11 @@ DATASET = Dataset(
                 Remote(
                     file="PASCAL_MT.tgz",
                     urls=(
-                        "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/PASCAL_MT.tgz",
+                        "gdrive:1TWZydr5_r4hKDM5Zyzrcq712Stg2cw7p",
                         "https://hkustconnect-my.sharepoint.com/:u:/g/personal/"
                         "hyeae_connect_ust_hk/ER57KyZdEdxPtgMCai7ioV0BXCmAhYzwFftCwkTiMmuM7w"
                         "?e=2Ex4ab&download=1",
+                        "https://data.vision.ee.ethz.ch/kmaninis/share/MTL/PASCAL_MT.tgz",
                     ),
                 ),
             ),
@@ -66,7 +67,11 @@ DATASET = Dataset(
                 ),
                 Remote(
                     file="VOCtrainval_11-May-2012.tar",
-                    urls=(f"{VOC}voc2012/VOCtrainval_11-May-2012.tar",),
+                    urls=(
+                        f"{VOC}voc2012/VOCtrainval_11-May-2012.tar",
+                        "http://d2l-data.s3-accelerate.amazonaws.com/VOCtrainval_11-May-2012.tar",
+                        "https://dataset.bj.bcebos.com/voc/VOCtrainval_11-May-2012.tar",
+                    ),
                     size=1_999_639_040,
                     sha256="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
                     md5="6cd6e144f989b92b3379bac3b3de84fd",

@@ -22,8 +22,7 @@ from mtlcli.home import datasets_dir, home, weights_dir
 from mtlcli.runs.shipped import NAME as SHIPPED
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
-OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime",
-            "drive": "gdown"}  # fmt: skip
+OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
 GIGABYTE = 1e9
 PIECE = 1 << 20  # bytes
