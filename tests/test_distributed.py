@@ -13,7 +13,7 @@ import torch
 
 from mtlcli.runs import checkpoint
 from mtlcli.runs.folder import read_log
-from mtlcli.training.surgery import SURGERIES
+from mtlcli.training.weightings import SURGERIES
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", "0",
          "--batch-size", "4", "--quiet", "--system", "multi_task", "--lr", "0.0001")  # fmt: skip
@@ -60,8 +60,7 @@ from mtlcli.ops import processes as distributed
 from mtlcli.tasks import depth, sal
 from mtlcli.data.batches import Share
 from mtlcli.training.batchnorm import synchronise
-from mtlcli.training.surgery import SURGERIES
-from mtlcli.training.weighting import WEIGHTINGS
+from mtlcli.training.weightings import WEIGHTINGS
 
 with distributed.joined(torch.device("cpu")) as device:
     world, rank = distributed.world(), distributed.rank()
@@ -70,7 +69,7 @@ with distributed.joined(torch.device("cpu")) as device:
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 1),
     )
-    rule = (WEIGHTINGS | SURGERIES)[sys.argv[2]]
+    rule = WEIGHTINGS[sys.argv[2]]
     weighting = rule({"a": 1.0, "b": 5.0}, [network[3].weight], 3)
     if world > 1:
         network = synchronise(network, device)

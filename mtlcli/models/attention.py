@@ -3,13 +3,15 @@
 Shapes: B images, T tasks, P pixels of a map, C channels. No reach lets images see each other.
 """
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
 
-REACHES = ("global", "pixel", "self")
+Reach = Literal["global", "pixel", "self"]
 
 
 class Attention(nn.Module):
@@ -29,8 +31,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, reach: str = "global", dropout: float = 0.0) -> None:
         super().__init__()
-        if reach not in REACHES:
-            raise InputError(f"Attention reaches are {', '.join(REACHES)}, not '{reach}'.")
+        if reach not in get_args(Reach):
+            raise InputError(f"Attention reaches are {', '.join(get_args(Reach))}, not '{reach}'.")
         if width % heads:
             raise InputError(f"{heads} heads do not divide a width of {width} channels.")
         self.heads, self.reach, self.dropout = heads, reach, dropout

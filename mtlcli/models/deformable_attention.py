@@ -6,7 +6,7 @@ by a factor (arXiv 2508.04422: lambda), while the gradient that flows on to the 
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mtlcli.errors import InputError
 from mtlcli.models.offset_spread import offset_spread
 from mtlcli.models.precision import full_precision
-from mtlcli.ops import BORDERS, deformable_attention
+from mtlcli.ops import Border, deformable_attention
 
-SCOPES = ("offsets", "offsets_and_weights", "module")
+Scope = Literal["offsets", "offsets_and_weights", "module"]
 
 
 class DeformableAttention(nn.Module):
@@ -48,10 +48,12 @@ class DeformableAttention(nn.Module):
         gradient_scope: str = "offsets",
     ) -> None:
         super().__init__()
-        if gradient_scope not in SCOPES:
-            raise InputError(f"Gradient scopes are {', '.join(SCOPES)}, not '{gradient_scope}'.")
-        if border not in BORDERS:
-            raise InputError(f"Borders are {', '.join(BORDERS)}, not '{border}'.")
+        if gradient_scope not in get_args(Scope):
+            raise InputError(
+                f"Gradient scopes are {', '.join(get_args(Scope))}, not '{gradient_scope}'."
+            )
+        if border not in get_args(Border):
+            raise InputError(f"Borders are {', '.join(get_args(Border))}, not '{border}'.")
         if width % heads:
             raise InputError(f"{heads} heads do not divide a width of {width} channels.")
         self.layout = (heads, maps, points)

@@ -2,43 +2,66 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mtlcli.errors import InputError
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZER = Literal["sgd", "adamw"]
+
+
+def option(default: Any, help: str, *, moves_scores: bool = True) -> Any:
+    """A field that is an option of `mtl train`, with its help.
+
+    Args:
+        default: of the option and the field.
+        help: a sentence.
+        moves_scores: whether a run in which it differs from a recipe is not the recipe's.
+    """
+    return field(default=default, metadata={"help": help, "moves_scores": moves_scores})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All that decides what a run computes; the defaults are the paper's recipe (section 4)."""
+    """All that decides what a run computes; the defaults are the paper's recipe (section 4).
 
-    dataset: str = "nyud"
-    tasks: tuple[str, ...] = ()  # () at the command line: all of the dataset
-    system: str = "demt_itsa"
-    settings: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of the system, its own defaults else
-    backbone: str = "hrnet18"
-    init: str = "imagenet"  # where the backbone's weights come from: a name or a file
-    size: tuple[int, int] | None = None  # working resolution; None: the dataset's
-    crop: tuple[int, int] | None = None  # what training sees of a picture at it; None: `size`
-    iterations: int = 40_000
-    batch_size: int = 8
-    optimizer: str = "sgd"  # or "adamw", which learns sooner from random weights
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    power: float = 0.9  # of the polynomial decay of the learning rate
-    seed: int = 0
-    amp: bool | None = None  # half precision; None at the command line: on CUDA devices only
-    accumulate: int = 1  # passes that a batch is split into, for less memory
-    checkpointing: bool = False  # compute activations again instead of keeping them
-    compile: bool = False  # let torch.compile fuse the network
-    deterministic: bool = False  # only algorithms that give the same bits every time
-    holdout: float = 0.0  # share of the training pictures that choose best.pt
-    weighting: str = "fixed"  # how the tasks' losses become one, see mtlcli/training/weighting.py
-    recipe: str = ""  # the recipe it was made by, see mtlcli/recipes
+    Every field but `settings` is an option of `mtl train`.
+    """
+
+    recipe: str = option(
+        "", "A published run, see `mtl recipes`; other options override.", moves_scores=False
+    )
+    dataset: str = option("nyud", "Name of a prepared dataset.")
+    system: str = option("demt_itsa", "Network: see `mtl systems`.")
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the system; else its defaults
+    backbone: str = option("hrnet18", "Encoder: see mtlcli/backbones.")
+    init: str = option("imagenet", "Backbone weights: imagenet, ade20k (Swin), random or a file.")
+    tasks: tuple[str, ...] = option((), "Repeat for a subset of tasks.")  # (): the dataset's
+    iterations: int = option(40_000, "Optimiser steps.")
+    batch_size: int = option(8, "Images per step.")
+    size: tuple[int, int] | None = option(None, "Working resolution; default: the dataset's.")
+    crop: tuple[int, int] | None = option(None, "Train on windows of this height and width.")
+    optimizer: OPTIMIZER = option(
+        "sgd", "sgd is the paper's; adamw learns sooner from random weights."
+    )
+    lr: float = option(1e-3, "Learning rate at the start.")
+    momentum: float = option(0.9, "Of sgd.")
+    weight_decay: float = option(5e-4, "On all parameters.")
+    power: float = option(0.9, "Of the polynomial decay of the learning rate.")
+    seed: int = option(0, "Of weights, order and augmentation.", moves_scores=False)
+    amp: bool | None = option(None, "Half precision; on by default on CUDA.")
+    accumulate: int = option(1, "Passes a batch is split into, for less memory.")
+    checkpointing: bool = option(
+        False, "Less memory: compute activations twice.", moves_scores=False
+    )
+    compile: bool = option(False, "Use torch.compile.", moves_scores=False)
+    deterministic: bool = option(
+        False, "The same bits every time, also on CUDA.", moves_scores=False
+    )
+    holdout: float = option(0.0, "Share of the training images that choose best.pt.")
+    weighting: str = option(
+        "fixed",
+        "Of losses: fixed is the paper's; see mtlcli/training/weightings.py for the others.",
+    )
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "lr"):
@@ -48,8 +71,8 @@ class RunConfig:
         for name in ("weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative.")
-        if self.optimizer not in OPTIMIZERS:
-            known = ", ".join(OPTIMIZERS)
+        if self.optimizer not in get_args(OPTIMIZER):
+            known = ", ".join(get_args(OPTIMIZER))
             raise InputError(f"--optimizer {self.optimizer}: known are {known}.")
         if self.accumulate < 1 or self.batch_size % self.accumulate:
             raise InputError(

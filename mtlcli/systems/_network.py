@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtlcli.errors import InputError
 from mtlcli.models.conv_head import ConvHead
-from mtlcli.models.deformable_mixer import DeformableMixer
+from mtlcli.models.deformable_mixer import Coordinates, DeformableMixer
 from mtlcli.models.demt import InteractionDecoder
 from mtlcli.models.hypercolumn import hypercolumn
 
@@ -73,7 +73,7 @@ def interaction_network(
     interaction: nn.Module,
     queries: nn.Module,
     space_first: bool = False,
-    mixer_coordinates: str = "absolute",
+    mixer_coordinates: Coordinates = "absolute",
     logits_deviation: float = 0.01,
 ) -> Network:
     """DeMT's network around an interaction block and its query blocks; `channels` by name.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
@@ -50,6 +50,12 @@ def documented(system: str) -> str:
     return inspect.getdoc(lookup.load("systems", system).build) or ""
 
 
+def choices(system: str) -> dict[str, tuple[Any, ...]]:
+    """The values that settings may have, of those that are chosen from a few."""
+    chosen = (p for p in parameters(system) if get_origin(p.annotation) is Literal)
+    return {p.name: get_args(p.annotation) for p in chosen}
+
+
 def kind(parameter: inspect.Parameter) -> type:
     """The type of a setting's values."""
     if parameter.default is not None:
@@ -69,7 +75,12 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise InputError(unknown(name, system, known))
-    return known | {n: convert(n, value, types[n]) for n, value in given.items()}
+    values = {n: convert(n, value, types[n]) for n, value in given.items()}
+    for name, chosen in choices(system).items():
+        if name in values and values[name] not in chosen:
+            listed = ", ".join(map(str, chosen))
+            raise InputError(f"{flag(name)} {values[name]}: choose one of {listed}.")
+    return known | values
 
 
 def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtlcli.data.batches import WholePictures
 from mtlcli.runs.folder import read_log
-from mtlcli.scoring.measure import measure as scoring
+from mtlcli.scoring import measure as scoring
 from mtlcli.tasks._task import Task
 from mtlcli.training.state import State
 

@@ -16,10 +16,7 @@ from mtlcli.runs.checkpoint import tasks_of
 from mtlcli.runs.config import RunConfig
 from mtlcli.training.batchnorm import synchronise
 from mtlcli.training.state import State
-from mtlcli.training.surgery import SURGERIES, require_torchjd
-from mtlcli.training.weighting import WEIGHTINGS
-
-EVERY_WEIGHTING = {**WEIGHTINGS, **SURGERIES}
+from mtlcli.training.weightings import SURGERIES, WEIGHTINGS, require_torchjd
 
 
 def make_state(
@@ -55,7 +52,7 @@ def make_weighting(config: RunConfig, dataset: Info, network: nn.Module, images:
     weights = {n: task.weight for n, task in tasks_of(config.tasks, dataset).items()}
     epoch = max(1, config.accumulate * images // config.batch_size)
     backbone = network.get_submodule("backbone") if hasattr(network, "backbone") else network
-    return EVERY_WEIGHTING[config.weighting](weights, list(backbone.parameters()), epoch)
+    return WEIGHTINGS[config.weighting](weights, list(backbone.parameters()), epoch)
 
 
 def check_weighting(config: RunConfig, device: torch.device) -> None:
@@ -65,8 +62,8 @@ def check_weighting(config: RunConfig, device: torch.device) -> None:
         InputError: names those that exist, or the option to leave out.
     """
     name = config.weighting
-    if name not in EVERY_WEIGHTING:
-        raise InputError(f"--weighting {name}: known are {', '.join(EVERY_WEIGHTING)}.")
+    if name not in WEIGHTINGS:
+        raise InputError(f"--weighting {name}: known are {', '.join(WEIGHTINGS)}.")
     looks = f"--weighting {name} compares the gradients of the tasks"
     if name in (*SURGERIES, "gradnorm"):
         if config.compile:
