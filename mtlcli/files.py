@@ -79,11 +79,6 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def allocated(path: Path) -> int:
-    """Bytes a file takes on the disk, holes not counted; 0 where there is none."""
-    return path.stat().st_blocks * 512 if path.exists() else 0
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none or it is damaged."""
     try:

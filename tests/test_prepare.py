@@ -67,7 +67,7 @@ def test_what_is_complete_is_not_made_again(
 ) -> None:
     root = make_bundle(tmp_path)
     made = prepare("nyud", archive=root, quiet=True)
-    monkeypatch.setattr(convert, "run_jobs", None)  # nothing may be converted from here on
+    monkeypatch.setattr(convert, "in_order", None)  # nothing may be converted from here on
     shutil.rmtree(root)
     assert prepare("nyud", archive=root, quiet=True) == made
     assert prepare("nyud", quiet=True) == made
@@ -160,30 +160,26 @@ def test_sizes_that_differ_are_told(
         prepare("nyud", archive=root, workers=1, quiet=True)
 
 
-def test_a_full_disk_is_told_and_what_is_done_is_kept(
+def test_a_full_disk_is_told_and_harms_nothing(
     make_bundle: Bundle, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_bundle(tmp_path, train=12)
     expected = prepare("nyud", archive=root, workers=1, quiet=True).read_bytes()
     (home / "datasets/nyud.h5").unlink()
-    written = convert.write_at
-    calls = iter(range(10**6))
+    read, calls = nyud.Bundle.read, iter(range(10**6))
 
-    def fill_up(*arguments: Any) -> None:
-        if next(calls) == 40:
+    def fill_up(self: nyud.Bundle, *place: Any) -> Any:
+        if next(calls) == 7:
             raise OSError(28, "No space left on device")
-        written(*arguments)
+        return read(self, *place)
 
-    monkeypatch.setattr(convert, "write_at", fill_up)
-    with pytest.raises(RunError, match="No space left on the disk of"):
-        prepare("nyud", archive=root, workers=1, quiet=True)
-    reads = []
-    read = nyud.Bundle.read
-    monkeypatch.setattr(
-        nyud.Bundle, "read", lambda self, *place: reads.append(place) or read(self, *place)
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(nyud.Bundle, "read", fill_up)
+        with pytest.raises(RunError, match="No space left on the disk of"):
+            prepare("nyud", archive=root, workers=1, quiet=True)
+    assert not (home / "datasets/nyud.h5").exists()
     assert prepare("nyud", archive=root, workers=1, quiet=True).read_bytes() == expected
-    assert 0 < len(reads) < 14
+    assert leftovers(home / "datasets") == ["nyud.h5"]
 
 
 def test_too_little_space_is_told_before(

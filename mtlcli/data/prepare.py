@@ -20,13 +20,13 @@ from mtlcli.data.workplace import (
     claimed,
     clear_errors,
     discard_all,
+    discard_drafts,
     discard_leftover,
-    discard_other,
 )
 from mtlcli.datasets._dataset import Dataset, Plan
 from mtlcli.datasets._folder import Recipe
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import allocated, require_space
+from mtlcli.files import require_space
 from mtlcli.home import datasets_dir
 
 RECIPES = (".yaml", ".yml")
@@ -50,7 +50,7 @@ def prepare(
     workers: int | None = None,
     quiet: bool = False,
 ) -> Path:
-    """Make a dataset file and return its path; goes on where a killed run stopped.
+    """Make a dataset file and return its path; after a kill it begins anew, but for downloads.
 
     Args:
         name: a dataset of the program, or a YAML file that describes a folder of pictures.
@@ -253,9 +253,8 @@ class _Job:
     def _convert(self, origin: Origin) -> None:
         plan, made_of = origin.plan(self.work)
         info = make_info(self.name, self.dataset, plan, made_of, self.asked)
-        discard_other(self.work, info)
-        there = allocated(self.work / "dataset.h5")
-        require_space(self.out.parent, _bytes_needed(plan, info) - there)
+        discard_drafts(self.work)
+        require_space(self.out.parent, _bytes_needed(plan, info))
         total = sum(len(ids) for ids in plan.ids.values())
         with self.bars.samples(f"Converting {self.name}", total) as bar:
             convert(plan, info, self.work, self.out, self.workers, bar)

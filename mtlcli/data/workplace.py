@@ -1,35 +1,27 @@
 """The folder beside a dataset file in which the file grows: one process at a time, one job."""
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from fnmatch import fnmatch
 from pathlib import Path
 
-from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 
 LOCK = "mtl-prepare.lock"  # also the mark by which we know a folder for ours
-NOTICE = "Made by `mtl prepare`, which goes on from here; it goes when the dataset is complete.\n"
+NOTICE = "Made by `mtl prepare`; it goes when the dataset is complete.\n"
 OLD_LOCK = "lock"  # of versions without a mark; always empty
-FILES = ("info.json", "info.draft", "dataset.h5", "dataset.draft", "done",
-         "shard-*.npz", "shard-*.draft", "inflated-*")  # fmt: skip
+FILES = ("dataset.h5", "*.blobs", "inflated-*",
+         "info.json", "info.draft", "dataset.draft", "done", "shard-*")  # fmt: skip
+"""What may lie there; the second row is of older versions."""
 
 
-def discard_other(work: Path, info: Info) -> None:
-    """Empty the work folder of conversions other than this one; an inflated archive may stay."""
-    mark, text = work / "info.json", json.dumps(asdict(info), sort_keys=True)
-    if mark.exists() and mark.read_text() == text:
-        return
+def discard_drafts(work: Path) -> None:
+    """Empty the work folder of what an earlier conversion left; an inflated archive stays."""
     for path in _own_files(work):
         if not path.name.startswith("inflated-"):
             path.unlink()
-    draft = work / "info.draft"
-    draft.write_text(text)
-    os.replace(draft, mark)
 
 
 def discard_all(work: Path) -> None:
@@ -117,7 +109,6 @@ def clear_errors(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
-                f"No space left on the disk of {out.parent}; free some and run the command "
-                "again, it goes on where it stopped."
+                f"No space left on the disk of {out.parent}; free some and run the command again."
             ) from error
         raise RunError(f"{error.strerror or error}: {error.filename or out}.") from error
