@@ -49,10 +49,11 @@ def do_given(job: Any) -> Any:
     return _work(job)
 
 
-def _live_by(lifeline: Connection, work: Callable[[Any], Any]) -> None:
+def _live_by(lifeline: Connection, work: Callable[[Any], Any] | None) -> None:
     """End this worker when nobody holds the other end of its lifeline any more."""
     global _work
-    _work = work
+    if work:
+        _work = work
 
     def watch() -> None:
         lifeline.poll(None)

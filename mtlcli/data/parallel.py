@@ -1,7 +1,7 @@
 """Runs independent jobs on all cores, results in order; the first error stops all."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -15,7 +15,7 @@ SERIAL_BELOW = 8  # jobs; starting processes takes longer than doing so few
 AHEAD = 4  # jobs a process that are begun before their result is asked for
 
 
-def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Generator[Result]:
     """`work(job)` for every job, in the order of the jobs; `work` must be picklable.
 
     Raises:

@@ -42,7 +42,7 @@ def grey() -> np.ndarray:
 
 def heat(share: np.ndarray) -> np.ndarray:
     """(H, W) in [0, 1] and beyond as RGB from dark to bright."""
-    return inferno()[(np.nan_to_num(share, nan=1.0).clip(0, 1) * 255).astype(np.uint8)]
+    return np.asarray(inferno()[(np.nan_to_num(share, nan=1.0).clip(0, 1) * 255).astype(np.uint8)])
 
 
 def blacken(picture: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ def colour(data: bytes) -> np.ndarray:
     if data.startswith(PNG):  # the quicker decoder takes half a file for a whole one
         require_whole_png(data)
         pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -57,7 +57,7 @@ def grey(data: bytes) -> np.ndarray:
 
 def numbers(data: bytes) -> np.ndarray:
     """A .npy file as float32, without axes of length 1."""
-    return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32).squeeze()
+    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32).squeeze())
 
 
 def matlab(key: str) -> Callable[[bytes], np.ndarray]:
@@ -66,7 +66,7 @@ def matlab(key: str) -> Callable[[bytes], np.ndarray]:
     def decode(data: bytes) -> np.ndarray:
         from scipy.io import loadmat
 
-        return loadmat(io.BytesIO(data), variable_names=(key,))[key]
+        return np.asarray(loadmat(io.BytesIO(data), variable_names=(key,))[key])
 
     return decode
 

@@ -45,7 +45,7 @@ def constant(targets: Sequence[np.ndarray], channels: int) -> np.ndarray:
         np.bincount(t[t != IGNORE].ravel(), minlength=channels)[:channels] for t in targets
     )
     share = np.maximum(np.asarray(counts, dtype=np.float64), 1e-3)
-    return np.log(share / share.sum())
+    return np.asarray(np.log(share / share.sum()))
 
 
 def encode(classes: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def problem(stored: np.ndarray, classes: int, options: Options) -> str:
 
 
 def _in_metres(options: Options) -> bool:
-    return options.get("unit", METRES) == METRES
+    return bool(options.get("unit", METRES) == METRES)
 
 
 def labelled(stored: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def target(stored: np.ndarray) -> np.ndarray:
 
 def zoom(depth: np.ndarray, factor: float) -> np.ndarray:
     """What fills `factor` times as many pixels with the same camera is that much nearer."""
-    return depth / np.float32(factor)
+    return np.asarray(depth / np.float32(factor))
 
 
 def constant(targets: Sequence[np.ndarray], channels: int) -> np.ndarray:
@@ -64,7 +64,7 @@ def constant(targets: Sequence[np.ndarray], channels: int) -> np.ndarray:
 
 def encode(depth: np.ndarray) -> np.ndarray:
     """(1, H, W) metres -> (H, W) uint16 millimetres, rounded; beyond 65.535 m cut."""
-    return (depth[0].clip(0, WRITTEN) * 1000).round().astype(np.uint16)
+    return np.asarray((depth[0].clip(0, WRITTEN) * 1000).round().astype(np.uint16))
 
 
 def find_range(metres: np.ndarray) -> tuple[float, float]:
@@ -93,7 +93,7 @@ def draw(depth: np.ndarray, options: Options) -> np.ndarray:
     if near is None or far is None:
         near, far = find_range(metres)
     position = (far - metres) * np.float32(255 / max(far - near, 1e-6))
-    picture = np.take(inferno(), np.clip(position, 0, 255).astype(np.uint8), axis=0)
+    picture: np.ndarray = np.take(inferno(), np.clip(position, 0, 255).astype(np.uint8), axis=0)
     if not measured.all():
         picture[~measured] = NO_LABEL
     return picture

@@ -63,12 +63,16 @@ def mirror(normals: np.ndarray) -> np.ndarray:
 
 def constant(targets: Sequence[np.ndarray], channels: int) -> np.ndarray:
     """Mean of the directions."""
-    return np.mean([t.reshape(3, -1).mean(axis=1, dtype=np.float64) for t in targets], axis=0)
+    return np.asarray(
+        np.mean([t.reshape(3, -1).mean(axis=1, dtype=np.float64) for t in targets], axis=0)
+    )
 
 
 def encode(normals: np.ndarray) -> np.ndarray:
     """(3, H, W) unit vectors -> (H, W, 3) uint8 codes x of n = 2x/255 - 1, rounded."""
-    return ((normals.transpose(1, 2, 0) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+    return np.asarray(
+        ((normals.transpose(1, 2, 0) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+    )
 
 
 def draw(normals: np.ndarray, options: Options) -> np.ndarray:

@@ -78,7 +78,8 @@ def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None =
     }
     system = lookup.load("systems", config.system)
     backbone = backbone or lookup.load("backbones", config.backbone).build()
-    return system.build(channels, backbone, **config.settings)
+    network: nn.Module = system.build(channels, backbone, **config.settings)
+    return network
 
 
 def save(path: Path, **content: Any) -> None:

@@ -60,7 +60,8 @@ def kind(parameter: inspect.Parameter) -> type:
     """The type of a setting's values."""
     if parameter.default is not None:
         return type(parameter.default)
-    return next(option for option in get_args(parameter.annotation) if option is not NoneType)
+    kinds: list[type] = [k for k in get_args(parameter.annotation) if k is not NoneType]
+    return kinds[0]
 
 
 def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
