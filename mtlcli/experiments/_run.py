@@ -20,8 +20,8 @@ import torch
 from tqdm import tqdm
 
 from mtlcli import lookup
-from mtlcli.bench.cells import costs
 from mtlcli.errors import InputError, Interrupted, RunError
+from mtlcli.experiments._costs import measure_cells
 from mtlcli.experiments._experiment import Experiment
 from mtlcli.files import write_json
 from mtlcli.home import datasets_dir, weights_dir
@@ -208,7 +208,7 @@ def measure_costs(name: str, device: str) -> None:
     experiment = load(name)
     configs = {label: experiment.config(label, 0) for label in experiment.cells}
     folder_of(name).mkdir(parents=True, exist_ok=True)
-    write_json(folder_of(name) / COSTS, costs(configs, pick_device(device)))
+    write_json(folder_of(name) / COSTS, measure_cells(configs, pick_device(device)))
 
 
 def folder_of(name: str) -> Path:
