@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from mtlcli.report import assemble as reporting
 from mtlcli.report.examples import Map, tile
 from mtlcli.report.gallery import draw, ranked
 from mtlcli.report.paper_table import as_latex, as_markdown
-from mtlcli.report.style import CSS
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.gain import gain
 from mtlcli.runs.table import number
 from tests.made_runs import HALF, TASKS, Reader
 
+CSS = files("mtlcli.report").joinpath("page.css").read_text()
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'
 DIRECTIONS = {"semseg": True, "depth": False, "normals": False, "edge": True}
 Maker = Callable[..., Path]

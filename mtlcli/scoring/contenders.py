@@ -213,8 +213,9 @@ def grid_sample_by_map(
 
 
 def _sdpa(backend: SDPBackend, workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
+    query, key, value = leaves
     with sdpa_kernel(backend):
-        return F.scaled_dot_product_attention(*leaves)
+        return F.scaled_dot_product_attention(query, key, value)
 
 
 def _grid(workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
