@@ -12,7 +12,6 @@ import mtlcli
 from mtlcli.commands import (
     bench_attention,
     bench_model,
-    bench_train,
     boundary,
     data,
     demo,
@@ -61,7 +60,6 @@ app.command()(pack.pack)
 
 benchmarks = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 benchmarks.command("model", context_settings=ANY_SETTING)(bench_model.bench_model)
-benchmarks.command("train", context_settings=ANY_SETTING)(bench_train.bench_train)
 benchmarks.command("attention")(bench_attention.bench_attention)
 app.add_typer(benchmarks, name="bench")
 

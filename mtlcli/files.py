@@ -1,10 +1,11 @@
-"""Files that are whole or not there, JSON, and the space they take on a disk."""
+"""Files that are whole or not there, JSON, checksums, and the space they take on a disk."""
 
+import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 from mtlcli.errors import RunError
 
 BESIDE = ".part"
+BLOCK = 1 << 20  # bytes read at once
 
 
 @contextmanager
@@ -71,7 +73,22 @@ def require_space(folder: Path, needed: int) -> None:
 
 def gigabytes(count: float) -> str:
     """A number of bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def checksums(
+    path: Path, progress: Callable[[int], object] = lambda read: None, *, with_md5: bool = False
+) -> dict[str, Any]:
+    """Size, sha256 and, if asked for, md5 of a file; `progress` is told of the bytes read."""
+    digests = {"sha256": hashlib.sha256()}
+    if with_md5:
+        digests["md5"] = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            for digest in digests.values():
+                digest.update(block)
+            progress(len(block))
+    return {"size": size_of(path)} | {name: d.hexdigest() for name, d in digests.items()}
 
 
 def size_of(path: Path) -> int:

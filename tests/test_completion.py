@@ -41,7 +41,7 @@ OFFERED = {
     "import-demt x --dataset ": DATASETS,
     "bench model --system d": {"demt", "demt_itsa"},
     "bench model --dataset ": DATASETS,
-    "bench train --backbone s": {"swin_s", "swin_t"},
+    "bench model --backbone s": {"swin_s", "swin_t"},
     "bench attention --dataset r": {"rooms"},
 }
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mtlcli import lookup
+from mtlcli.commands.demo import RECIPE
 from mtlcli.data.reader import Reader
-from mtlcli.demo import RECIPE
 from mtlcli.scoring.baseline import best_constant
 
 

@@ -19,7 +19,7 @@ MODULES = {
 ROWS = [
     ["__main__", "cli"],
     ["commands"],
-    ["demo", "experiments", "report", "page", "bench"],
+    ["experiments", "report", "page"],
     ["training", "drawing", "formats", "scoring"],
     ["runs"],
     ["systems", "backbones", "recipes"],

@@ -21,7 +21,7 @@ def package(home: Path, monkeypatch: pytest.MonkeyPatch, save_network: Callable)
     return own
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".torchscript"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_the_shipped_network_is_exported_into_the_working_folder(
     package: Path, suffix: str
 ) -> None:
@@ -38,9 +38,9 @@ def test_another_network_is_exported_beside_its_checkpoint(
 
 def test_nothing_is_written_into_the_package(package: Path, home: Path, mtl) -> None:
     before = list(package.parent.iterdir())
-    exported = mtl("export", NAME, "--format", "torchscript", "--quiet")
+    exported = mtl("export", NAME, "--format", "pt2", "--quiet")
     assert exported.code == 0, exported.err
-    assert (home / "nyud_small.torchscript").is_file()
+    assert (home / "nyud_small.pt2").is_file()
     assert list(package.parent.iterdir()) == before
 
 

@@ -5,14 +5,13 @@ import json
 import pytest
 
 from mtlcli import lookup
-from mtlcli.bench.flops import count
-from mtlcli.bench.model import bench, build_meta
-from mtlcli.bench.parts import parts
 from mtlcli.errors import InputError
 from mtlcli.recipes import _recipe, nyud
 from mtlcli.recipes._index import options, recipe, recipes
 from mtlcli.runs import comparison
 from mtlcli.runs.config import RunConfig
+from mtlcli.scoring.bench_model import bench, build_meta
+from mtlcli.scoring.cost import count
 from mtlcli.systems import _settings as settings
 
 SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
@@ -45,7 +44,7 @@ def test_a_recipe_can_be_built_and_has_the_size_it_states(name):
 def test_stated_operations_are_those_of_the_network():
     its = recipe("nyud/hrnet18/demt_itsa/lean")
     config, network = build_meta(RunConfig(**its.options()))
-    total = count(network, parts(network), config.size).total.all
+    total = count(network, {}, config.size)["total"].all
     assert its.cost.forward_tflop == pytest.approx(total / 1e12, abs=0.0006)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from mtlcli.report import assemble as reporting
 from mtlcli.report.examples import Map, tile
 from mtlcli.report.gallery import draw, ranked
 from mtlcli.report.paper_table import as_latex, as_markdown
-from mtlcli.report.style import CSS
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.gain import gain
 from mtlcli.runs.table import number
 from tests.made_runs import HALF, TASKS, Reader
 
+CSS = files("mtlcli.report").joinpath("page.css").read_text()
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'
 DIRECTIONS = {"semseg": True, "depth": False, "normals": False, "edge": True}
 Maker = Callable[..., Path]
@@ -224,17 +225,16 @@ def test_a_folder_of_runs_means_all_of_them(make_run: Maker) -> None:
 def scored(home: Path, mtl) -> Path:
     """A network with random weights, scored by `mtl eval`."""
     from mtlcli.data.reader import Reader
-    from mtlcli.runs.record import describe
 
     tasks = ("semseg", "depth", "edge", "sal")
     config = RunConfig(dataset="rooms", tasks=tasks, system="multi_task", size=(48, 64),
                        backbone="resnet18_half", init="random")  # fmt: skip
-    dataset = describe(Reader(home / "datasets" / "rooms.h5", "val"))
+    dataset = Reader(home / "datasets" / "rooms.h5", "val").info
     torch.manual_seed(0)
     network = checkpoint.build_network(config, dataset)
     folder = home / "weights" / "run"
     folder.mkdir(parents=True)
-    record = {"config": config.to_json(), "dataset": dataset}
+    record = {"config": config.to_json(), "dataset": dataset.to_json()}
     (folder / "run.json").write_text(json.dumps(record))
     checkpoint.save(folder / "last.pt", **record, iteration=0, network=network.state_dict())
     answer = mtl("eval", folder, "--workers", 0, "--device", "cpu", "--quiet")

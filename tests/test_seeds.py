@@ -5,6 +5,9 @@ import math
 import os
 import signal
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,36 @@ def test_a_stopped_series_goes_on_where_it_was(home: Path, mtl, monkeypatch) -> 
     assert (home / "cut" / "seed0" / "last.pt").stat().st_mtime_ns == before
     assert same(home / "cut" / "seed1", home / "whole" / "seed1")
     assert json.loads(resumed.out)["runs"] == json.loads(whole.out)["runs"]
+
+
+def test_seeds_side_by_side_are_those_one_after_the_other(home: Path, mtl) -> None:
+    for out, jobs in (("one", 1), ("two", 2)):
+        answer = mtl("train", *OPTIONS, "--seeds", 2, "--jobs", jobs, "--out", out, "--json")
+        assert answer.code == 0, answer.err
+    one, two = (json.loads((home / out / "results.json").read_text()) for out in ("one", "two"))
+    for run, scores in one["runs"].items():  # on other numbers of threads, so nearly
+        assert two["runs"][run] == pytest.approx(scores, rel=1e-5)
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
+def test_runs_side_by_side_end_with_their_parent(home: Path, way: signal.Signals) -> None:
+    long = ["--seeds", "2", "--jobs", "2", "--out", "runs", "--iterations", "100000"]
+    command = [sys.executable, "-m", "mtlcli", "train", *map(str, OPTIONS), *long]
+    with subprocess.Popen(
+        command, cwd=home, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        begun = [home / "runs" / f"seed{k}" / "log.jsonl" for k in (0, 1)]
+        deadline = time.monotonic() + 120
+        while not all(log.exists() for log in begun) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        parent.send_signal(way)
+        said = parent.communicate(timeout=120)[1]  # the children hold no pipe of the parent's
+    while not all((log.parent / "last.pt").exists() for log in begun):
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.1)
+    if way is signal.SIGINT:
+        assert parent.returncode == 130
+        assert said.endswith("mtl train --resume runs\n")
 
 
 def test_more_seeds_later_keep_those_there_are(home: Path, mtl) -> None:

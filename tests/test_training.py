@@ -232,7 +232,8 @@ def test_a_dry_run_counts_memory_and_writes_nothing(home: Path, mtl) -> None:
     again = mtl(*TRAIN, *ITSA, "--dry-run", "--checkpointing")
 
     def per_image(text: str) -> float:
-        return float(text.split(" GB per image")[0].rsplit(" ", 1)[1])
+        number, unit = text.split(" per image")[0].split()[-2:]
+        return float(number) * {"GB": 1e9, "MB": 1e6}[unit]
 
     assert per_image(again.out) < per_image(plain.out)
     large = mtl(*TRAIN, *ITSA, "--dry-run", "--batch-size", 4096, "--size", 1024, 1024)

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from mtlcli import lookup
 from mtlcli.backbones._tensor_files import read_tensors
 from mtlcli.backbones._weights import Converted, Weights, first_names
-from mtlcli.data.download import Downloader, DownloadError, checksums
+from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.data.progress import Bars
 from mtlcli.datasets._dataset import Remote
 from mtlcli.errors import InputError, RunError
+from mtlcli.files import checksums
 from mtlcli.home import weights_dir
 
 RANDOM = "random"

@@ -6,15 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mtlcli.boundary.counts import Counts, GtAs, known_kind
 from mtlcli.boundary.folder import folder_counts, pair_files
+from mtlcli.boundary.plot import draw_curve
 from mtlcli.boundary.protocols import BSDS, Protocol, bsds_thresholds, protocol_named
 from mtlcli.boundary.scores import Scores, score
 from mtlcli.errors import InputError, RunError
-
-PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ def run_boundary(
         ids: text file naming the images to score; None: all.
         workers: processes; None: one per available core.
         counts: .csv to write, one row id,threshold,cntR,sumR,cntP,sumP per image and threshold.
-        plot: .png, .pdf or .svg to draw the precision-recall curve into.
+        plot: .png to draw the precision-recall curve into.
         quiet: no progress bar.
 
     Raises:
@@ -92,7 +89,7 @@ def run_boundary(
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: at least 1 is needed")
     _check_output(counts, (".csv",))
-    _check_output(plot, PLOT_SUFFIXES)
+    _check_output(plot, (".png",))
 
     pairs = pair_files(pred, gt, ids)
     per_image = folder_counts(
@@ -109,7 +106,9 @@ def run_boundary(
         if counts:
             write_counts(counts, per_image, chosen)
         if plot:
-            draw_curve(plot, result)
+            s = result.scores
+            title = f"{chosen.name}, {len(pairs)} images: odsF {s.odsF:.4f}, oisF {s.oisF:.4f}, "
+            draw_curve(plot, f"{title}AP {s.AP:.4f}", s)
     except OSError as error:
         raise RunError(f"{error.filename or counts or plot}: cannot be written ({error})") from None
     return result
@@ -145,28 +144,3 @@ def write_counts(path: Path, counts: Sequence[Counts], protocol: Protocol) -> No
             columns = (c.cntR.tolist(), c.sumR.tolist(), c.cntP.tolist(), c.sumP.tolist())
             for row in zip(protocol.thresholds, *columns):
                 writer.writerow([c.id, *row])
-
-
-def draw_curve(path: Path, result: Result) -> None:
-    """Draw precision over recall with lines of equal F, the best threshold marked."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot(
-        xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="recall", ylabel="precision"
-    )
-    recall, precision = np.meshgrid(np.linspace(0.005, 1, 200), np.linspace(0.005, 1, 200))
-    equal_f = 2 * precision * recall / (precision + recall)
-    lines = axes.contour(
-        recall, precision, equal_f, levels=np.arange(1, 10) / 10, colors="0.85", linewidths=0.8
-    )
-    axes.clabel(lines, fmt="F %.1f", fontsize=7)
-    s = result.scores
-    axes.plot(*s.curve.T, linewidth=2)
-    axes.plot(s.recall, s.precision, "o", color="C0")
-    axes.set_title(
-        f"{result.protocol.name}, {result.images} images: "
-        f"odsF {s.odsF:.4f}, oisF {s.oisF:.4f}, AP {s.AP:.4f}",
-        fontsize=9,
-    )
-    figure.savefig(path, dpi=150)

@@ -5,13 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
 from mtlcli.boundary.interrupt import interrupt_ignored
 
-_work: Callable[[Any], Any]  # in a worker: what `do_given` does
+_work: Callable[[Any], Any] | None = None  # in a worker: what `do_given` does
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def worker_pool(
     """
     context = get_context("spawn")
     lifeline, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, context, initializer=_live_by, initargs=(lifeline, work))
+    pool = ProcessPoolExecutor(workers, context, initializer=partial(_live_by, lifeline, work))
     try:
         with interrupt_ignored():
             for _ in range(workers):
@@ -46,14 +47,14 @@ def worker_pool(
 
 def do_given(job: Any) -> Any:
     """Do a job in a worker, in the way that its pool was given."""
+    assert _work
     return _work(job)
 
 
 def _live_by(lifeline: Connection, work: Callable[[Any], Any] | None) -> None:
     """End this worker when nobody holds the other end of its lifeline any more."""
     global _work
-    if work:
-        _work = work
+    _work = work
 
     def watch() -> None:
         lifeline.poll(None)

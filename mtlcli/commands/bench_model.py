@@ -33,8 +33,8 @@ def bench_model(
 
     The settings of the system are options too, for example `--steps 1 --query pixel`.
     """
-    from mtlcli.bench.model import bench
     from mtlcli.runs.config import RunConfig
+    from mtlcli.scoring.bench_model import bench
     from mtlcli.systems import _settings as settings
 
     config = RunConfig(

@@ -36,7 +36,7 @@ def experiment(
         for known in lookup.names("experiments"):
             print(f"{known}: {lookup.load('experiments', known).EXPERIMENT.title}")
         return
-    from mtlcli.experiments._run import collect, conduct, measure_costs
+    from mtlcli.experiments._grid import collect, conduct, measure_costs
     from mtlcli.experiments._table import table
 
     if not table_only:

@@ -13,7 +13,7 @@ from mtlcli.commands._options import AsJson, Quiet, Run, SizeOption, print_json
 def export(
     run: Run,
     format: Annotated[
-        str, typer.Option(help="onnx or torchscript.", autocompletion=_completion.formats)
+        str, typer.Option(help="onnx or pt2.", autocompletion=_completion.formats)
     ] = "onnx",
     size: SizeOption = None,
     out: Annotated[

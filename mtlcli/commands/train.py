@@ -19,6 +19,10 @@ def train(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="So many runs from --seed on; mean and deviation.")
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of --seeds, runs side by side; default: one per GPU, or 1."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     resume: Annotated[
         Path | None,
@@ -59,9 +63,11 @@ def train(
     conduct = Conduct(device=chosen, **taken(Conduct, options))
     if resume and out:
         raise InputError("--resume continues a run in its own folder: leave --out away.")
+    if jobs and not (seeds or resume):
+        raise InputError(f"--jobs {jobs}: runs side by side are those of --seeds; add it.")
     resume = meant(resume, "--resume") if resume else None
     if resume and (seeds or runs.is_series(resume)):
-        series = runs.resume_seeds(resume, typed, seeds, conduct=conduct)
+        series = runs.resume_seeds(resume, typed, seeds, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())
         return
     if resume:
@@ -71,7 +77,7 @@ def train(
     if dry_run:
         print(train.dry_run(config, device=device))
     elif seeds:
-        series = runs.train_seeds(config, seeds, out=out, conduct=conduct)
+        series = runs.train_seeds(config, seeds, out=out, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())
     else:
         told(train.train(config, out=out, conduct=conduct), as_json)

@@ -6,7 +6,6 @@ file without a published checksum is trusted the first time; its sha256 goes int
 (`sources.json`) and is demanded ever after.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,10 +18,10 @@ from mtlcli.data.mirror import MirrorError, WrongContent
 from mtlcli.data.packed import Zipped
 from mtlcli.data.part import Part
 from mtlcli.data.transfer import Transfer
-from mtlcli.data.way import BLOCK, Bars, Patience, Report, Way
+from mtlcli.data.way import Bars, Patience, Way
 from mtlcli.datasets._dataset import Remote
 from mtlcli.errors import RunError
-from mtlcli.files import read_json, size_of, write_json
+from mtlcli.files import checksums, read_json, size_of, write_json
 
 
 class DownloadError(RunError):
@@ -155,18 +154,3 @@ def _difference(
         first = f"the one first used on {day} had {known['sha256']}"
         return f"its sha256 is {found['sha256']}, {first} (remove it from {ledger} to accept)"
     return ""
-
-
-def checksums(
-    path: Path, bar: Report = lambda n: None, *, with_md5: bool = False
-) -> dict[str, Any]:
-    """Size, sha256 and, if asked for, md5 of a file."""
-    digests = {"sha256": hashlib.sha256()}
-    if with_md5:
-        digests["md5"] = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            for digest in digests.values():
-                digest.update(block)
-            bar(len(block))
-    return {"size": size_of(path)} | {name: d.hexdigest() for name, d in digests.items()}

@@ -1,244 +1,206 @@
-"""`mtl experiment`: a grid of systems and seeds under one budget, ending in one table.
+"""Does the runs of an experiment: each once, several side by side, from where they were stopped.
 
-Every run is a normal run folder, weights/experiments/NAME/CELL/seedN, so that what was finished is
-never done again, what was interrupted is resumed, and any run can be evaluated and drawn alone.
+Every run is a normal run folder with the results.json of `mtl eval`, so that any of them can be
+evaluated and drawn alone.
 """
 
-import json
+import math
 import os
+import pickle
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
-from statistics import median
-from typing import Any
+from tempfile import TemporaryFile
 
 import torch
 from tqdm import tqdm
 
-from mtlcli import lookup
-from mtlcli.bench.cells import costs
-from mtlcli.errors import InputError, Interrupted, RunError
-from mtlcli.experiments._experiment import Experiment
-from mtlcli.files import write_json
-from mtlcli.home import datasets_dir, weights_dir
-from mtlcli.ops.devices import pick_device
-from mtlcli.runs.folder import RECORD, read_log
+from mtlcli.data.hdf5 import Info
+from mtlcli.errors import Interrupted, MtlError, RunError
+from mtlcli.files import read_json
+from mtlcli.ops import processes as distributed
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import RECORD
+from mtlcli.runs.results import record_file
 from mtlcli.scoring.evaluate import evaluate
 from mtlcli.training.conduct import Conduct
 from mtlcli.training.loop import resume, train
+from mtlcli.training.state import LAST
 
-RESULTS = "results.json"
-SUMMARY = "experiment.json"
-COSTS = "costs.json"
+SPLIT = "val"
+CHILD = "from mtlcli.experiments._run import finish_for_parent; finish_for_parent()"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One cell with one seed."""
+class Planned:
+    """A run that is to be trained and scored."""
 
-    experiment: str
-    label: str
-    seed: int
-
-    @property
-    def folder(self) -> Path:
-        """Of the run."""
-        cell = self.label.replace(", ", "_").replace(" ", "_")
-        return folder_of(self.experiment) / cell / f"seed{self.seed}"
+    folder: Path
+    config: RunConfig
+    cell: str = ""  # of the experiment that it belongs to
+    limit: int | None = None  # only the first so many pictures are scored
 
     @property
-    def done(self) -> bool:
-        """Whether it is trained and scored."""
-        return (self.folder / RESULTS).exists()
+    def title(self) -> str:
+        """How messages call it."""
+        return ", ".join(filter(None, [self.cell, f"seed {self.config.seed}"]))
+
+    @property
+    def results(self) -> Path:
+        """Where its scores lie."""
+        return record_file(self.folder / LAST, self.limit)
+
+    def scores(self) -> dict[str, float] | None:
+        """The main scores of the last iterate if `mtl eval` has written them, with no option but
+        the limit; None while there are none.
+        """
+        if not (self.folder / LAST).exists():
+            return None
+        record = read_json(self.results)
+        try:
+            dataset = Info.from_json(read_json(self.folder / RECORD)["dataset"])
+            options = {task: dataset.options.get(task, {}) for task in record["main"]}
+            images = min(self.limit or math.inf, dataset.expected[SPLIT])
+            usual = LAST, self.config.iterations, SPLIT, images, options
+            keys = "checkpoint", "iteration", "split", "images", "options"
+            main = {task: math.nan if v is None else v for task, v in record["main"].items()}
+            return main if tuple(record[key] for key in keys) == usual else None
+        except (KeyError, TypeError, AttributeError):
+            return None
 
 
-def load(name: str) -> Experiment:
-    """The experiment of a name.
-
-    Raises:
-        InputError: there is none.
-    """
-    return lookup.load("experiments", name).EXPERIMENT
-
-
-def runs(name: str, labels: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Run]:
-    """The runs of an experiment, seed by seed, so that an early stop leaves whole seeds.
-
-    Raises:
-        InputError: no such experiment or cell.
-    """
-    experiment = load(name)
-    for label in labels:
-        if label not in experiment.cells:
-            known = "; ".join(experiment.cells)
-            raise InputError(f"Experiment '{name}' has no cell '{label}'. It has: {known}.")
-    return [
-        Run(experiment=name, label=label, seed=seed)
-        for seed in seeds or range(experiment.seeds)
-        for label in labels or experiment.cells
-    ]
+def finish(run: Planned, conduct: Conduct) -> dict[str, float]:
+    """Train a run, or what is left of it, and score it, unless that is done; returns its scores."""
+    known = distributed.by_first(run.scores)
+    if known:
+        return known
+    if distributed.by_first(lambda: (run.folder / RECORD).exists()):
+        resume(run.folder, {}, conduct=conduct)
+    else:
+        train(run.config, out=run.folder, conduct=conduct)
+    device = conduct.device or "auto"
+    results = evaluate(
+        run.folder / LAST, split=SPLIT, limit=run.limit, device=device, quiet=conduct.quiet
+    )
+    return dict(results.main)
 
 
-def conduct(
-    name: str,
-    *,
-    labels: Sequence[str] = (),
-    seeds: Sequence[int] = (),
-    jobs: int | None = None,
-    device: str = "auto",
-    quiet: bool = False,
-) -> dict[str, Any]:
-    """Do all runs of an experiment that are not done yet; returns what `collect` does.
+def finish_all(runs: Sequence[Planned], conduct: Conduct, jobs: int | None, again: str) -> None:
+    """Finish every run that is not done.
 
     Args:
-        name: of a file in mtlcli/experiments.
-        labels: only these cells.
-        seeds: these instead of the experiment's.
-        jobs: runs side by side; by default one per GPU, or one on the CPU.
-        device: auto, cpu, cuda or mps.
-        quiet: no progress bar.
+        runs: in the order in which they are begun.
+        conduct: where and how fast.
+        jobs: runs side by side; by default one per GPU, or one on the CPU. The processes of
+            torchrun do one run together.
+        again: the command that goes on after a stop.
 
     Raises:
-        InputError: no such experiment or cell, or its dataset is missing.
         RunError: a run failed; what is done stays done.
+        Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
-    experiment = load(name)
-    file = datasets_dir() / f"{experiment.budget.dataset}.h5"
-    if not file.exists():
-        raise InputError(f"There is no {file}; make it: {experiment.prepare}.")
-    open_runs = [run for run in runs(name, labels, seeds) if not run.done]
-    places = devices(device, jobs)
-    if len(open_runs) == 1 or len(places) == 1:
-        for run in tqdm(open_runs, desc=name, disable=True if quiet else None):
-            do(run, device=device, quiet=quiet)
-    else:
-        side_by_side(open_runs, places, quiet)
-    return collect(name)
-
-
-def do(run: Run, *, device: str = "auto", quiet: bool = False) -> None:
-    """Train, or resume, and score one run."""
-    experiment = load(run.experiment)
-    how = Conduct(device=device, quiet=quiet)
-    if (run.folder / RECORD).exists():
-        resume(run.folder, {}, conduct=how)
-    else:
-        train(experiment.config(run.label, run.seed), out=run.folder, conduct=how)
-    evaluate(run.folder / "last.pt", limit=experiment.limit, device=device, quiet=quiet)
+    todo = distributed.by_first(lambda: [run for run in runs if not run.scores()])
+    places = [] if distributed.world() > 1 else devices(conduct.device or "auto", jobs)
+    try:
+        if min(len(todo), len(places)) > 1:
+            side_by_side(todo, places, conduct)
+            return
+        for run in tqdm(todo, desc="runs", disable=True if conduct.quiet else None):
+            try:
+                finish(run, conduct)
+            except Interrupted as stop:
+                raise Interrupted(f"{run.title}: {stop}") from stop
+    except Interrupted as stop:
+        reason = str(stop).partition(" Continue:")[0]
+        raise Interrupted(f"{reason} Continue: {again}") from stop
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"stopped. Continue: {again}") from stop
 
 
 def devices(device: str, jobs: int | None) -> list[dict[str, str]]:
     """The environment of each process that runs side by side."""
     if device in ("auto", "cuda") and torch.cuda.is_available():
-        count = jobs or torch.cuda.device_count()
         gpus = torch.cuda.device_count()
-        return [{"CUDA_VISIBLE_DEVICES": str(i % gpus)} for i in range(count)]
+        return [{"CUDA_VISIBLE_DEVICES": str(i % gpus)} for i in range(jobs or gpus)]
     count = jobs or 1
     threads = max(1, (os.cpu_count() or 1) // count)
     return [{"OMP_NUM_THREADS": str(threads)}] * count
 
 
-def side_by_side(open_runs: Sequence[Run], places: Sequence[dict[str, str]], quiet: bool) -> None:
-    """Each place takes the next run when it is free; a failure ends all."""
+def side_by_side(
+    todo: Sequence[Planned], places: Sequence[dict[str, str]], conduct: Conduct
+) -> None:
+    """Each place takes the next run when it is free; after a failure no other is begun."""
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for place in places:
         free.put(place)
+    stop = threading.Event()
 
-    def start(run: Run) -> None:
+    def start(run: Planned) -> None:
         place = free.get()
         try:
-            do_elsewhere(run, place)
+            finish_elsewhere(run, replace(conduct, quiet=True), place, stop)
         finally:
             free.put(place)
 
     with ThreadPoolExecutor(len(places)) as pool:
-        waiting = pool.map(start, open_runs)
+        waiting = pool.map(start, todo)
         try:
-            for _ in tqdm(waiting, total=len(open_runs), disable=True if quiet else None):
+            for _ in tqdm(waiting, total=len(todo), disable=True if conduct.quiet else None):
                 pass
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def do_elsewhere(run: Run, place: dict[str, str]) -> None:
-    """One run in a process of its own."""
-    command = [sys.executable, "-m", "mtlcli", "experiment", run.experiment, "--cell", run.label]
-    command += ["--seed", str(run.seed), "--quiet", "--json"]
-    ended = subprocess.run(
-        command,
-        env=os.environ | place,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if ended.returncode == 130:
-        raise Interrupted("The experiment was interrupted; the same command goes on.")
-    if ended.returncode:
-        said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        raise RunError(f"{run.label}, seed {run.seed}, failed: {said[-1]}")
-
-
-def collect(name: str) -> dict[str, Any]:
-    """All finished runs of an experiment, with their options and scores, as plain types.
-
-    Also written to weights/experiments/NAME/experiment.json.
+def finish_elsewhere(
+    run: Planned, conduct: Conduct, place: dict[str, str], stop: threading.Event
+) -> None:
+    """Finish a run in a process of its own, which stops, and saves, when it is told to and when
+    this one dies.
     """
-    experiment = load(name)
-    record = {
-        "experiment": name,
-        "title": experiment.title,
-        "references": list(experiment.references),
-        "runs": [record_of(run) for run in found(name)],
-    }
-    folder = folder_of(name)
-    if (folder / COSTS).exists():
-        record["costs"] = json.loads((folder / COSTS).read_text())
-    if record["runs"]:
-        write_json(folder / SUMMARY, record)
-    return record
+    with TemporaryFile() as heard:
+        with subprocess.Popen(
+            [sys.executable, "-c", CHILD],
+            env=os.environ | place,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=heard,
+            start_new_session=True,  # Ctrl-C is this process's to handle
+        ) as child:
+            assert child.stdin
+            pickle.dump((run, conduct), child.stdin)
+            child.stdin.flush()
+            while child.poll() is None and not stop.wait(0.1):
+                pass
+        heard.seek(0)
+        said = heard.read().decode(errors="replace").strip().splitlines()
+    last = said[-1] if said else f"exit code {child.returncode}"
+    if child.returncode in (Interrupted.exit_code, -signal.SIGTERM):
+        raise Interrupted(f"{run.title}: {last}")
+    if child.returncode:
+        raise RunError(f"{run.title}, failed: {last}")
 
 
-def measure_costs(name: str, device: str) -> None:
-    """Parameters, operations and time of every cell, into weights/experiments/NAME/costs.json."""
-    experiment = load(name)
-    configs = {label: experiment.config(label, 0) for label in experiment.cells}
-    folder_of(name).mkdir(parents=True, exist_ok=True)
-    write_json(folder_of(name) / COSTS, costs(configs, pick_device(device)))
+def finish_for_parent() -> None:
+    """What that process does; its parent holds the other end of its input until it shall stop."""
+    run, conduct = pickle.load(sys.stdin.buffer)
 
+    def stop_with_parent() -> None:
+        os.read(0, 1)  # not sys.stdin's: its lock would be held, and forks take it
+        os.kill(os.getpid(), signal.SIGTERM)
 
-def folder_of(name: str) -> Path:
-    """Where the runs of an experiment lie."""
-    return weights_dir() / "experiments" / name
-
-
-def found(name: str) -> Iterator[Run]:
-    """Finished runs, cell by cell."""
-    for label in load(name).cells:
-        cell = Run(experiment=name, label=label, seed=0).folder.parent
-        seeds = sorted(int(p.name.removeprefix("seed")) for p in cell.glob("seed*"))
-        runs_of_cell = (Run(experiment=name, label=label, seed=seed) for seed in seeds)
-        yield from (run for run in runs_of_cell if run.done)
-
-
-def record_of(run: Run) -> dict[str, Any]:
-    """What the table needs of a finished run."""
-    results = json.loads((run.folder / RESULTS).read_text())
-    options = json.loads((run.folder / RECORD).read_text())
-    lines = read_log(run.folder)
-    return {
-        "cell": run.label,
-        "seed": run.seed,
-        "config": options["config"],
-        "versions": options.get("versions"),
-        "device": options.get("device"),
-        "split": results["split"],
-        "images": results["images"],
-        "main": results["main"],
-        "seconds_per_iteration": median(line["speed"]["step_s"] for line in lines),
-        "offsets": lines[-1].get("offsets"),
-    }
+    threading.Thread(target=stop_with_parent, daemon=True).start()
+    try:
+        finish(run, conduct)
+    except MtlError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""`mtl train --seeds N`: the same run from several seeds, each scored, and how far they differ.
+"""`mtl train --seeds N`: an experiment of one cell, and how far its runs differ.
 
 Layout: FOLDER/series.json (options and seeds) and FOLDER/seed0, FOLDER/seed1, ..., each a run
 folder as `mtl train` makes it, with the results.json of `mtl eval`.
@@ -13,24 +13,21 @@ from statistics import mean, stdev
 from typing import Any
 
 from mtlcli.data.hdf5 import Info
-from mtlcli.errors import InputError, Interrupted
+from mtlcli.errors import InputError
+from mtlcli.experiments._run import SPLIT, Planned, finish, finish_all
 from mtlcli.files import write_json
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
-from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import tasks_of
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import RECORD, default_folder, make_run_folder, read_record
+from mtlcli.runs.folder import default_folder, make_run_folder, read_record
 from mtlcli.runs.spread import spread
 from mtlcli.runs.table import columns, markdown, number
-from mtlcli.scoring.evaluate import evaluate
 from mtlcli.training.conduct import USUAL, Conduct
-from mtlcli.training.loop import complete, resume, train
+from mtlcli.training.loop import complete
 from mtlcli.training.resuming import refuse_other_options
-from mtlcli.training.state import LAST
 
 SERIES, RESULTS = "series.json", "results.json"
-SPLIT = "val"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +72,12 @@ class Series:
 
 
 def train_seeds(
-    config: RunConfig, count: int, *, out: Path | None = None, conduct: Conduct = USUAL
+    config: RunConfig,
+    count: int,
+    *,
+    out: Path | None = None,
+    jobs: int | None = None,
+    conduct: Conduct = USUAL,
 ) -> Series:
     """Train from the seeds `config.seed`, `config.seed` + 1, ... and score each on val.
 
@@ -84,23 +86,30 @@ def train_seeds(
         count: of seeds.
         out: folder of the runs' folders; by default weights/DATASET_BACKBONE_SYSTEM, numbered if
             that exists.
+        jobs: runs side by side, see `mtlcli.experiments._run.finish_all`.
         conduct: where and how fast.
 
     Raises:
-        InputError, RunError: as for `mtlcli.training.loop.train` and `mtlcli.eval.evaluate`.
+        InputError, RunError: as for `mtlcli.training.loop.train` and
+            `mtlcli.scoring.evaluate.evaluate`.
         Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
     if out and distributed.restarted() and is_series(out):
-        return resume_seeds(out, {}, conduct=conduct)
+        return resume_seeds(out, {}, jobs=jobs, conduct=conduct)
     with distributed.joined(pick_device(conduct.device or "auto")) as device:
         reader, config = complete(config, device)
         reader.close()
         folder = distributed.by_first(lambda: begin_series(out, config, count))
-        return run_series(folder, config, count, conduct)
+        return run_series(folder, config, count, jobs, conduct)
 
 
 def resume_seeds(
-    folder: Path, given: Mapping[str, Any], count: int | None = None, *, conduct: Conduct = USUAL
+    folder: Path,
+    given: Mapping[str, Any],
+    count: int | None = None,
+    *,
+    jobs: int | None = None,
+    conduct: Conduct = USUAL,
 ) -> Series:
     """Finish the runs of a series; what is trained and scored already stays as it is.
 
@@ -108,7 +117,7 @@ def resume_seeds(
         folder: of the series.
         given: fields of `RunConfig` that the user gave; they must be those of the runs.
         count: of seeds; more than there were begin new runs. By default as many as there were.
-        conduct: where and how fast from now on.
+        jobs, conduct: as for `train_seeds`, from now on.
 
     Raises:
         InputError: other options than those of the runs, or fewer seeds.
@@ -121,7 +130,7 @@ def resume_seeds(
     with distributed.joined(pick_device(conduct.device or "auto")):
         count = count or begun
         distributed.by_first(lambda: write_series(folder, config, count))
-        return run_series(folder, config, count, conduct)
+        return run_series(folder, config, count, jobs, conduct)
 
 
 def is_series(folder: Path) -> bool:
@@ -158,53 +167,17 @@ def read_series(folder: Path) -> tuple[RunConfig, int]:
         raise InputError(f"{path} is no record of runs that this version can resume.") from error
 
 
-def run_series(folder: Path, config: RunConfig, count: int, conduct: Conduct) -> Series:
+def run_series(
+    folder: Path, config: RunConfig, count: int, jobs: int | None, conduct: Conduct
+) -> Series:
     """Train and score every run that is not done."""
-    scores = {}
-    try:
-        for seed in range(config.seed, config.seed + count):
-            own = replace(config, seed=seed)
-            scores[f"seed{seed}"] = finish_run(folder / f"seed{seed}", own, conduct)
-    except Interrupted as stop:
-        reason = str(stop).partition(" Continue:")[0]
-        raise Interrupted(f"seed {seed}: {reason} Continue: mtl train --resume {folder}") from stop
+    runs = [
+        Planned(folder=folder / f"seed{seed}", config=replace(config, seed=seed))
+        for seed in range(config.seed, config.seed + count)
+    ]
+    finish_all(runs, conduct, jobs, again=f"mtl train --resume {folder}")
+    scores = {run.folder.name: finish(run, conduct) for run in runs}  # known by now
     series = Series(folder=folder, scores=scores)
     if distributed.is_first():
         write_json(folder / RESULTS, series.to_json())
     return series
-
-
-def finish_run(run: Path, config: RunConfig, conduct: Conduct) -> dict[str, float]:
-    """Train or go on training a run unless it is finished, score it unless it is scored."""
-    begun = distributed.by_first(lambda: (run / RECORD).exists())
-    finished = distributed.by_first(lambda: is_finished(run, config))
-    if begun and not finished:
-        resume(run, {}, conduct=conduct)
-    elif not begun:
-        train(config, out=run, conduct=conduct)
-    known = distributed.by_first(lambda: known_scores(run)) if finished else None
-    if known:
-        return known
-    device = conduct.device or "auto"
-    results = evaluate(run / LAST, split=SPLIT, device=device, quiet=conduct.quiet)
-    return dict(results.main)
-
-
-def is_finished(run: Path, config: RunConfig) -> bool:
-    """Whether the last checkpoint is that of the last iteration."""
-    last = run / LAST
-    return last.exists() and checkpoint.read(last)["iteration"] == config.iterations
-
-
-def known_scores(run: Path) -> dict[str, float] | None:
-    """The main scores of the last iterate if `mtl eval` has written them, without any option."""
-    try:
-        dataset = Info.from_json(read_record(run)[0]["dataset"])
-        record = json.loads((run / RESULTS).read_text())
-        options = {task: dataset.options.get(task, {}) for task in record["main"]}
-        usual = (LAST, SPLIT, dataset.expected[SPLIT], options)
-        own = tuple(record[key] for key in ("checkpoint", "split", "images", "options"))
-        main = {task: math.nan if v is None else v for task, v in record["main"].items()}
-        return main if own == usual else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -90,6 +90,8 @@ def export(
         InputError: no such checkpoint or format, a size below 32 pixels, a missing package.
         RunError: the file cannot be written, or differs by more than `TOLERANCE` on some task.
     """
+    if format == "torchscript":
+        raise InputError("--format torchscript is pt2 now (torch.export): use --format pt2.")
     form: Format = lookup.load("formats", format).FORMAT
     trained = checkpoint.load(run, torch.device("cpu"))
     size = size or trained.size

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import gradio as gr
 import numpy as np
 
 from mtlcli.errors import InputError
-from mtlcli.page.hover import SCRIPT, STYLE
 from mtlcli.page.look import MOST_BYTES, MOST_PIXELS, look
 from mtlcli.runs.checkpoint import Trained
 
@@ -19,6 +19,7 @@ FORGET = 600  # seconds after which uploads are deleted, and how often that is l
 WAITING = 16  # visitors in the queue; the network serves one at a time
 FONTS = ("system-ui", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "monospace")
+HERE = files("mtlcli.page")
 
 
 def build_page(trained: Trained) -> gr.Blocks:
@@ -54,7 +55,7 @@ def build_page(trained: Trained) -> gr.Blocks:
                     label="Picture | prediction", interactive=False, max_height=420, format="png"
                 )
                 choice = gr.Radio(titles, value=titles[0], label="Prediction", container=False)
-        tiles = gr.HTML(js_on_load=SCRIPT, elem_id="tiles")
+        tiles = gr.HTML(js_on_load=(HERE / "hover.js").read_text(), elem_id="tiles")
         upload.change(show, [upload, choice], [kept, slider, tiles], api_visibility="private")
         choice.change(
             pair, [kept, choice], slider, api_visibility="private", show_progress="hidden"
@@ -106,6 +107,6 @@ def launch(page: gr.Blocks, host: str, port: int) -> str:
         mcp_server=False,
         enable_monitoring=False,
         theme=gr.themes.Default(font=FONTS, font_mono=FIXED_FONTS),
-        css=STYLE,
+        css=(HERE / "hover.css").read_text(),
     )
     return address

@@ -7,7 +7,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtlcli.bench.cost import Cost, counted, timed
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
@@ -23,6 +22,7 @@ from mtlcli.report.runs import Run, read_runs
 from mtlcli.report.sections import classes, costs, facts, results
 from mtlcli.report.standings import standings
 from mtlcli.runs import checkpoint
+from mtlcli.scoring.cost import Cost, counted, timed
 
 FORMS: Mapping[str, Callable[[Table], str]] = {"markdown": as_markdown, "latex": as_latex}
 RANKED = (

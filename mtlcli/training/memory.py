@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mtlcli.data.hdf5 import Info
+from mtlcli.files import gigabytes
 from mtlcli.models.recompute import BOXES, recompute
 from mtlcli.ops.precision import autocast
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
-from mtlcli.training.clock import GIGABYTE
 
 PER_PARAMETER = 3  # weight, gradient and momentum, float32
 USABLE = 0.9  # of the memory; the rest is for libraries and fragments
@@ -168,8 +168,3 @@ def device_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def gigabytes(count: float) -> str:
-    """12.3 GB."""
-    return f"{count / GIGABYTE:.3g} GB"

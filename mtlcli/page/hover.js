@@ -1,29 +1,3 @@
-"""What runs in the browser: all tiles tell their values where the pointer is in one."""
-
-STYLE = """
-.mtl-tiles {
-  display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(min(260px, 100%), 1fr));
-}
-.mtl-tile { margin: 0; min-width: 0; }
-.mtl-tile figcaption { display: flex; justify-content: space-between; gap: 8px; min-height: 1.6em; }
-.mtl-tile output { font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden; }
-.mtl-picture { position: relative; line-height: 0; cursor: crosshair; touch-action: pan-y; }
-.mtl-picture img { width: 100%; border-radius: 4px; }
-.mtl-cross {
-  position: absolute; width: 13px; height: 13px; margin: -8px 0 0 -8px; border-radius: 50%;
-  border: 2px solid #fff; box-shadow: 0 0 0 1.5px #000; pointer-events: none; display: none;
-}
-.mtl-key { font-size: 0.85em; margin-top: 4px; min-height: 1.3em; }
-.mtl-key span { margin-right: 10px; white-space: nowrap; }
-.mtl-key i {
-  display: inline-block; width: 0.9em; height: 0.9em; margin-right: 4px;
-  border: 1px solid #8888; vertical-align: -0.1em;
-}
-.mtl-key i.mtl-bar { width: 8em; margin: 0 6px; }
-.mtl-key img.mtl-ball { display: inline-block; height: 44px; margin-right: 6px; }
-"""
-
-SCRIPT = """
 const canvases = new WeakMap();
 
 function pixels(figure) {
@@ -83,4 +57,3 @@ function follow(event) {
 element.addEventListener("pointermove", follow);
 element.addEventListener("pointerdown", follow);
 element.addEventListener("pointerleave", clear);
-"""

@@ -1,23 +1,26 @@
 """How attention's time grows with tasks and with pixels, and where the two kinds of it tie.
 
+    python tests/bench/bench_scaling.py [--tasks 4] [--size 425 560] [--json]
+
 Global attention is quadratic in both. Ours is linear in pixels; each task also brings maps that
-all queries read.
+all queries read. Forward passes only, 2 to 8 tasks and images of up to `--size`.
 """
 
+import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from mtlcli.bench.contenders import OURS, SDPA, Contender
-from mtlcli.bench.trial import Row, Trial
-from mtlcli.bench.workload import make
-from mtlcli.errors import RunError
+from mtlcli.ops.devices import pick_device
+from mtlcli.ops.precision import numerics
 from mtlcli.runs.table import markdown
+from mtlcli.scoring.contenders import OURS, PLAIN, SDPA, Contender, contenders, make
+from mtlcli.scoring.trial import Row, Trial
 
 TASKS = range(2, 9)
 SHARES = (0.25, 0.35, 0.5, 0.7, 1.0)  # of the image's sides
@@ -33,7 +36,6 @@ class Point:
     size: tuple[int, int]
     queries: int
     ms: Mapping[str, float]  # contender -> milliseconds
-    scaled: tuple[str, ...]  # contenders measured on fewer queries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class Scaling:
             ]
             for p in points
         ]
-        lines = [markdown(head, rows), "* measured on fewer queries and scaled"]
+        lines = [markdown(head, rows)]
         lines += [
             f"{self.over['size'][-1].tasks} tasks: {self.ours} is quicker than {name} from "
             f"{count:,.0f} queries on"
@@ -89,8 +91,6 @@ def scaling(
     tasks: int,
     size: tuple[int, int],
     device: torch.device,
-    slow: bool,
-    quiet: bool,
 ) -> Scaling:
     """Measure our operator and global attention forward, for 2 to 8 tasks and for smaller images.
 
@@ -99,47 +99,22 @@ def scaling(
         tasks: when the size varies.
         size: (H, W) when the number of tasks varies, and the largest.
         device: where.
-        slow: run whole what is expected to take more than a minute.
-        quiet: no progress bar.
     """
     sizes = [tuple(max(4, round(side * share)) for side in size) for share in SHARES]
     plan = [("tasks", count, size) for count in TASKS]
     plan += [("size", tasks, (height, width)) for height, width in sizes]
     over: dict[str, list[Point]] = {"tasks": [], "size": []}
-    for name, count, (height, width) in tqdm(plan, desc="scaling", disable=True if quiet else None):
-        over[name].append(_point(found, count, (height, width), device, slow))
+    for name, count, (height, width) in tqdm(plan, desc="scaling", disable=None):
+        over[name].append(_point(found, count, (height, width), device))
     ours = next(c for c in found if c.family == OURS)
     return Scaling(ours=_label(ours), over={name: tuple(points) for name, points in over.items()})
 
 
-def plot(measured: Scaling, path: Path) -> None:
-    """Draw both series, on logarithmic axes.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, (name, points) in zip(figure.subplots(1, 2, sharey=True), measured.over.items()):
-        for contender in points[-1].ms:
-            drawn = [(p.queries, p.ms[contender]) for p in points if contender in p.ms]
-            axes.loglog(*zip(*drawn), marker="o", label=contender)
-        axes.set(xlabel="queries", title=f"more {'tasks' if name == 'tasks' else 'pixels'}")
-        axes.grid(alpha=0.3, which="both")
-        axes.legend()
-    figure.axes[0].set_ylabel("forward pass, ms")
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise RunError(f"Cannot draw {path}: {error}.") from error
-
-
 def _point(
-    found: Sequence[Contender], tasks: int, size: tuple[int, int], device: torch.device, slow: bool
+    found: Sequence[Contender], tasks: int, size: tuple[int, int], device: torch.device
 ) -> Point:
     workload = make(size, tasks, device)
-    trial = Trial(workload=workload, backward=False, repeats=REPEATS, slow=slow, device=device)
+    trial = Trial(workload=workload, backward=False, repeats=REPEATS, device=device)
     ours = next(contender for contender in found if contender.family == OURS)
     rows = [trial.measure(c) for c in (ours, *(c for c in found if c.family == SDPA))]
     timed = [row for row in rows if row.ms]
@@ -151,7 +126,6 @@ def _point(
         size=size,
         queries=workload.queries,
         ms={_label(row): row.ms for row in quickest.values() if row.ms},
-        scaled=tuple(_label(row) for row in quickest.values() if row.scaled_from),
     )
 
 
@@ -160,6 +134,24 @@ def _label(row: Row | Contender) -> str:
 
 
 def _cell(point: Point, name: str) -> str:
-    if name not in point.ms:
-        return "-"
-    return f"{point.ms[name]:,.1f}{'*' if name in point.scaled else ''}"
+    return f"{point.ms[name]:,.1f}" if name in point.ms else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, default=4)
+    parser.add_argument("--size", type=int, nargs=2, default=(425, 560))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    dtype = "bf16" if device.type == "cuda" else "fp32"
+    found = [c for c in contenders(device, ["fp32", "bf16"])
+             if c.family == SDPA or (c.name != PLAIN and c.dtype == dtype)]  # fmt: skip
+    with numerics(device, deterministic=False):
+        grown = scaling(found, options.tasks, tuple(options.size), device)
+    print(json.dumps(grown.to_json(), indent=1) if options.json else grown.table())
+
+
+if __name__ == "__main__":
+    main()

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlcli.bench.flops import count
-from mtlcli.bench.model import build, build_meta
-from mtlcli.bench.parts import parts
 from mtlcli.runs.config import RunConfig
+from mtlcli.scoring.bench_model import build, build_meta
+from mtlcli.scoring.cost import count
+from mtlcli.scoring.parts import WHOLE, parameters
 
 ROUNDS = 3
 
 
-def costs(configs: Mapping[str, RunConfig], device: torch.device) -> dict[str, dict[str, Any]]:
+def measure_cells(
+    configs: Mapping[str, RunConfig], device: torch.device
+) -> dict[str, dict[str, Any]]:
     """Label -> `params`, `flops` of one image forward (all kinds), `seconds_per_iteration`.
 
     An iteration is a forward and a backward pass of a batch; what optimiser and data take is
@@ -25,19 +27,20 @@ def costs(configs: Mapping[str, RunConfig], device: torch.device) -> dict[str, d
     networks, counted = {}, {}
     for label, config in configs.items():
         config, empty = build_meta(config)
-        flops = count(empty, parts(empty), config.size).total.all  # type: ignore[arg-type]
-        counted[label] = {"params": sum(p.numel() for p in empty.parameters()), "flops": flops}
+        assert config.size is not None
+        flops = count(empty, {}, config.size)[WHOLE].all
+        counted[label] = {"params": parameters([empty]), "flops": flops}
         networks[label] = (build(config).to(device).train(), config)
     times: dict[str, list[float]] = {label: [] for label in configs}
     for round_ in range(ROUNDS + 1):
         for label, (network, config) in networks.items():
-            seconds = step(network, config, device)
+            seconds = time_step(network, config, device)
             if round_:
                 times[label].append(seconds)
     return {n: c | {"seconds_per_iteration": median(times[n])} for n, c in counted.items()}
 
 
-def step(network: nn.Module, config: RunConfig, device: torch.device) -> float:
+def time_step(network: nn.Module, config: RunConfig, device: torch.device) -> float:
     """Seconds of one forward and backward pass of a batch of noise."""
     assert config.size is not None
     images = torch.randn(config.batch_size, 3, *config.size, device=device)
