@@ -17,6 +17,7 @@ from mtlcli.home import datasets_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import LAST
 from mtlcli.scoring.evaluate import evaluate, results_table
 from mtlcli.training.conduct import Conduct
 from mtlcli.training.loop import train
@@ -63,15 +64,15 @@ def demo(*, iterations: int | None = None, device: str = "auto", quiet: bool = F
     if not (datasets_dir() / "rooms.h5").exists():
         prepare("rooms", quiet=quiet)
     run = train(config, conduct=Conduct(device=device, quiet=quiet))
-    results = evaluate(run / "last.pt", constant=True, device=device, quiet=quiet)
-    constant = results.record["constant"]
+    scored = evaluate(run / LAST, constant=True, device=device, quiet=quiet)
+    constant = scored.results.constant or {}
     better = {
-        name: (results.main[name] > constant[name]) == task.higher_is_better
-        for name, task in results.tasks.items()
+        name: (scored.main[name] > constant[name]) == task.higher_is_better
+        for name, task in scored.tasks.items()
     }
-    rows = {"DeMT-ITSA": results.main, "best constant": constant}
+    rows = {"DeMT-ITSA": scored.main, "best constant": constant}
     return Demo(
-        table=results_table(rows, results.tasks),
+        table=results_table(rows, scored.tasks),
         run=run,
         picture=draw_example(run, device),
         record={"rows": rows, "beats_constant": better, "run": str(run)},
@@ -80,7 +81,7 @@ def demo(*, iterations: int | None = None, device: str = "auto", quiet: bool = F
 
 def draw_example(run: Path, device: str) -> Path:
     """The grid of the first validation picture, written into the run folder."""
-    trained = checkpoint.load(run / "last.pt", pick_device(device))
+    trained = checkpoint.load(run / LAST, pick_device(device))
     image = Reader(datasets_dir() / "rooms.h5", "val")[0]["image"]
     path = run / "demo.png"
     Image.fromarray(grid(trained, np.asarray(image), predict(trained, image))).save(path)

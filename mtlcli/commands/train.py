@@ -104,7 +104,7 @@ def train(
     from mtlcli.experiments import _seeds as runs
     from mtlcli.recipes._index import options as recipe_options
     from mtlcli.runs.config import RunConfig
-    from mtlcli.runs.names import meant
+    from mtlcli.runs.names import resolve
     from mtlcli.systems import _settings as settings
     from mtlcli.training import loop as train
     from mtlcli.training.conduct import Conduct
@@ -147,13 +147,13 @@ def train(
     )
     if resume and out:
         raise InputError("--resume continues a run in its own folder: leave --out away.")
-    resume = meant(resume, "--resume") if resume else None
+    resume = resolve(resume, "--resume") if resume else None
     if resume and (seeds or runs.is_series(resume)):
         series = runs.resume_seeds(resume, typed, seeds, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())
         return
     if resume:
-        told(train.resume(resume, typed, conduct=conduct), as_json)
+        announce(train.resume(resume, typed, conduct=conduct), as_json)
         return
     config = RunConfig(**(recipe_options(recipe, typed) if recipe else typed))
     if dry_run:
@@ -162,13 +162,15 @@ def train(
         series = runs.train_seeds(config, seeds, out=out, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())
     else:
-        told(train.train(config, out=out, conduct=conduct), as_json)
+        announce(train.train(config, out=out, conduct=conduct), as_json)
 
 
-def told(run: Path, as_json: bool) -> None:
+def announce(run: Path, as_json: bool) -> None:
     """Say where a run is, and what to do with it."""
+    from mtlcli.runs.folder import LAST
+
     if as_json:
-        print_json({"run": str(run), "checkpoint": str(run / "last.pt")})
+        print_json({"run": str(run), "checkpoint": str(run / LAST)})
         return
-    print(f"Trained: {run}/last.pt")
-    print(f"Next:    mtl eval {run}/last.pt")
+    print(f"Trained: {run / LAST}")
+    print(f"Next:    mtl eval {run / LAST}")

@@ -26,12 +26,12 @@ from mtlcli.experiments._experiment import Experiment
 from mtlcli.files import write_json
 from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.ops.devices import pick_device
-from mtlcli.runs.folder import RECORD, read_log
+from mtlcli.runs.folder import LAST, RECORD, RESULTS
+from mtlcli.runs.run import Run as Folder
 from mtlcli.scoring.evaluate import evaluate
 from mtlcli.training.conduct import Conduct
 from mtlcli.training.loop import resume, train
 
-RESULTS = "results.json"
 SUMMARY = "experiment.json"
 COSTS = "costs.json"
 
@@ -128,7 +128,7 @@ def do(run: Run, *, device: str = "auto", quiet: bool = False) -> None:
         resume(run.folder, {}, conduct=how)
     else:
         train(experiment.config(run.label, run.seed), out=run.folder, conduct=how)
-    evaluate(run.folder / "last.pt", limit=experiment.limit, device=device, quiet=quiet)
+    evaluate(run.folder / LAST, limit=experiment.limit, device=device, quiet=quiet)
 
 
 def devices(device: str, jobs: int | None) -> list[dict[str, str]]:
@@ -227,18 +227,17 @@ def found(name: str) -> Iterator[Run]:
 
 def record_of(run: Run) -> dict[str, Any]:
     """What the table needs of a finished run."""
-    results = json.loads((run.folder / RESULTS).read_text())
-    options = json.loads((run.folder / RECORD).read_text())
-    lines = read_log(run.folder)
+    its = Folder.read(run.folder)
+    assert its.results is not None
     return {
         "cell": run.label,
         "seed": run.seed,
-        "config": options["config"],
-        "versions": options.get("versions"),
-        "device": options.get("device"),
-        "split": results["split"],
-        "images": results["images"],
-        "main": results["main"],
-        "seconds_per_iteration": median(line["speed"]["step_s"] for line in lines),
-        "offsets": lines[-1].get("offsets"),
+        "config": its.config.to_json(),
+        "versions": its.record.versions,
+        "device": its.record.device,
+        "split": its.results.split,
+        "images": its.results.images,
+        "main": its.main,
+        "seconds_per_iteration": median(line["speed"]["step_s"] for line in its.log),
+        "offsets": its.log[-1].get("offsets"),
     }

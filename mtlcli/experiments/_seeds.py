@@ -19,16 +19,16 @@ from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import RECORD, default_folder, make_run_folder, read_record
+from mtlcli.runs.folder import LAST, RECORD, RESULTS, default_folder, make_run_folder
+from mtlcli.runs.run import Run
 from mtlcli.runs.spread import spread
 from mtlcli.runs.table import columns, markdown, number
 from mtlcli.scoring.evaluate import evaluate
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.loop import complete, resume, train
 from mtlcli.training.resuming import refuse_other_options
-from mtlcli.training.state import LAST
 
-SERIES, RESULTS = "series.json", "results.json"
+SERIES = "series.json"
 SPLIT = "val"
 
 
@@ -197,12 +197,7 @@ def is_finished(run: Path, config: RunConfig) -> bool:
 def known_scores(run: Path) -> dict[str, float] | None:
     """The main scores of the last iterate if `mtl eval` has written them, without any option."""
     try:
-        dataset = read_record(run)[0]["dataset"]
-        record = json.loads((run / RESULTS).read_text())
-        options = {task: dataset["options"].get(task, {}) for task in record["main"]}
-        usual = (LAST, SPLIT, dataset["expected"][SPLIT], options)
-        own = tuple(record[key] for key in ("checkpoint", "split", "images", "options"))
-        main = {task: math.nan if v is None else v for task, v in record["main"].items()}
-        return main if own == usual else None
-    except (OSError, ValueError, KeyError, TypeError):
+        found = Run.read(run).usual_scores(SPLIT)
+    except InputError:
         return None
+    return dict(found) if found else None

@@ -7,18 +7,21 @@ from typing import Any
 from mtlcli.errors import InputError
 
 OPTIMIZERS = ("sgd", "adamw")
+ASIDE = {"moves_scores": False}  # metadata of a field in which a run may differ from its recipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All that decides what a run computes; the defaults are the paper's recipe (section 4)."""
+    """All that decides what a run computes; the defaults are the paper's recipe (section 4).
+
+    Every field moves scores but those marked `ASIDE`: a run in which it differs from a recipe is
+    not the recipe's (see `mtlcli.runs.departures`).
+    """
 
     dataset: str = "nyud"
     tasks: tuple[str, ...] = ()  # () at the command line: all of the dataset
     system: str = "demt_itsa"
-    settings: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of the system, its own defaults else
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the system; else its defaults
     backbone: str = "hrnet18"
     init: str = "imagenet"  # where the backbone's weights come from: a name or a file
     size: tuple[int, int] | None = None  # working resolution; None: the dataset's
@@ -30,15 +33,17 @@ class RunConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     power: float = 0.9  # of the polynomial decay of the learning rate
-    seed: int = 0
+    seed: int = field(default=0, metadata=ASIDE)
     amp: bool | None = None  # half precision; None at the command line: on CUDA devices only
     accumulate: int = 1  # passes that a batch is split into, for less memory
-    checkpointing: bool = False  # compute activations again instead of keeping them
-    compile: bool = False  # let torch.compile fuse the network
-    deterministic: bool = False  # only algorithms that give the same bits every time
+    # Compute activations again instead of keeping them.
+    checkpointing: bool = field(default=False, metadata=ASIDE)
+    compile: bool = field(default=False, metadata=ASIDE)  # let torch.compile fuse the network
+    # Only algorithms that give the same bits every time.
+    deterministic: bool = field(default=False, metadata=ASIDE)
     holdout: float = 0.0  # share of the training pictures that choose best.pt
     weighting: str = "fixed"  # how the tasks' losses become one, see mtlcli/training/weighting.py
-    recipe: str = ""  # the recipe it was made by, see mtlcli/recipes
+    recipe: str = field(default="", metadata=ASIDE)  # the recipe it was made by, see mtlcli/recipes
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "lr"):
@@ -79,7 +84,12 @@ class RunConfig:
         """The inverse of `to_json`."""
         pairs = {name: record.get(name) for name in ("size", "crop")}
         sizes = {name: pair and (pair[0], pair[1]) for name, pair in pairs.items()}
-        return cls(**{**record, **sizes, "tasks": tuple(record["tasks"])})
+        return cls(**{**record, **sizes, "tasks": tuple(record.get("tasks", ()))})
+
+
+def spell(value: Any) -> str:
+    """A value as it is typed: tuples and lists alike, separated by spaces."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def resolution(config: RunConfig, dataset: Mapping[str, Any]) -> tuple[float, float]:
