@@ -47,6 +47,20 @@ def test_a_packed_run_is_whole_though_nothing_says_how_far_it_went(home: Path) -
     assert (found.state, found.next) == ("whole", None)
 
 
+def test_damaged_records_are_said_and_no_whole_checkpoint_is_to_be_removed(home: Path) -> None:
+    run = home / "weights" / "run"
+    begin(run, 5, 5)
+    (run / "results.json").write_text("{")
+    found = doctor.check_run(run)
+    assert (found.state, found.next) == ("damaged", f"mtl eval {run}")
+    (run / "run.json").write_text("{}")
+    found = doctor.check_run(run)
+    assert (found.state, found.next) == ("damaged", None)
+    assert found.detail.startswith("run.json is not")
+    (run / "last.pt").unlink()
+    assert doctor.check_run(run).next == f"rm -r {run}"
+
+
 def test_files_that_are_cut_short_are_damaged(home: Path, mtl) -> None:
     dataset, run = home / "datasets" / "rooms.h5", home / "weights" / "run"
     begin(run, 5, 5)

@@ -29,18 +29,14 @@ def find_departures(
         images: in the training split of its dataset file, None where it is not known.
     """
     dataset = lookup.load("datasets", its.dataset).DATASET
-    usual = replace(
+    usual = complete(
         RunConfig(**its.options()),
         tasks=dataset.tasks,
         size=dataset.size,
         amp=None if device is None else device.startswith("cuda"),
     )
-    given = replace(
-        config,
-        tasks=config.tasks or usual.tasks,
-        size=config.size or usual.size,
-        amp=usual.amp if None in (config.amp, usual.amp) else config.amp,
-    )
+    given = complete(config, tasks=usual.tasks, size=usual.size, amp=usual.amp)
+    given = given if usual.amp is not None else replace(given, amp=None)
     published = dataset.splits["train"]
     own = list_options(given) | {"training_images": published if images is None else images}
     others = list_options(usual) | {"training_images": published}
@@ -49,6 +45,12 @@ def find_departures(
         for name in own | others
         if own.get(name) != others.get(name)
     }
+
+
+def complete(config: RunConfig, **defaults: Any) -> RunConfig:
+    """A config with values for what it leaves open."""
+    left = {n: v for n, v in defaults.items() if getattr(config, n) in (None, ())}
+    return replace(config, **left)
 
 
 def list_options(config: RunConfig) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 to do next.
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -10,15 +9,17 @@ import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import mtlcli
 from mtlcli import lookup
+from mtlcli.data.archive import identify
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
+from mtlcli.files import gigabytes
 from mtlcli.home import datasets_dir, home, weights_dir
-from mtlcli.runs.folder import RECORD, RESULTS
+from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS
 from mtlcli.runs.names import SHIPPED, find
 from mtlcli.runs.run import Run, is_whole
 
@@ -26,8 +27,6 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "
 OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime",
             "drive": "gdown"}  # fmt: skip
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
-GIGABYTE = 1e9
-PIECE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +66,9 @@ class Health:
         devices = ", ".join(machine["devices"]) or "none but the CPU"
         lines = [
             "versions: " + ", ".join(there),
-            f"machine:  {machine['cores']} cores, {_gigabytes(machine['memory'])} memory; "
+            f"machine:  {machine['cores']} cores, {gigabytes(machine['memory'])} memory; "
             f"devices: {devices}",
-            f"disk:     {_gigabytes(machine['free_disk'])} free in {machine['home']}",
+            f"disk:     {gigabytes(machine['free_disk'])} free in {machine['home']}",
         ]
         for title, found in (
             ("datasets", self.datasets), ("weights", self.weights), ("runs", self.runs)
@@ -112,7 +111,7 @@ def examine_machine() -> dict[str, Any]:
     devices = []
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        devices.append(f"cuda:{index} {properties.name}, {_gigabytes(properties.total_memory)}")
+        devices.append(f"cuda:{index} {properties.name}, {gigabytes(properties.total_memory)}")
     if torch.backends.mps.is_available():
         devices.append("mps")
     place = next(folder for folder in (home(), *home().absolute().parents) if folder.exists())
@@ -164,21 +163,12 @@ def check_weights() -> list[Finding]:
     for file, digest in records.items():
         path = weights_dir() / file
         if path.is_file():
-            with path.open("rb") as content:
-                whole = sha256(content).startswith(digest)
+            whole = identify(path)["sha256"].startswith(digest)
             remedy = None if whole else f"rm {path}"
             detail = "as published" if whole else "not the published bytes"
             state = "whole" if whole else "damaged"
             found.append(Finding(name=str(path), state=state, detail=detail, next=remedy))
     return found
-
-
-def sha256(content: BinaryIO) -> str:
-    """The checksum of a file, read in pieces."""
-    digest = hashlib.sha256()
-    while piece := content.read(PIECE):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def check_runs() -> list[Finding]:
@@ -200,13 +190,14 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
         run = Run.read(folder)
     except InputError as error:
         reason = str(error).removeprefix(f"{folder}/")
-        again = f"mtl eval {folder}" if reason.startswith(RESULTS) else f"rm -r {folder}"
-        return "damaged", reason, again
+        if reason.startswith(RESULTS):
+            return "damaged", reason, f"mtl eval {folder}"
+        return "damaged", reason, None if is_whole(folder / LAST) else f"rm -r {folder}"
     if not run.last.exists():
         return "unfinished", "no checkpoint", resume
     if not is_whole(run.last):
         return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
-    if run.is_packed:
+    if not (folder / LOG).exists():
         return "whole", "packed: no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"
     if not run.is_finished:
@@ -225,14 +216,10 @@ def advise(
     """Commands, the most urgent first."""
     found = [f.next for f in (*datasets, *weights, *runs) if f.next]
     if free_disk < LITTLE_DISK:
-        found.insert(0, f"free some disk: {_gigabytes(free_disk)} are left")
+        found.insert(0, f"free some disk: {gigabytes(free_disk)} are left")
     if not datasets:
         found += ["mtl demo", "mtl prepare nyud"]
     elif not runs:
         fetching = "" if weights else "   (fetches ImageNet weights; --init random does without)"
         found.append(f"mtl train --dataset {Path(datasets[0].name).stem}{fetching}")
     return found or ["mtl visualize PICTURE"]
-
-
-def _gigabytes(count: float) -> str:
-    return f"{count / GIGABYTE:.3g} GB"

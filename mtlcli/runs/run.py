@@ -80,11 +80,6 @@ class Run:
         return self.iteration >= self.config.iterations
 
     @property
-    def is_packed(self) -> bool:
-        """Whether it came without a log of its training."""
-        return not (self.folder / LOG).exists()
-
-    @property
     def last(self) -> Path:
         """Its newest checkpoint."""
         return self.folder / LAST
