@@ -11,7 +11,9 @@ from mtlcli.runs import health as doctor
 
 def begin(run: Path, iterations: int, done: int) -> None:
     run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"config": {"iterations": iterations}, "dataset": {}}))
+    (run / "run.json").write_text(
+        json.dumps({"config": {"tasks": [], "iterations": iterations}, "dataset": {}})
+    )
     (run / "log.jsonl").write_text(f'{{"iteration": {done}}}\n{{"itera')
     torch.save({"weights": torch.zeros(1000)}, run / "last.pt")
 

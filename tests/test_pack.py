@@ -67,7 +67,9 @@ def test_the_shipped_network_is_taken_only_where_nothing_was_trained(run, home, 
     assert find_newest() == home / "weights" / "run" / "last.pt"
     (run / "last.pt").unlink()
     assert find_newest() == ours
-    ours.with_name("run.json").write_text('{"config": {"dataset": "nyud"}, "dataset": {}}')
+    ours.with_name("run.json").write_text(
+        '{"config": {"dataset": "nyud", "tasks": []}, "dataset": {}}'
+    )
     assert find_newest("nyud") == ours
     assert names.file_of(Path("nyud_small")) == ours
     with pytest.raises(InputError, match="no network trained on pascal"):

@@ -23,7 +23,7 @@ from mtlcli import lookup
 from mtlcli.bench.cells import costs
 from mtlcli.errors import InputError, Interrupted, RunError
 from mtlcli.experiments._experiment import Experiment
-from mtlcli.files import write_json
+from mtlcli.files import plain, write_json
 from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.folder import LAST, RECORD, RESULTS
@@ -232,12 +232,12 @@ def record_of(run: Run) -> dict[str, Any]:
     return {
         "cell": run.label,
         "seed": run.seed,
-        "config": its.config.to_json(),
+        "config": plain(its.config.to_json()),
         "versions": its.record.versions,
         "device": its.record.device,
         "split": its.results.split,
         "images": its.results.images,
-        "main": its.main,
+        "main": plain(its.main),
         "seconds_per_iteration": median(line["speed"]["step_s"] for line in its.log),
         "offsets": its.log[-1].get("offsets"),
     }

@@ -84,7 +84,7 @@ class RunConfig:
         """The inverse of `to_json`."""
         pairs = {name: record.get(name) for name in ("size", "crop")}
         sizes = {name: pair and (pair[0], pair[1]) for name, pair in pairs.items()}
-        return cls(**{**record, **sizes, "tasks": tuple(record.get("tasks", ()))})
+        return cls(**{**record, **sizes, "tasks": tuple(record["tasks"])})
 
 
 def spell(value: Any) -> str:
