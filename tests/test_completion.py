@@ -7,9 +7,9 @@ import pytest
 
 from mtlcli import lookup
 from mtlcli.recipes._index import recipes
-from mtlcli.runs import shipped
+from mtlcli.runs.names import SHIPPED
 
-RUNS = {"mine", "series/seed0", shipped.NAME}
+RUNS = {"mine", "series/seed0", SHIPPED}
 SYSTEMS, BACKBONES, TASKS, DATASETS, FORMATS, EXPERIMENTS = (
     set(lookup.names(folder))
     for folder in ("systems", "backbones", "tasks", "datasets", "formats", "experiments")
@@ -34,7 +34,7 @@ OFFERED = {
     "pack ": RUNS,
     "serve ": RUNS,
     "visualize --checkpoint ": RUNS,
-    "visualize --compare mine --compare n": {shipped.NAME},
+    "visualize --compare mine --compare n": {SHIPPED},
     "visualize --dataset ": {"rooms"},
     "visualize --tasks s": {"sal", "semseg"},
     "experiment ": EXPERIMENTS,

@@ -76,6 +76,7 @@ def test_networks_name_no_task_and_no_dataset(folder: str) -> None:
         "import mtlcli.data.prepare",
         "import mtlcli.boundary",
         "import mtlcli.data.reader, mtlcli.data.hdf5",
+        "import mtlcli.runs.run, mtlcli.runs.comparison, mtlcli.runs.health",
         "from mtlcli.commands import _completion as c; c.runs(), c.recipes(), c.systems()",
         "import mtlcli.datasets.nyud, mtlcli.datasets.rooms",
         "import mtlcli; assert 'numpy' not in __import__('sys').modules",

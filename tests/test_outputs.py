@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 from mtlcli.formats import export
-from mtlcli.runs import checkpoint, results, shipped
+from mtlcli.runs import checkpoint, names, results
 
-NAME = Path(shipped.NAME)
+NAME = Path(names.SHIPPED)
 
 
 @pytest.fixture
 def package(home: Path, monkeypatch: pytest.MonkeyPatch, save_network: Callable) -> Path:
     """Where a network comes with the package, outside of $MTL_HOME."""
     own = save_network(home / "installed" / NAME / "last.pt")
-    for module in (shipped, checkpoint):
-        monkeypatch.setattr(module, "shipped", lambda: own)
+    monkeypatch.setattr(names, "find_shipped", lambda: own)
     return own
 
 
@@ -46,11 +45,11 @@ def test_nothing_is_written_into_the_package(package: Path, home: Path, mtl) -> 
 
 def test_scores_of_the_shipped_network_go_into_weights(package: Path, home: Path) -> None:
     folder = home / "weights" / NAME
-    assert results.record_file(NAME, None) == folder / "results.json"
+    assert results.place_results(NAME, None) == folder / "results.json"
     results.require_writable(NAME)
     (folder / "results.json").write_text(json.dumps({"images": 654}))
-    assert results.record_file(package, 3) == folder / "results_first3.json"
-    assert results.record_file(package, None) == folder / "results.json"
+    assert results.place_results(package, 3) == folder / "results_first3.json"
+    assert results.place_results(package, None) == folder / "results.json"
 
 
 def test_a_place_that_takes_no_scores_is_told_before_the_work(

@@ -4,7 +4,7 @@ completion of files takes over where none fits.
 
 from mtlcli import lookup
 from mtlcli.home import datasets_dir
-from mtlcli.runs import names as run_names
+from mtlcli.runs.names import list_names
 
 
 def datasets() -> list[str]:
@@ -51,4 +51,4 @@ def recipes() -> list[str]:
 
 def runs() -> list[str]:
     """What was trained, and the network that comes with the package."""
-    return list(run_names.names())
+    return list(list_names())

@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlcli.commands._options import AsJson, Device, Quiet, print_json
 from mtlcli.home import datasets_dir
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import LAST
+
+if TYPE_CHECKING:
+    from mtlcli.scoring.evaluate import Scored
 
 RECIPE = RunConfig(
     dataset="rooms",
@@ -52,24 +56,24 @@ def demo(
     if not (datasets_dir() / "rooms.h5").exists():
         prepare("rooms", quiet=quiet)
     run = train(config, conduct=Conduct(device=device, quiet=quiet))
-    results = evaluate(run / "last.pt", constant=True, device=device, quiet=quiet)
+    scored = evaluate(run / LAST, constant=True, device=device, quiet=quiet)
     picture = draw_example(run, device)
-    rows = {"DeMT-ITSA": results.main, "best constant": results.record["constant"]}
+    rows = {"DeMT-ITSA": scored.main, "best constant": scored.results.constant or {}}
     if as_json:
-        print_json({"rows": rows, "beats_constant": beats(results), "run": str(run)})
+        print_json({"rows": rows, "beats_constant": beats(scored), "run": str(run)})
         return
-    print(results_table(rows, results.tasks))
+    print(results_table(rows, scored.tasks))
     print(f"\nPicture: {picture}\nRun:     {run}")
     print(f"Next:    mtl visualize YOUR.jpg --checkpoint {run}")
     print(f"         mtl report {run}")
 
 
-def beats(results: Any) -> dict[str, bool]:
+def beats(scored: "Scored") -> dict[str, bool]:
     """Task -> whether the network is better than the best constant prediction."""
-    constant = results.record["constant"]
+    constant = scored.results.constant or {}
     return {
-        name: (results.main[name] > constant[name]) == task.higher_is_better
-        for name, task in results.tasks.items()
+        name: (scored.main[name] > constant[name]) == task.higher_is_better
+        for name, task in scored.tasks.items()
     }
 
 
@@ -84,7 +88,7 @@ def draw_example(run: Path, device: str) -> Path:
     from mtlcli.ops.devices import pick_device
     from mtlcli.runs import checkpoint
 
-    trained = checkpoint.load(run / "last.pt", pick_device(device))
+    trained = checkpoint.load(run / LAST, pick_device(device))
     image = Reader(datasets_dir() / "rooms.h5", "val")[0]["image"]
     path = run / "demo.png"
     Image.fromarray(grid(trained, np.asarray(image), predict(trained, image))).save(path)

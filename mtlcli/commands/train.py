@@ -48,7 +48,7 @@ def train(
     """
     from mtlcli.experiments import _seeds as runs
     from mtlcli.recipes._index import options as recipe_options
-    from mtlcli.runs.names import meant
+    from mtlcli.runs.names import resolve
     from mtlcli.systems import _settings as settings
     from mtlcli.training import loop as train
 
@@ -65,13 +65,13 @@ def train(
         raise InputError("--resume continues a run in its own folder: leave --out away.")
     if jobs and not (seeds or resume):
         raise InputError(f"--jobs {jobs}: runs side by side are those of --seeds; add it.")
-    resume = meant(resume, "--resume") if resume else None
+    resume = resolve(resume, "--resume") if resume else None
     if resume and (seeds or runs.is_series(resume)):
         series = runs.resume_seeds(resume, typed, seeds, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())
         return
     if resume:
-        told(train.resume(resume, typed, conduct=conduct), as_json)
+        announce(train.resume(resume, typed, conduct=conduct), as_json)
         return
     config = RunConfig(**(recipe_options(typed["recipe"], typed) if typed.get("recipe") else typed))
     if dry_run:
@@ -80,13 +80,15 @@ def train(
         series = runs.train_seeds(config, seeds, out=out, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())
     else:
-        told(train.train(config, out=out, conduct=conduct), as_json)
+        announce(train.train(config, out=out, conduct=conduct), as_json)
 
 
-def told(run: Path, as_json: bool) -> None:
+def announce(run: Path, as_json: bool) -> None:
     """Say where a run is, and what to do with it."""
+    from mtlcli.runs.folder import LAST
+
     if as_json:
-        print_json({"run": str(run), "checkpoint": str(run / "last.pt")})
+        print_json({"run": str(run), "checkpoint": str(run / LAST)})
         return
-    print(f"Trained: {run}/last.pt")
-    print(f"Next:    mtl eval {run}/last.pt")
+    print(f"Trained: {run / LAST}")
+    print(f"Next:    mtl eval {run / LAST}")

@@ -10,13 +10,14 @@ from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Quiet, complain, print_json
+from mtlcli.runs.names import is_run
 
 
 def looks_like_a_run(word: str) -> bool:
     """What follows --compare: all but what is certainly to be shown."""
     path = Path(word)
-    is_run = path.suffix == ".pt" or (path / "run.json").exists() or (path / "last.pt").exists()
-    return is_run or not (path.exists() or word.isdigit())
+    is_there = path.exists() or word.isdigit()
+    return path.suffix == ".pt" or is_run(path) or not is_there
 
 
 def looks_like_tasks(word: str) -> bool:
@@ -137,7 +138,7 @@ def show(drawn: Any, as_json: bool) -> None:
             }
         )
         return
-    from mtlcli.runs.checkpoint import file_of, is_shipped
+    from mtlcli.runs.names import file_of, is_shipped
 
     for network in drawn.networks:
         known = " (comes with mtl: small, for indoor scenes only)"

@@ -13,7 +13,6 @@ KEY is `image` or a task. Times are not recorded, so equal content gives equal b
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +164,7 @@ def what_is_there(path: Path) -> str:
         return f". Did you mean {prepared[path.stem]}?"
     if path.stem in known:
         return f": run `mtl prepare {path.stem}` first."
-    nearest = get_close_matches(path.stem, (*prepared, *known), n=1)
-    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    hint = lookup.suggest(path.stem, (*prepared, *known), mark="")
     there = ", ".join(sorted(prepared)) or "none"
     return f".{hint} Prepared: {there}; `mtl prepare NAME` makes {', '.join(known)}."
 

@@ -12,6 +12,7 @@ from mtlcli.drawing.prediction import Prediction
 from mtlcli.errors import InputError
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.run import find_newest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ def load(path: str | Path | None = None, device: str = "auto") -> Predictor:
     Raises:
         InputError: no such checkpoint or device.
     """
-    found = checkpoint.newest() if path is None else Path(path)
+    found = find_newest() if path is None else Path(path)
     return Predictor(trained=checkpoint.load(found, device))
 
 

@@ -15,6 +15,8 @@ from mtlcli.maps._map import Map
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.names import file_of
+from mtlcli.runs.run import find_newest
 
 Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (B, C, h, w)
 
@@ -55,7 +57,7 @@ def load_networks(
         InputError: no such checkpoint, or a task that the networks do not predict.
     """
     target = pick_device(device)
-    found = [checkpoint.load(path, target) for path in paths or [checkpoint.newest(dataset)]]
+    found = [checkpoint.load(path, target) for path in paths or [find_newest(dataset)]]
     if tasks:
         able = [t for t in found if set(tasks) <= set(t.tasks)] or found
         known = chosen(able[0], tuple(tasks))
@@ -66,7 +68,7 @@ def load_networks(
 
 def names_of(found: Sequence[Trained]) -> list[str]:
     """Names of the runs, with the file and a number where that is not clear."""
-    files = [checkpoint.file_of(t.path) for t in found]
+    files = [file_of(t.path) for t in found]
     names = [file.absolute().parent.name for file in files]
     twice = len(set(names)) < len(names)
     return [

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mtlcli import lookup
 from mtlcli.drawing.grid import Tile, draw_grid, tile_of
 from mtlcli.errors import InputError
 from mtlcli.runs.checkpoint import Trained
@@ -106,6 +106,5 @@ def chosen(trained: Trained, wanted: Sequence[str]) -> tuple[str, ...]:
 
 def lacking(task: str, known: Mapping[str, Any]) -> str:
     """What to say of a task that a network does not have."""
-    nearest = get_close_matches(task, known, n=1)
-    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    hint = lookup.suggest(task, known)
     return f"this network does not predict '{task}'.{hint} It predicts {', '.join(known)}."

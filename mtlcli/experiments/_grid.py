@@ -14,10 +14,12 @@ from mtlcli.errors import InputError
 from mtlcli.experiments._costs import measure_cells
 from mtlcli.experiments._experiment import Experiment
 from mtlcli.experiments._run import Planned, finish_all
-from mtlcli.files import read_json, write_json
+from mtlcli.files import plain, read_json, write_json
 from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.ops.devices import pick_device
-from mtlcli.runs.folder import RECORD, read_log
+from mtlcli.runs.folder import read_log
+from mtlcli.runs.record import read_record
+from mtlcli.runs.results import read_results
 from mtlcli.training.conduct import Conduct
 
 SUMMARY, COSTS = "experiment.json", "costs.json"
@@ -138,17 +140,20 @@ def find_finished(name: str) -> Iterator[Planned]:
 
 def describe(run: Planned) -> dict[str, Any]:
     """What the table needs of a finished run."""
-    results, options = read_json(run.results), read_json(run.folder / RECORD)
-    lines = read_log(run.folder)
+    results, record, lines = (
+        read_results(run.results),
+        read_record(run.folder),
+        read_log(run.folder),
+    )
     return {
         "cell": run.cell,
         "seed": run.config.seed,
-        "config": options["config"],
-        "versions": options.get("versions"),
-        "device": options.get("device"),
-        "split": results["split"],
-        "images": results["images"],
-        "main": results["main"],
+        "config": record.config.to_json(),
+        "versions": record.versions,
+        "device": record.device,
+        "split": results.split,
+        "images": results.images,
+        "main": plain(results.main),
         "seconds_per_iteration": median(line["speed"]["step_s"] for line in lines),
         "offsets": lines[-1].get("offsets"),
     }

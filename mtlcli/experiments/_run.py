@@ -21,17 +21,15 @@ from tempfile import TemporaryFile
 import torch
 from tqdm import tqdm
 
-from mtlcli.data.hdf5 import Info
-from mtlcli.errors import Interrupted, MtlError, RunError
-from mtlcli.files import read_json
+from mtlcli.errors import InputError, Interrupted, MtlError, RunError
 from mtlcli.ops import processes as distributed
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import RECORD
-from mtlcli.runs.results import record_file
+from mtlcli.runs.folder import LAST, RECORD
+from mtlcli.runs.record import read_record
+from mtlcli.runs.results import place_results, read_results
 from mtlcli.scoring.evaluate import evaluate
 from mtlcli.training.conduct import Conduct
 from mtlcli.training.loop import resume, train
-from mtlcli.training.state import LAST
 
 SPLIT = "val"
 CHILD = "from mtlcli.experiments._run import finish_for_parent; finish_for_parent()"
@@ -54,7 +52,7 @@ class Planned:
     @property
     def results(self) -> Path:
         """Where its scores lie."""
-        return record_file(self.folder / LAST, self.limit)
+        return place_results(self.folder / LAST, self.limit)
 
     def scores(self) -> dict[str, float] | None:
         """The main scores of the last iterate if `mtl eval` has written them, with no option but
@@ -62,17 +60,15 @@ class Planned:
         """
         if not (self.folder / LAST).exists():
             return None
-        record = read_json(self.results)
         try:
-            dataset = Info.from_json(read_json(self.folder / RECORD)["dataset"])
-            options = {task: dataset.options.get(task, {}) for task in record["main"]}
-            images = min(self.limit or math.inf, dataset.expected[SPLIT])
-            usual = LAST, self.config.iterations, SPLIT, images, options
-            keys = "checkpoint", "iteration", "split", "images", "options"
-            main = {task: math.nan if v is None else v for task, v in record["main"].items()}
-            return main if tuple(record[key] for key in keys) == usual else None
-        except (KeyError, TypeError, AttributeError):
+            its, dataset = read_results(self.results), read_record(self.folder).dataset
+        except InputError:
             return None
+        options = {task: dataset.options.get(task, {}) for task in its.main}
+        images = min(self.limit or math.inf, dataset.expected[SPLIT])
+        usual = LAST, self.config.iterations, SPLIT, images, options
+        own = its.checkpoint, its.iteration, its.split, its.images, its.options
+        return dict(its.main) if own == usual else None
 
 
 def finish(run: Planned, conduct: Conduct) -> dict[str, float]:

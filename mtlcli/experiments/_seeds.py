@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.experiments._run import SPLIT, Planned, finish, finish_all
 from mtlcli.files import write_json
@@ -20,14 +19,15 @@ from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.checkpoint import tasks_of
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import default_folder, make_run_folder, read_record
+from mtlcli.runs.folder import RESULTS, default_folder, make_run_folder
+from mtlcli.runs.record import read_record
 from mtlcli.runs.spread import spread
 from mtlcli.runs.table import columns, markdown, number
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.loop import complete
 from mtlcli.training.resuming import refuse_other_options
 
-SERIES, RESULTS = "series.json", "results.json"
+SERIES = "series.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Series:
 
     def table(self) -> str:
         """One row per run, and a last one of mean ± deviation."""
-        first = Info.from_json(read_record(self.folder / next(iter(self.scores)))[0]["dataset"])
+        first = read_record(self.folder / next(iter(self.scores))).dataset
         tasks = tasks_of(self.by_task, first)
         heads = columns(tasks)
         rows = [

@@ -20,6 +20,7 @@ from mtlcli.files import replacing
 from mtlcli.formats._format import Format, Runner
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.names import file_of, is_shipped
 from mtlcli.tasks._task import Task
 
 TOLERANCE = 1e-3  # largest difference from the network, in the units of each map
@@ -127,8 +128,8 @@ def export(
 
 def default_path(run: Path, suffix: str) -> Path:
     """Beside the checkpoint; NAME.SUFFIX in the working folder for the network that ships."""
-    file = checkpoint.file_of(run)
-    own = Path(file.parent.name) if checkpoint.is_shipped(file) else file
+    file = file_of(run)
+    own = Path(file.parent.name) if is_shipped(file) else file
     return own.with_suffix(suffix)
 
 

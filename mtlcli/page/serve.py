@@ -7,6 +7,7 @@ from pathlib import Path
 from mtlcli.errors import InputError, RunError
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
+from mtlcli.runs.run import find_newest
 
 HOST = "127.0.0.1"
 PORT = 7860
@@ -39,7 +40,7 @@ def serve(
         from mtlcli.page import layout
     except ImportError as error:
         raise InputError(f"The page needs gradio ({error}): pip install 'mtlcli[web]'.") from error
-    trained = checkpoint.load(run or checkpoint.newest(), pick_device(device))
+    trained = checkpoint.load(run or find_newest(), pick_device(device))
     page = layout.build_page(trained)
     try:
         address = layout.launch(page, host, port)

@@ -1,7 +1,6 @@
 """All recipes, and the one of a name."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from mtlcli import lookup
@@ -23,8 +22,7 @@ def recipe(name: str) -> Recipe:
     """
     known = recipes()
     if name not in known:
-        nearest = get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+        hint = lookup.suggest(name, known)
         raise InputError(f"There is no recipe '{name}'.{hint} `mtl recipes` lists them.")
     return known[name]
 

@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import replacing
+from mtlcli.files import plain, replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.report.examples import Example, shown
 from mtlcli.report.facts import options, provenance
@@ -18,10 +18,10 @@ from mtlcli.report.markup import Html, tag
 from mtlcli.report.offsets import offsets
 from mtlcli.report.page import Section, charts, missing, note, page, tables
 from mtlcli.report.paper_table import Table, as_latex, as_markdown
-from mtlcli.report.runs import Run, read_runs
 from mtlcli.report.sections import classes, costs, facts, results
 from mtlcli.report.standings import standings
 from mtlcli.runs import checkpoint
+from mtlcli.runs.run import Run, read_runs
 from mtlcli.scoring.cost import Cost, counted, timed
 
 FORMS: Mapping[str, Callable[[Table], str]] = {"markdown": as_markdown, "latex": as_latex}
@@ -49,7 +49,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Plain types only: the tables, and what is not there."""
         rows = [
-            {"dataset": t.title, "run": r.origin, "scores": dict(r.scores), "gain": r.gain}
+            {"dataset": t.title, "run": r.origin, "scores": plain(r.scores), "gain": r.gain}
             for t in self.tables
             for r in t.rows
         ]
@@ -159,7 +159,7 @@ def class_tables(runs: Sequence[Run]) -> list[Html]:
     groups: dict[tuple[str, str, tuple[str, ...]], dict[str, list[float | None]]] = {}
     titles = titles_of(runs)
     for run in runs:
-        for task, scores in (run.results or {}).get("scores", {}).items():
+        for task, scores in (run.results.scores if run.results else {}).items():
             names = tuple(run.dataset.classes.get(task, ()))
             values = [scores.get(f"IoU/{i}") for i in range(len(names))]
             if any(key.startswith("IoU/") for key in scores):
@@ -176,7 +176,7 @@ def curves(runs: Sequence[Run]) -> list[Html]:
     groups: dict[tuple[str, str], list[Curve]] = {}
     titles = titles_of(runs)
     for turn, run in enumerate(runs):
-        for task, curve in (run.results or {}).get("curves", {}).items():
+        for task, curve in ((run.results.curves if run.results else None) or {}).items():
             if curve:
                 its = curve_of(run, turn, task, curve)
                 groups.setdefault((run.config.dataset, task), []).append(its)
@@ -196,7 +196,7 @@ def titles_of(runs: Sequence[Run]) -> dict[str, str]:
 def curve_of(run: Run, turn: int, task: str, curve: Mapping[str, list[float]]) -> Curve:
     """The curve of a run, its score in its name."""
     assert run.results is not None
-    scores, metric = run.results["scores"][task], run.tasks[task].metric
+    scores, metric = run.results.scores[task], run.tasks[task].metric
     away = [abs(threshold - scores["threshold"]) for threshold in curve["thresholds"]]
     return Curve(
         name=f"{run.name}, {metric} {scores[metric]:.4f}",

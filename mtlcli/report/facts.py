@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtlcli.report.runs import Run
+from mtlcli.runs.run import Run
 
 SHOWN_HASH = 16  # letters
 
@@ -29,38 +29,29 @@ def words(value: Any) -> str:
 
 def provenance(run: Run) -> dict[str, str]:
     """Where a run comes from; what is not known is left out."""
-    record, data, init = run.record, run.dataset, run.record.get("init") or {}
+    record, data, init = run.record, run.dataset, run.record.init or {}
     known = {
         "folder": run.folder,
-        "scores of": scored(run),
-        "imported from": record.get("imported_from"),
-        "command": "mtl " + shlex.join(record["command"]) if "command" in record else None,
-        "recipe": recipe(record.get("recipe")),
-        "started": record.get("started"),
-        "device": record.get("device"),
-        "versions": pairs(record.get("versions")),
-        "parameters": f"{record['parameters']:,}" if "parameters" in record else None,
+        "scores of": run.results.summary if run.results else None,
+        "imported from": record.imported_from,
+        "command": None if record.command is None else "mtl " + shlex.join(record.command),
+        "recipe": recipe(record.recipe),
+        "started": record.started,
+        "device": record.device,
+        "versions": pairs(record.versions),
+        "parameters": None if record.parameters is None else f"{record.parameters:,}",
         "initial weights": init.get("file") or init.get("init"),
         "their sha256": short(init.get("sha256")),
         "dataset": data.title,
         "source": data.source,
         "archives": archives(data.archives),
         "geometry": data.geometry,
-        "training images": record.get("training_images"),
-        "fingerprint": short(record.get("fingerprint")),
+        "training images": record.training_images,
+        "fingerprint": short(record.fingerprint),
         "labels": pairs(data.provenance),
         "terms": data.terms,
     }
     return {name: words(value) for name, value in known.items() if value not in (None, "")}
-
-
-def scored(run: Run) -> str | None:
-    """What the scores are of."""
-    if not run.results:
-        return None
-    found = run.results
-    about = f"{found['checkpoint']} at iteration {found.get('iteration')}"
-    return f"{about}, {found.get('images')} images of {found.get('split')}"
 
 
 def recipe(found: Mapping[str, Any] | None) -> str | None:

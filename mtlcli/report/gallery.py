@@ -15,9 +15,10 @@ from mtlcli.home import datasets_dir
 from mtlcli.maps import classes
 from mtlcli.maps._keys import Scale
 from mtlcli.report.examples import RGB, Example, Map
-from mtlcli.report.runs import Run
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.config import resolution
+from mtlcli.runs.folder import RESULTS
+from mtlcli.runs.run import Run
 from mtlcli.tasks._task import Task
 
 SIDE = 288  # pixels along the longer side of a drawn map
@@ -30,14 +31,14 @@ def examples(run: Run, trained: Trained) -> list[Example]:
     Raises:
         InputError: the dataset is not there or is another one; results.json has no pictures.
     """
-    results: Mapping[str, Any] = run.results or {}
-    scores = results.get("pictures")
-    if not scores:
+    results = run.results
+    scores = results.pictures if results else None
+    if not results or not results.split or not scores:
         raise InputError(
-            f"{run.folder}/results.json has no scores of single pictures: run "
+            f"{run.folder / RESULTS} has no scores of single pictures: run "
             f"`mtl eval {run.folder}` again."
         )
-    reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results["split"])
+    reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results.split)
     tasks = trained.tasks
     order = ranked(scores, {n: t.higher_is_better for n, t in tasks.items()})
     absent = set(order) - set(reader.ids)

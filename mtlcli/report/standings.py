@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.recipes._index import recipe
 from mtlcli.recipes._recipe import Recipe
-from mtlcli.report.comparable import complete, is_complete, same_pictures, sets_of, warning
+from mtlcli.report.comparable import is_complete, sets_of, warning
 from mtlcli.report.paper_table import Column, Row, Table
-from mtlcli.report.runs import Run
-from mtlcli.runs.comparison import Comparison, Reference, compare
+from mtlcli.runs.comparison import Comparison, compare
 from mtlcli.runs.gain import gain
+from mtlcli.runs.results import count_published
+from mtlcli.runs.run import Run
 
 
 def standings(runs: Sequence[Run], reference: Run | None = None) -> list[Table]:
@@ -54,8 +54,9 @@ def standing(runs: Sequence[Run], reference: Run | None) -> Table:
     for run in everyone:
         comparison, problem = compared(run, directions, reference)
         rows[run.name] = run_row(run, comparison, is_reference=run is reference)
+        scored = [f"{run.name}: {run.results.summary}."] if run.results else []
         own = notes_of(run, comparison) if run is not reference else []
-        notes |= dict.fromkeys([scored_on(run), *problem, *own])
+        notes |= dict.fromkeys([*scored, *problem, *own])
         if comparison:
             rows = {**published_rows(comparison, reference, directions), **rows}
     sets = sets_of(everyone)
@@ -65,14 +66,17 @@ def standing(runs: Sequence[Run], reference: Run | None) -> Table:
         columns=columns,
         rows=in_sets(rows, sets),
         notes=list(notes),
-        warning=warning(sets, complete(runs[0].config.dataset) if beside else None),
+        warning=warning(sets, count_published(runs[0].config.dataset) if beside else None),
     )
 
 
 def in_sets(rows: Mapping[str, Row], sets: Sequence[Sequence[Run]]) -> list[Row]:
     """Rows that know what they were scored on; published ones on what a complete run was."""
     names = {run.name: str(i) for i, members in enumerate(sets) for run in members}
-    whole = next((str(i) for i, members in enumerate(sets) if is_complete(members[0])), "published")
+    whole = next(
+        (str(i) for i, members in enumerate(sets) if is_complete(members[0])),
+        "published",
+    )
     return [replace(row, pictures=names.get(row.origin, whole)) for row in rows.values()]
 
 
@@ -117,34 +121,15 @@ def compared(
     """What belongs beside a run, with a gain over a reference of the same pictures only; or
     nothing, and why.
     """
-    against = Reference(name=reference.name, scores=finite(reference.main)) if reference else None
     try:
-        found = compare(finite(run.main), directions, run.config, against)
+        return compare(run, directions, reference), []
     except InputError as error:
         return None, [f"{run.name}: {error}"]
-    fair = not reference or same_pictures(run, reference)
-    return found if fair else replace(found, reference=None, gain=None, tasks=()), []
-
-
-def finite(scores: Mapping[str, float | None]) -> dict[str, float]:
-    """Scores that have a value."""
-    return {name: value for name, value in scores.items() if value is not None}
-
-
-def scored_on(run: Run) -> str:
-    """What a run's scores are of."""
-    results: Mapping[str, Any] = run.results or {}
-    return (
-        f"{run.name}: {results['checkpoint']} at iteration {results.get('iteration')}, "
-        f"{results.get('images')} images of {results.get('split')}."
-    )
 
 
 def notes_of(run: Run, comparison: Comparison | None) -> list[str]:
     """What a reader must know of a run's gain and of its recipe."""
-    if not comparison:
-        return []
-    return [f"{run.name}: {note}" for note in comparison.notes()]
+    return [f"{run.name}: {note}" for note in comparison.notes()] if comparison else []
 
 
 def published_rows(
@@ -182,6 +167,6 @@ def gain_over(
 ) -> float | None:
     """Delta%, or None where there is no such thing."""
     try:
-        return gain(scores, finite(reference.main), directions)
+        return gain(scores, reference.main, directions)
     except InputError:
         return None

@@ -1,17 +1,10 @@
-"""A run on disk: all that is needed to rebuild its network and the preprocessing it was trained
-with.
+"""A checkpoint: all that rebuilds a network and the preprocessing it was trained with."""
 
-Layout of a run folder: run.json (settings and provenance), log.jsonl (one line per logged
-iteration), last.pt (the newest checkpoint), results.json (written by `mtl eval`).
-"""
-
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 from torch import nn
@@ -21,15 +14,13 @@ from mtlcli import lookup, tasks
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing
-from mtlcli.home import weights_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.names import meant
-from mtlcli.runs.shipped import NAME as SHIPPED
-from mtlcli.runs.shipped import shipped
+from mtlcli.runs.names import file_of
+from mtlcli.runs.record import Record, find_record
+from mtlcli.runs.run import describe_damage
 from mtlcli.tasks._task import Task
 
-LAST = "last.pt"
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
 
 
@@ -47,6 +38,13 @@ class Trained:
     def tasks(self) -> dict[str, Task]:
         """What it predicts, by name."""
         return tasks_of(self.config.tasks, self.dataset)
+
+    @cached_property
+    def record(self) -> Record:
+        """What run.json beside it says, or else what it knows of its run itself."""
+        own = Record(config=self.config, dataset=self.dataset)
+        beside = find_record(file_of(self.path)) or own
+        return replace(beside, config=self.config, dataset=self.dataset)
 
     @property
     def device(self) -> torch.device:
@@ -69,7 +67,7 @@ def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None =
 
     Args:
         config: with all tasks named.
-        dataset: of whose classes a network has outputs.
+        dataset: of whose classes the network has outputs.
         backbone: with the weights it starts from; by default one with random weights.
     """
     channels = {
@@ -97,20 +95,6 @@ def save(path: Path, **content: Any) -> None:
         ) from error
 
 
-def file_of(path: Path) -> Path:
-    """The file that a path to a checkpoint or to its run folder means, or the name of a run (raises
-    InputError as `mtlcli.runs.names.meant`).
-    """
-    path = meant(path)
-    return path / LAST if path.is_dir() else path
-
-
-def is_shipped(file: Path) -> bool:
-    """Whether a checkpoint is the one in the package, beside which nothing is to be written."""
-    own = shipped()
-    return own is not None and file.resolve() == own.resolve()
-
-
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, tensors on the CPU.
 
@@ -126,7 +110,7 @@ def read(path: Path) -> dict[str, Any]:
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # what damaged bytes make of unpickling can be anything
-        raise InputError(damage(path)) from error
+        raise InputError(describe_damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
         raise InputError(f"{path} is not a checkpoint written by mtl.")
     if content["format"] != FORMAT:
@@ -135,16 +119,6 @@ def read(path: Path) -> dict[str, Any]:
             "use the version of mtl that wrote it, or train again."
         )
     return content
-
-
-def damage(path: Path) -> str:
-    """What to say of a file that cannot be read, and how to have its run again."""
-    run = path.parent
-    if path.name == LAST and (run / "run.json").is_file():
-        remedy = f"remove it, and `mtl train --resume {run}` begins it again"
-        return f"{path} is cut short or damaged (see `mtl doctor`): {remedy}."
-    remedy = "train again, or name another run (`mtl doctor` lists them)"
-    return f"{path} is cut short or damaged, or not of mtl: {remedy}."
 
 
 def load(path: Path, device: torch.device | str = "auto") -> Trained:
@@ -189,41 +163,3 @@ class WithoutRandomNumbers(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         return args[0].zero_() if func in self.RANDOM else func(*args, **(kwargs or {}))
-
-
-def newest(dataset: str | None = None) -> Path:
-    """The checkpoint written last under weights/, or else the network that comes with the package.
-
-    Args:
-        dataset: only of runs on this dataset.
-
-    Raises:
-        InputError: there is none, or it is cut short.
-    """
-    own = shipped()
-    runs = [p for p in weights_dir().rglob(LAST) if p.parent.name != SHIPPED]
-    found = runs if dataset is None else [p for p in runs if dataset_of(p) == dataset]
-    if not found and own and (dataset is None or dataset_of(own) == dataset):
-        return own
-    if not found:
-        kind = f"network trained on {dataset}" if dataset else "trained network"
-        raise InputError(
-            f"There is no {kind} in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "
-            "or name one with --checkpoint."
-        )
-    *others, last = sorted(found, key=lambda p: p.stat().st_mtime)
-    if not is_zipfile(last):  # its directory stands at its end
-        whole = [p.parent for p in reversed(others) if is_zipfile(p)]
-        other = SHIPPED if own else next(map(str, whole), "RUN")
-        raise InputError(
-            f"{damage(last)} It was chosen as the newest run; `--checkpoint {other}` takes another."
-        )
-    return last
-
-
-def dataset_of(path: Path) -> str | None:
-    """The dataset that run.json beside a checkpoint names."""
-    try:
-        return json.loads(path.with_name("run.json").read_text())["config"]["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

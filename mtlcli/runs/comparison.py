@@ -1,27 +1,26 @@
 """A run beside what was published about it and beside another run, with the gain Delta%."""
 
-import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from mtlcli import tasks as known_tasks
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes._index import recipe, recipes
 from mtlcli.recipes._recipe import Published, Recipe
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import RunConfig, spell
+from mtlcli.runs.departures import Departures
+from mtlcli.runs.folder import RESULTS
 from mtlcli.runs.gain import gain, shared_tasks
+from mtlcli.runs.record import Record, find_record
+from mtlcli.runs.results import Scores, read_results
+from mtlcli.runs.run import Run, same_pictures
 from mtlcli.runs.table import markdown, number
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
-
-Scores = Mapping[str, float]
-SCORED_ON = ("split", "images", "fingerprint")  # keys of results.json that tell pictures apart
-COMPARED = ("dataset", "backbone", "system", "settings", "init", "optimizer", "lr",
-            "iterations", "batch_size", "momentum", "weight_decay", "power")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,6 @@ class Reference:
 
     name: str
     scores: Scores
-    scored_on: Mapping[str, Any] = field(default_factory=dict)  # split, images, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +36,11 @@ class Comparison:
     """The rows that belong under a run's own, and its gain."""
 
     recipe: Recipe | None
-    departures: Mapping[str, tuple[Any, Any]]  # option -> (the run's value, the recipe's)
+    departures: Departures
     reference: Reference | None
     gain: float | None  # percent
     tasks: tuple[str, ...]  # that the gain is a mean over
+    part: str = ""  # of the published pictures, that a gain over their scores rests on
     caution: str = ""  # why there is no gain although there is a reference
 
     @property
@@ -70,14 +69,16 @@ class Comparison:
         notes = []
         if self.reference and self.gain is not None:
             over = ", ".join(self.tasks)
-            notes.append(f"Δ% of this run: against {self.reference.name}, over {over}.")
+            basis = f" (indicative: {self.part})" if self.part else ""
+            notes.append(f"Δ% of this run: against {self.reference.name}, over {over}{basis}.")
         if self.caution:
             notes.append(self.caution)
         if self.published and self.published.gain is not None:
             published = self.published
             notes.append(f"Δ% as published: {published.source}, against {published.reference}.")
         if self.departures:
-            changes = (f"{n} {own} (recipe: {its})" for n, (own, its) in self.departures.items())
+            pairs = self.departures.items()
+            changes = (f"{n} {spell(own)} (recipe: {spell(its)})" for n, (own, its) in pairs)
             notes.append(f"This run is not the recipe's: {', '.join(changes)}.")
         return notes
 
@@ -96,54 +97,46 @@ class Comparison:
 
 
 def compare(
-    scores: Scores,
-    higher_is_better: Mapping[str, bool],
-    config: RunConfig,
-    reference: Reference | None = None,
+    run: Run, higher_is_better: Mapping[str, bool], reference: Run | None = None
 ) -> Comparison:
-    """Find what a run is to be compared with, and compare.
+    """Find what a scored run is to be compared with, and compare: there is no gain over a reference
+    that was scored on other pictures.
 
     Args:
-        scores: task -> main metric of the run.
-        higher_is_better: task -> direction of that.
-        config: of the run.
-        reference: to compare with instead of the recipe's (see `read_reference`).
+        run: with its results.
+        higher_is_better: task -> direction of its main score.
+        reference: to compare with instead of what the run's recipe names (see `read_reference`).
 
     Raises:
         InputError: the reference shares no task with the run.
     """
-    found = recipe_of(config)
-    published = published_reference(found)
-    if published and not shared_tasks(scores, published.scores):
-        published = None
-    against = reference or published
+    found = recipe_of(run.config)
+    against = published_reference(found)
+    if against and not shared_tasks(run.main, against.scores):
+        against = None
+    part = run.results.part if run.results and against else ""
+    if reference:
+        against, part = Reference(name=reference.name, scores=reference.main), ""
+    caution = distinguish(run, reference) if reference else ""
+    gained = gain(run.main, against.scores, higher_is_better) if against else None
     return Comparison(
         recipe=found,
-        departures=departures(config, found) if found else {},
+        departures=run.record.departures(found) if found else {},
         reference=against,
-        gain=gain(scores, against.scores, higher_is_better) if against else None,
-        tasks=tuple(shared_tasks(scores, against.scores)) if against else (),
+        gain=None if caution else gained,
+        tasks=tuple(shared_tasks(run.main, against.scores)) if against else (),
+        part=part,
+        caution=caution,
     )
 
 
-def on_the_same_pictures(comparison: Comparison, scored_on: Mapping[str, Any]) -> Comparison:
-    """The comparison, without its gain where the reference was scored on other pictures.
-
-    Args:
-        comparison: of a run.
-        scored_on: what is known of the pictures it was scored on, see `SCORED_ON`.
-    """
-    its = comparison.reference.scored_on if comparison.reference else {}
-    known = [key for key in SCORED_ON if None not in (its.get(key), scored_on.get(key))]
-    if all(its[key] == scored_on[key] for key in known):
-        return comparison
-    own, others = (f"{s.get('images')} images of {s.get('split')}" for s in (scored_on, its))
-    another = " of another file" if own == others else ""
-    assert comparison.reference is not None
-    caution = (
-        f"{comparison.reference.name} was scored on {others}{another}, this run on {own}: no Δ%."
-    )
-    return replace(comparison, gain=None, caution=caution)
+def distinguish(run: Run, reference: Run) -> str:
+    """What to say where two scored runs were scored on different pictures, else ""."""
+    if same_pictures(run, reference) or not run.results or not reference.results:
+        return ""
+    own, its = run.results.pictures_scored, reference.results.pictures_scored
+    another = " of another file" if own == its else ""
+    return f"{reference.name} was scored on {its}{another}, this run on {own}: no Δ%."
 
 
 def recipe_of(config: RunConfig) -> Recipe | None:
@@ -163,22 +156,6 @@ def recipe_of(config: RunConfig) -> Recipe | None:
     return next(iter(alike or same), None)
 
 
-def departures(config: RunConfig, its: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Option -> (the run's value, the recipe's) where they differ; settings one by one."""
-    own, recipes_ = flat(config), flat(RunConfig(**its.options()))
-    return {
-        name: (own.get(name), recipes_.get(name))
-        for name in own | recipes_
-        if own.get(name) != recipes_.get(name)
-    }
-
-
-def flat(config: RunConfig) -> dict[str, Any]:
-    """Every option that decides what a run computes, its system's settings among them."""
-    options = {name: getattr(config, name) for name in COMPARED if name != "settings"}
-    return options | settings.complete(config.system, config.settings)
-
-
 def published_reference(found: Recipe | None) -> Reference | None:
     """The published row that the recipe's own gain is against."""
     name = found.published[0].reference if found else ""
@@ -187,25 +164,20 @@ def published_reference(found: Recipe | None) -> Reference | None:
     return Reference(name=f"published {name}", scores=recipe(name).published[0].scores)
 
 
-def read_reference(path: Path) -> Reference:
-    """The main scores of a run, from its folder or its results.json.
+def read_reference(path: Path) -> Run:
+    """A scored run, from its folder or its results.json alone.
 
     Raises:
         InputError: there is none, or it holds something else.
     """
-    file = path / "results.json" if path.is_dir() else path
+    file = path / RESULTS if path.is_dir() else path
     if file.suffix == ".pt":
-        file = file.with_name("results.json")
+        file = file.with_name(RESULTS)
     if not file.is_file():
         raise InputError(f"--reference {path}: there is no {file}; `mtl eval {path}` writes it.")
-    try:
-        record = json.loads(file.read_text())
-        main = record["main"]
-        scored_on = {key: record.get(key) for key in SCORED_ON}
-        scores = {n: math.nan if value is None else float(value) for n, value in main.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"--reference {path}: {file} holds no scores of `mtl eval`.") from error
-    return Reference(name=str(path), scores=scores, scored_on=scored_on)
+    results = read_results(file)
+    record = find_record(file) or Record(config=results.config, dataset=Info(title="", size=(0, 0)))
+    return Run(name=str(path), folder=file.parent, record=record, results=results)
 
 
 def recipes_table(known: Iterable[Recipe]) -> str:

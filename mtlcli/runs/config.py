@@ -102,7 +102,12 @@ class RunConfig:
         """The inverse of `to_json`."""
         pairs = {name: record.get(name) for name in ("size", "crop")}
         sizes = {name: pair and (pair[0], pair[1]) for name, pair in pairs.items()}
-        return cls(**{**record, **sizes, "tasks": tuple(record["tasks"])})
+        return cls(**{**record, **sizes, "tasks": tuple(record.get("tasks", ()))})
+
+
+def spell(value: Any) -> str:
+    """A value as it is typed: tuples and lists alike, separated by spaces."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def resolution(config: RunConfig, stored: tuple[int, int]) -> tuple[float, float]:

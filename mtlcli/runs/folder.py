@@ -1,4 +1,8 @@
-"""The run folder: made once, described by run.json, its log cut back when a run is resumed."""
+"""The files of a run: the folder is made once, the log is cut back when a run is resumed.
+
+run.json holds settings and provenance (`mtlcli.runs.record`), log.jsonl one line per logged
+iteration, last.pt the newest checkpoint, results.json what `mtl eval` found.
+"""
 
 import json
 import os
@@ -6,13 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.files import BESIDE, write_json
 from mtlcli.home import weights_dir
 from mtlcli.runs.config import RunConfig
 
-RECORD, LOG = "run.json", "log.jsonl"
+RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -28,7 +31,7 @@ def begin_run(out: Path | None, config: RunConfig, record: Mapping[str, Any]) ->
         RunError: run.json cannot be written.
     """
     folder = make_run_folder(out or default_folder(config), fixed=out is not None)
-    write_record(folder, record)
+    write_json(folder / RECORD, record)
     return folder
 
 
@@ -60,35 +63,21 @@ def is_unused(path: Path) -> bool:
     return path.is_dir() and all(child.suffix == BESIDE for child in path.iterdir())
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write run.json, whole or not at all.
+def read_object(path: Path, *needed: str) -> dict[str, Any]:
+    """A JSON object with certain keys.
 
     Raises:
-        RunError: it cannot be written.
+        InputError: it is not that; the message names the file and the key.
     """
-    write_json(folder / RECORD, record)
-
-
-def read_record(folder: Path) -> tuple[dict[str, Any], RunConfig]:
-    """The content of run.json, and the run's options from it.
-
-    Raises:
-        InputError: there is none, or it is not one.
-    """
-    path = folder / RECORD
-    if not path.is_file():
-        raise InputError(
-            f"--resume {folder}: no run began there (it has no {RECORD}); "
-            f"start one with `mtl train --out {folder}`."
-        )
     try:
-        record = json.loads(path.read_text())
-        config = RunConfig.from_json(record["config"])
-        Info.from_json(record["dataset"])
-        assert all(key in record for key in ("fingerprint", "device"))
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(f"{path} is no record of a run that this version can resume.") from error
-    return record, config
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: it is damaged or unreadable.") from error
+    record: dict[str, Any] = found if isinstance(found, dict) else {}
+    missing = [key for key in needed if key not in record]
+    if missing:
+        raise InputError(f"{path} is not what mtl writes: it lacks '{missing[0]}'.")
+    return record
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shutil
-import zipfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,15 +13,19 @@ from typing import Any
 
 import mtlcli
 from mtlcli import lookup
+from mtlcli.data.archive import identify
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
-from mtlcli.files import checksums, gigabytes
+from mtlcli.files import gigabytes
 from mtlcli.home import datasets_dir, home, weights_dir
-from mtlcli.runs.shipped import NAME as SHIPPED
+from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS
+from mtlcli.runs.names import SHIPPED, find
+from mtlcli.runs.run import Run, is_whole
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
-OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
+OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime",
+            "drive": "gdown"}  # fmt: skip
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
 
 
@@ -77,20 +80,20 @@ class Health:
 
 def examine() -> Health:
     """Look at everything under the home folder and at this machine; nothing is changed."""
-    datasets = tuple(map(dataset, sorted(datasets_dir().glob("*.h5"))))
-    weights, runs = tuple(published_weights()), tuple(found_runs())
-    machine = this_machine()
+    datasets = tuple(map(check_dataset, sorted(datasets_dir().glob("*.h5"))))
+    weights, runs = tuple(check_weights()), tuple(check_runs())
+    machine = examine_machine()
     return Health(
-        versions=versions(),
+        versions=list_versions(),
         machine=machine,
         datasets=datasets,
         weights=weights,
         runs=runs,
-        advice=tuple(advice(datasets, weights, runs, machine["free_disk"])),
+        advice=tuple(advise(datasets, weights, runs, machine["free_disk"])),
     )
 
 
-def versions() -> dict[str, str | None]:
+def list_versions() -> dict[str, str | None]:
     """Of this program, of Python, and of the packages that results and options depend on."""
     found: dict[str, str | None] = {"mtl": mtlcli.__version__, "python": platform.python_version()}
     for package in (*PACKAGES, *OPTIONAL.values()):
@@ -101,7 +104,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def this_machine() -> dict[str, Any]:
+def examine_machine() -> dict[str, Any]:
     """Cores, memory and free disk in bytes, and devices other than the CPU."""
     import torch
 
@@ -121,7 +124,7 @@ def this_machine() -> dict[str, Any]:
     }
 
 
-def dataset(path: Path) -> Finding:
+def check_dataset(path: Path) -> Finding:
     """Whether a dataset file is complete, and its first, middle and last samples are as written."""
     maker = path.stem if path.stem in lookup.names("datasets") else f"{path.stem}.yaml"
     remedy = f"mtl prepare {maker} --force"
@@ -129,7 +132,7 @@ def dataset(path: Path) -> Finding:
         counts = []
         for split in Reader(path, "train").info.expected:
             reader = Reader(path, split)
-            damaged = damage(reader)
+            damaged = find_damage(reader)
             reader.close()
             if damaged:
                 return Finding(name=str(path), state="damaged", detail=damaged, next=remedy)
@@ -140,7 +143,7 @@ def dataset(path: Path) -> Finding:
     return Finding(name=str(path), state="whole", detail=f"{', '.join(counts)} samples")
 
 
-def damage(reader: Reader) -> str | None:
+def find_damage(reader: Reader) -> str | None:
     """The first of a few samples whose bytes are not those that were written."""
     for index in sorted({0, len(reader) // 2, len(reader) - 1}):
         for key in keys_of(reader.info):
@@ -149,7 +152,7 @@ def damage(reader: Reader) -> str | None:
     return None
 
 
-def published_weights() -> list[Finding]:
+def check_weights() -> list[Finding]:
     """The backbone weights there are, by their checksums."""
     records = {
         weights.file: weights.sha256
@@ -160,7 +163,7 @@ def published_weights() -> list[Finding]:
     for file, digest in records.items():
         path = weights_dir() / file
         if path.is_file():
-            whole = checksums(path)["sha256"].startswith(digest)
+            whole = identify(path)["sha256"].startswith(digest)
             remedy = None if whole else f"rm {path}"
             detail = "as published" if whole else "not the published bytes"
             state = "whole" if whole else "damaged"
@@ -168,49 +171,43 @@ def published_weights() -> list[Finding]:
     return found
 
 
-def found_runs() -> list[Finding]:
+def check_runs() -> list[Finding]:
     """Every folder under weights/ in which a run began, but for the network that ships."""
-    folders = sorted(path.parent for path in weights_dir().rglob("run.json"))
-    return [run(folder) for folder in folders if folder.name != SHIPPED]
+    began = (folder for folder in find() if (folder / RECORD).is_file())
+    return [check_run(folder) for folder in began if folder.name != SHIPPED]
 
 
-def run(folder: Path) -> Finding:
+def check_run(folder: Path) -> Finding:
     """Whether a run is finished, and its last checkpoint is a whole file."""
+    state, detail, remedy = judge(folder)
+    return Finding(name=str(folder), state=state, detail=detail, next=remedy)
+
+
+def judge(folder: Path) -> tuple[str, str, str | None]:
+    """State, detail and remedy of a run."""
     resume = f"mtl train --resume {folder}"
     try:
-        iterations = json.loads((folder / "run.json").read_text())["config"]["iterations"]
-    except (OSError, ValueError, KeyError, TypeError):
-        detail = "run.json cannot be read"
-        return Finding(name=str(folder), state="damaged", detail=detail, next=f"rm -r {folder}")
-    last = folder / "last.pt"
-    if not last.exists():
-        return Finding(name=str(folder), state="unfinished", detail="no checkpoint", next=resume)
-    if not zipfile.is_zipfile(last):  # its directory stands at its end
-        return Finding(
-            name=str(folder), state="damaged", detail="last.pt is cut short", next=f"rm {last}"
-        )
-    if not (folder / "log.jsonl").exists():
-        return Finding(name=str(folder), state="whole", detail="packed: no log of its training")
-    done = logged(folder)
-    detail = f"iteration {done} of {iterations}"
-    if done < iterations:
-        return Finding(name=str(folder), state="unfinished", detail=detail, next=resume)
-    scored = (folder / "results.json").is_file()
-    detail += "" if scored else ", not scored"
-    command = None if scored else f"mtl eval {folder}"
-    return Finding(name=str(folder), state="whole", detail=detail, next=command)
+        run = Run.read(folder)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{folder}/")
+        if reason.startswith(RESULTS):
+            return "damaged", reason, f"mtl eval {folder}"
+        return "damaged", reason, None if is_whole(folder / LAST) else f"rm -r {folder}"
+    if not run.last.exists():
+        return "unfinished", "no checkpoint", resume
+    if not is_whole(run.last):
+        return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
+    if not (folder / LOG).exists():
+        return "whole", "packed: no log of its training", None
+    detail = f"iteration {run.iteration} of {run.config.iterations}"
+    if not run.is_finished:
+        return "unfinished", detail, resume
+    if not run.results:
+        return "whole", f"{detail}, not scored", f"mtl eval {folder}"
+    return "whole", detail, None
 
 
-def logged(folder: Path) -> int:
-    """The last iteration in log.jsonl; 0 without a whole line."""
-    try:
-        whole = (folder / "log.jsonl").read_bytes().rpartition(b"\n")[0]
-        return int(json.loads(whole.rpartition(b"\n")[2])["iteration"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-
-
-def advice(
+def advise(
     datasets: tuple[Finding, ...],
     weights: tuple[Finding, ...],
     runs: tuple[Finding, ...],

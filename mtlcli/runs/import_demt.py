@@ -1,7 +1,6 @@
 """`mtl import-demt`: a checkpoint of DeMT's released code as a run of ours."""
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import mtlcli
 from mtlcli import lookup, tasks
 from mtlcli.backbones._pretrained import differences, enumerate_, size
 from mtlcli.backbones._tensor_files import read_tensors
@@ -22,7 +20,8 @@ from mtlcli.home import weights_dir
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.demt_names import mixes_space_first, our_name, why_unused
-from mtlcli.runs.folder import make_run_folder
+from mtlcli.runs.folder import LAST, RECORD, make_run_folder
+from mtlcli.runs.record import Record, now, versions
 from mtlcli.systems import _settings as settings
 
 LIGHTNING = "model."
@@ -210,22 +209,22 @@ def describe(name: str, record: Any) -> dict[str, Any]:
 
 
 def write(imported: Imported, file: Path, network: nn.Module, dataset: Info) -> None:
-    """run.json and last.pt."""
-    record = {
-        "config": imported.config.to_json(),
-        "imported_from": str(file),
-        "fitted": imported.fitted,
-        "tensors": imported.tensors,
-        "missing": list(imported.missing),
-        "left_out": dict(imported.left_out),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "dataset": dataset.to_json(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
-    }
-    write_json(imported.folder / "run.json", record)
+    """Write run.json and last.pt."""
+    record = Record(
+        config=imported.config,
+        parameters=sum(p.numel() for p in network.parameters()),
+        dataset=dataset,
+        started=now(),
+        versions=versions(),
+        imported_from=str(file),
+        fitted=imported.fitted,
+        tensors=imported.tensors,
+        missing=list(imported.missing),
+        left_out=dict(imported.left_out),
+    )
+    write_json(imported.folder / RECORD, record.to_json())
     checkpoint.save(
-        imported.folder / "last.pt",
+        imported.folder / LAST,
         config=imported.config.to_json(),
         dataset=dataset.to_json(),
         iteration=0,

@@ -1,19 +1,25 @@
-"""What is meant by the name of a run: a folder or file as written, or below the home folder or its
-weights/, or the network that comes with the package.
+"""Where runs are: by the names users type, all below a folder, and the one that ships.
+
+A name means a folder or file as written, or below the home folder or its weights/, or the network
+that comes with the package, for pictures before anything was trained. That lies in weights/NAME
+of a checkout, and in share/mtlcli/weights/NAME of an installation.
 """
 
-from difflib import get_close_matches
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from mtlcli.errors import InputError
 from mtlcli.home import home, weights_dir
-from mtlcli.runs import shipped
+from mtlcli.lookup import suggest
+from mtlcli.runs.folder import LAST, RECORD
 
-MARKS = ("run.json", "last.pt")  # a run's folder has one of them at least
-SHIPPED = (Path(shipped.NAME), Path("weights", shipped.NAME))
+SHIPPED = "nyud_small"
+"""Name of the network that ships."""
 
 
-def meant(path: Path, option: str = "") -> Path:
+def resolve(path: Path, option: str = "") -> Path:
     """The path of a run, of a folder of runs or of a checkpoint that the user has named.
 
     Args:
@@ -25,28 +31,73 @@ def meant(path: Path, option: str = "") -> Path:
     """
     places = (path, home() / path, weights_dir() / path)
     there = next((place for place in places if place.exists()), None)
-    own = shipped.shipped() if path in SHIPPED else None
+    own = find_shipped() if path in (Path(SHIPPED), Path("weights", SHIPPED)) else None
     if own and not (there and is_run(there)):
         return own.parent
     if there:
         return there
     run = path.parent if path.suffix == ".pt" else path
-    nearest = get_close_matches(run.as_posix().removeprefix("weights/"), names(), n=1)
-    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    hint = suggest(run.as_posix().removeprefix("weights/"), list_names(), mark="")
     asked = f"{option} {path}".strip()
     raise InputError(
         f"{asked}: there is no run or checkpoint of this name.{hint} `mtl doctor` lists the runs."
     )
 
 
-def names() -> tuple[str, ...]:
+def file_of(path: Path) -> Path:
+    """The checkpoint file that a path to it, to its run folder, or the name of a run means (raises
+    InputError as `resolve`).
+    """
+    path = resolve(path)
+    return path / LAST if path.is_dir() else path
+
+
+def find(top: Path | None = None, depth: int | None = None) -> Iterator[Path]:
+    """Every folder of a run below a folder, sorted.
+
+    Args:
+        top: weights/ by default.
+        depth: how many levels below it to look, links followed; by default all.
+    """
+    top = top or weights_dir()
+    for name, below, there in os.walk(top, followlinks=depth is not None):
+        folder = Path(name)
+        below.sort()
+        if len(folder.relative_to(top).parts) == depth:
+            below.clear()
+        if RECORD in there or LAST in there:
+            yield folder
+
+
+def list_names() -> tuple[str, ...]:
     """The runs that can be named: folders below weights/, and the network that ships."""
     own = weights_dir()
-    folders = {file.parent for mark in MARKS for file in own.rglob(mark)}
-    found = {folder.relative_to(own).as_posix() for folder in folders - {own}}
-    return tuple(sorted(found | ({shipped.NAME} if shipped.shipped() else set())))
+    found = {folder.relative_to(own).as_posix() for folder in find() if folder != own}
+    return tuple(sorted(found | ({SHIPPED} if find_shipped() else set())))
 
 
 def is_run(folder: Path) -> bool:
     """Whether a run began in this folder, or a checkpoint was put there."""
-    return any((folder / mark).is_file() for mark in MARKS)
+    return any((folder / mark).is_file() for mark in (RECORD, LAST))
+
+
+def find_shipped() -> Path | None:
+    """The checkpoint that ships, or None where the package was installed without it."""
+    beside = Path(__file__).parents[2] / "weights" / SHIPPED / LAST
+    return beside if beside.exists() else find_installed()
+
+
+def find_installed() -> Path | None:
+    """Where the installer has put the checkpoint that ships."""
+    try:
+        parts = files("mtlcli") or []
+    except PackageNotFoundError:
+        return None
+    places = (Path(str(p.locate())) for p in parts if p.parts[-2:] == (SHIPPED, LAST))
+    return next((place for place in places if place.exists()), None)
+
+
+def is_shipped(file: Path) -> bool:
+    """Whether a checkpoint is the one in the package, beside which nothing is to be written."""
+    own = find_shipped()
+    return own is not None and file.resolve() == own.resolve()

@@ -8,9 +8,11 @@ import torch
 
 from mtlcli.errors import InputError, RunError
 from mtlcli.runs import checkpoint
+from mtlcli.runs.folder import LAST, RECORD, RESULTS
+from mtlcli.runs.names import file_of
 
 KEPT = ("config", "dataset", "iteration")  # of a checkpoint, beside the network
-BESIDE = ("run.json", "results.json")
+BESIDE = (RECORD, RESULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,12 @@ def pack(run: Path, out: Path) -> Packed:
         InputError: no such checkpoint, or `out` has one already.
         RunError: it cannot be written.
     """
-    source = checkpoint.file_of(run)
-    target = out / "last.pt"
+    source = file_of(run)
+    target = out / LAST
     if target.exists():
         raise InputError(f"{target} is there already: choose another --out, or remove it.")
     content = checkpoint.read(source)
-    weights = {name: halved(tensor) for name, tensor in content["network"].items()}
+    weights = {name: halve(tensor) for name, tensor in content["network"].items()}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name in BESIDE:
@@ -52,6 +54,6 @@ def pack(run: Path, out: Path) -> Packed:
     return Packed(path=target, before=source.stat().st_size, after=target.stat().st_size)
 
 
-def halved(tensor: torch.Tensor) -> torch.Tensor:
+def halve(tensor: torch.Tensor) -> torch.Tensor:
     """Half precision for what is a fraction; counters stay as they are."""
     return tensor.half() if tensor.is_floating_point() else tensor

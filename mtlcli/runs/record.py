@@ -2,38 +2,128 @@
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 import mtlcli
+from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
+from mtlcli.errors import InputError
 from mtlcli.recipes._index import recipe
-from mtlcli.runs.comparison import departures
+from mtlcli.recipes._recipe import Recipe
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.departures import Departures, find_departures
+from mtlcli.runs.folder import RECORD, read_object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What run.json says; None where a run of its kind or time has nothing to say."""
+
+    config: RunConfig
+    recipe: Mapping[str, Any] | None = None  # its name, and as overrides what departs from it
+    parameters: int | None = None
+    dataset: Info  # that it is trained on
+    training_images: int | None = None  # in the training split of the dataset file
+    fingerprint: str | None = None  # of these, with the labels of the run's tasks
+    device: str | None = None
+    started: str | None = None  # local time, ISO 8601
+    command: Sequence[str] | None = None  # as typed after `mtl`
+    versions: Mapping[str, str] | None = None  # of mtl and torch
+    init: Mapping[str, Any] | None = None  # where the backbone's numbers come from
+    imported_from: str | None = None  # a checkpoint of DeMT's code, and what became of it:
+    fitted: int | None = None  # tensors of the network that it filled
+    tensors: int | None = None  # of the network
+    missing: Sequence[str] | None = None  # of them, those that stay random
+    left_out: Mapping[str, str] | None = None  # tensor of the file -> why it was not used
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only, without what is not known."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        known = {n: v for n, v in values.items() if v is not None or n == "recipe"}
+        return known | {"config": self.config.to_json(), "dataset": self.dataset.to_json()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Record":
+        """The inverse of `to_json`; what later versions may add is left out."""
+        own = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        typed = {
+            "config": RunConfig.from_json(record["config"]),
+            "dataset": Info.from_json(record["dataset"]),
+        }
+        return cls(**own | typed)
+
+    def departures(self, its: Recipe) -> Departures:
+        """In what the run departs from a recipe."""
+        return find_departures(self.config, its, device=self.device, images=self.training_images)
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a run from its folder.
+
+    Raises:
+        InputError: there is none, or it is not one of this version; the message says what is wrong.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is no run: it has no {RECORD}. `mtl train` and `mtl demo` make runs in "
+            "weights/RUN."
+        )
+    content = read_object(path, "config", "dataset")
+    try:
+        return Record.from_json(content)
+    except (InputError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path}: this version cannot read its config ({reason}).") from error
+
+
+def find_record(file: Path) -> Record | None:
+    """The record beside a file of a run, None where there is none that can be read."""
+    try:
+        return read_record(file.parent)
+    except InputError:
+        return None
 
 
 def make_record(
-    config: RunConfig, network: nn.Module, reader: Reader, device: torch.device
-) -> dict[str, Any]:
-    """run.json: the settings, and where they were used on what."""
-    return {
-        "config": config.to_json(),
-        "recipe": recipe_record(config),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "dataset": reader.info.to_json(),
-        "training_images": len(reader),
-        "fingerprint": reader.fingerprint(),
-        "device": str(device),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv[1:],
-        "versions": {"mtl": mtlcli.__version__, "torch": torch.__version__},
-    }
+    config: RunConfig, reader: Reader, device: str, parameters: int, init: Mapping[str, Any]
+) -> Record:
+    """The record of a run that begins.
+
+    Args:
+        config: complete.
+        reader: of the training split.
+        device: that it computes on.
+        parameters: of its network.
+        init: where the backbone's numbers come from.
+    """
+    images, by = len(reader), recipe(config.recipe) if config.recipe else None
+    departures = find_departures(config, by, device=device, images=images) if by else {}
+    return Record(
+        config=config,
+        recipe={"name": by.name, "overrides": departures} if by else None,
+        parameters=parameters,
+        dataset=reader.info,
+        training_images=images,
+        fingerprint=reader.fingerprint(),
+        device=device,
+        started=now(),
+        command=sys.argv[1:],
+        versions=versions(),
+        init=init,
+    )
 
 
-def recipe_record(config: RunConfig) -> dict[str, Any] | None:
-    """The recipe a run was made by, and [own, recipe's] value of every option that replaces it."""
-    if not config.recipe:
-        return None
-    return {"name": config.recipe, "overrides": departures(config, recipe(config.recipe))}
+def now() -> str:
+    """The time as records say it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def versions() -> dict[str, str]:
+    """What a run is made with."""
+    import torch
+
+    return {"mtl": mtlcli.__version__, "torch": torch.__version__}

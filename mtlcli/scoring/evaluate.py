@@ -1,7 +1,7 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,29 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.ops.processes import is_first, joined
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
-from mtlcli.runs.comparison import Comparison, compare, on_the_same_pictures, read_reference
+from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
-from mtlcli.runs.results import record_file, require_writable
+from mtlcli.runs.names import file_of
+from mtlcli.runs.results import Results, Scores, place_results, require_writable
+from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
 from mtlcli.scoring.baseline import best_constant
-from mtlcli.scoring.measure import Measured, measure, merged
+from mtlcli.scoring.measure import Measured, Predict, Save, measure, merged
 from mtlcli.tasks._task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results:
-    """The scores of one network on one split."""
+class Scored:
+    """A network's scores beside what they are compared with."""
 
-    scores: Mapping[str, Mapping[str, float]]  # task -> name of the score -> value
-    main: Mapping[str, float]  # task -> its main score
-    record: Mapping[str, Any]  # everything, as written to results.json
-    comparison: Comparison  # with what was published, and with a reference
+    results: Results
+    comparison: Comparison
     tasks: Mapping[str, Task]  # by name
+
+    @property
+    def main(self) -> Scores:
+        """Task -> its main score."""
+        return self.results.main
 
 
 def evaluate(
@@ -50,7 +55,7 @@ def evaluate(
     device: str = "auto",
     workers: int = 1,
     quiet: bool = False,
-) -> Results:
+) -> Scored:
     """Score the network of a checkpoint on its dataset and write results.json beside it, or
     results_first3.json if there is one already of more pictures than a limit of 3.
 
@@ -80,35 +85,22 @@ def evaluate(
         scale = resolution(trained.config, trained.dataset.size)
         pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
         options = merged(trained.dataset.options, overrides or {}, tasks)
+
+        def score(predict: Predict, save: Save | None = None) -> Measured:
+            return measure(predict, pictures, tasks, options, workers, quiet, save)
+
         saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
         with torch.inference_mode():
-            measured = measure(
-                lambda image: trained.network(image.to(target)),
-                pictures,
-                tasks,
-                options,
-                workers,
-                quiet,
-                saver,
-            )
-            if constant:
-                training = Reader(reader.path, "train", tuple(tasks))
-                same = best_constant(training, tasks)
-                floor = measure(same, pictures, tasks, options, workers, quiet).scores()
+            measured = score(lambda image: trained.network(image.to(target)), saver)
+            training = Reader(reader.path, "train", tuple(tasks)) if constant else None
+            floor = score(best_constant(training, tasks)) if training else None
         writes = is_first()
-    scores = measured.scores()
-    main = {name: scores[name][task.metric] for name, task in tasks.items()}
-    directions = {name: task.higher_is_better for name, task in tasks.items()}
-    record = make_record(trained, reader, measured, scores, main)
-    record["limit"] = limit
-    comparison = compare(main, directions, trained.config, other)
-    comparison = on_the_same_pictures(comparison, record)
-    record["comparison"] = plain(comparison.to_json())
-    if constant:
-        record["constant"] = {name: floor[name][task.metric] for name, task in tasks.items()}
+    results = make_results(trained, reader, measured, floor, limit)
+    scored = add_comparison(results, trained, other)
     if writes:
-        write_json(record_file(trained.path, len(pictures) if limit else None), record)
-    return Results(scores=scores, main=main, record=record, comparison=comparison, tasks=tasks)
+        file = place_results(trained.path, len(pictures) if limit else None)
+        write_json(file, scored.results.to_json())
+    return scored
 
 
 def save_maps(
@@ -122,47 +114,56 @@ def save_maps(
         Image.fromarray(pixels).save(path)
 
 
-def make_record(
-    trained: Trained,
-    reader: Reader,
-    measured: Measured,
-    scores: Mapping[str, Mapping[str, float]],
-    main: Mapping[str, float],
-) -> dict[str, Any]:
-    """results.json: the scores, what they are scores of, and what `mtl report` draws.
+def make_results(
+    trained: Trained, reader: Reader, measured: Measured, floor: Measured | None, limit: int | None
+) -> Results:
+    """The scores, what they are scores of, and what `mtl report` draws.
 
-    "curves" is {task: {"thresholds", "recall", "precision"}}, "pictures" {id: {task: main score}}.
+    Args:
+        trained: the network.
+        reader: of the split.
+        measured: of the network.
+        floor: of the best constant prediction, if that was scored too.
+        limit: of pictures.
     """
-    return plain(
-        {
-            "checkpoint": checkpoint.file_of(trained.path).name,
-            "iteration": trained.iteration,
-            "config": trained.config.to_json(),
-            "split": reader.split,
-            "fingerprint": reader.fingerprint(),
-            "images": len(measured.pictures),
-            "options": measured.options,
-            "provenance": trained.dataset.provenance,
-            "scores": scores,
-            "main": main,
-            "curves": measured.curves(),
-            "pictures": measured.per_picture(),
-        }
+    return Results(
+        checkpoint=file_of(trained.path).name,
+        iteration=trained.iteration,
+        config=trained.config,
+        split=reader.split,
+        fingerprint=reader.fingerprint(),
+        images=len(measured.pictures),
+        options=plain(measured.options),
+        provenance=trained.dataset.provenance,
+        scores=measured.scores(),
+        main=measured.main_scores(),
+        curves=measured.curves(),
+        pictures=plain(measured.per_picture()),
+        limit=limit,
+        constant=floor.main_scores() if floor else None,
     )
 
 
-def comparison_table(path: Path, results: Results) -> str:
+def add_comparison(results: Results, trained: Trained, other: Run | None) -> Scored:
+    """The results with what was published about their run, and with another one's if given."""
+    directions = {name: task.higher_is_better for name, task in trained.tasks.items()}
+    folder = file_of(trained.path).parent
+    run = Run(name=str(folder), folder=folder, record=trained.record, results=results)
+    comparison = compare(run, directions, other)
+    whole = replace(results, comparison=plain(comparison.to_json()))
+    return Scored(results=whole, comparison=comparison, tasks=trained.tasks)
+
+
+def comparison_table(path: Path, scored: Scored) -> str:
     """The network's row with its init, published and reference rows below it, and notes."""
-    own = f"{path} (init {results.record['config']['init']})"
-    comparison = results.comparison
-    rows = {own: results.main}
-    if "constant" in results.record:
-        rows["best constant"] = results.record["constant"]
-    rows |= comparison.rows()
-    table = results_table(rows, results.tasks, comparison.gains(own))
-    record = results.record
-    part = [f"Only the first {record['images']} pictures of {record['split']}."]
-    return "\n".join([table, *(part if record["limit"] else []), *comparison.notes()])
+    results, comparison = scored.results, scored.comparison
+    own = f"{path} (init {results.config.init})"
+    rows: dict[str, Scores] = {own: results.main}
+    if results.constant is not None:
+        rows["best constant"] = results.constant
+    table = results_table(rows | comparison.rows(), scored.tasks, comparison.gains(own))
+    part = [f"Only the first {results.images} pictures of {results.split}."]
+    return "\n".join([table, *(part if results.limit else []), *comparison.notes()])
 
 
 def results_table(

@@ -31,6 +31,11 @@ class Measured:
         """Task -> name of the score -> value over all pictures."""
         return {n: task.score(self._of(n), self.options[n]) for n, task in self.tasks.items()}
 
+    def main_scores(self) -> dict[str, float]:
+        """Task -> its main score over all pictures."""
+        found = self.scores()
+        return {name: found[name][task.metric] for name, task in self.tasks.items()}
+
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Task -> thresholds, recall and precision, for the tasks that have them."""
         return {

@@ -7,7 +7,6 @@ new system brings its own options along, and no other file has to know them.
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
@@ -92,15 +91,14 @@ def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:
     """
     known = {name for system in lookup.names("systems") for name in defaults(system)}
     for name in sorted({*given} - known):
-        near = get_close_matches(flag(name), [*options, *map(flag, known)], n=1)
-        if near and near[0] in options:
-            raise InputError(f"There is no option {flag(name)}. Did you mean {near[0]}?")
+        near = lookup.nearest(flag(name), [*options, *map(flag, known)])
+        if near in options:
+            raise InputError(f"There is no option {flag(name)}. Did you mean {near}?")
 
 
 def unknown(name: str, system: str, known: Mapping[str, Any]) -> str:
     """What to say of an option that neither `mtl train` nor the system has."""
-    nearest = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {flag(nearest[0])}?" if nearest else ""
+    hint = lookup.suggest(flag(name), map(flag, known), mark="")
     listed = ", ".join(map(flag, known)) or "none"
     return f"There is no option {flag(name)} for system {system}.{hint} Its settings: {listed}."
 

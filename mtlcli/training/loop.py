@@ -12,7 +12,6 @@ from torch import Tensor
 from mtlcli import lookup
 from mtlcli.backbones._pretrained import start
 from mtlcli.data.batches import Share, TrainingStream, WholePictures, training_batches
-from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
 from mtlcli.home import datasets_dir
@@ -22,7 +21,7 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.ops.precision import autocast, numerics
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig, resolution
-from mtlcli.runs.folder import RECORD, begin_run, cut_log, read_record
+from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record
 from mtlcli.systems import _settings as settings
 from mtlcli.training.board import require_tensorboard
@@ -30,10 +29,10 @@ from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.failures import Divergence, explained
 from mtlcli.training.log import Log
 from mtlcli.training.memory import estimate
-from mtlcli.training.resuming import refuse_other_data, refuse_other_options
+from mtlcli.training.resuming import read_begun, refuse_other_data, refuse_other_options
 from mtlcli.training.selection import Selection, split
 from mtlcli.training.setup import check_weighting, make_state, prepared
-from mtlcli.training.state import LAST, State
+from mtlcli.training.state import State
 from mtlcli.training.stopping import stopping, until
 
 
@@ -65,8 +64,9 @@ def train(
         torch.manual_seed(config.seed)
         backbone, beginning = start(config.backbone, config.init, quiet=True)
         network = checkpoint.build_network(config, reader.info, backbone)
-        record = make_record(config, network, reader, device) | {"init": asdict(beginning)}
-        folder = distributed.by_first(lambda: begin_run(out, config, record))
+        parameters = sum(p.numel() for p in network.parameters())
+        record = make_record(config, reader, str(device), parameters, asdict(beginning))
+        folder = distributed.by_first(lambda: begin_run(out, config, record.to_json()))
         images = len(split(len(reader), config.holdout)[0])
         state = make_state(config, network, reader.info, folder, device, images)
         run(state, reader, conduct)
@@ -90,18 +90,17 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
     if conduct.tensorboard:
         require_tensorboard()
     folder = folder.parent if folder.name == LAST else folder
-    record, config = read_record(folder)
-    refuse_other_options(folder, config, given)
-    with distributed.joined(pick_device(conduct.device or record["device"])) as device:
-        reader, config = complete(config, device)
-        refuse_other_data(folder, record["fingerprint"], reader)
+    record = read_begun(folder)
+    refuse_other_options(folder, record.config, given)
+    with distributed.joined(pick_device(conduct.device or record.device or "auto")) as device:
+        reader, config = complete(record.config, device)
+        refuse_other_data(folder, record.fingerprint, reader)
         torch.manual_seed(config.seed)
         begun = (folder / LAST).exists()
         backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
-        dataset = Info.from_json(record["dataset"])
-        network = checkpoint.build_network(config, dataset, backbone)
+        network = checkpoint.build_network(config, record.dataset, backbone)
         images = len(split(len(reader), config.holdout)[0])
-        state = make_state(config, network, dataset, folder, device, images)
+        state = make_state(config, network, record.dataset, folder, device, images)
         state.restore()
         distributed.by_first(lambda: cut_log(folder, state.iteration))
         run(state, reader, conduct)

@@ -6,8 +6,27 @@ from typing import Any
 
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import RunConfig, spell
+from mtlcli.runs.folder import RECORD
+from mtlcli.runs.record import Record, read_record
 from mtlcli.systems import _settings as settings
+
+
+def read_begun(folder: Path) -> Record:
+    """The record of a run that can go on.
+
+    Raises:
+        InputError: no run began there, or not one of this version.
+    """
+    if not (folder / RECORD).is_file():
+        raise InputError(
+            f"--resume {folder}: no run began there (it has no {RECORD}); "
+            f"start one with `mtl train --out {folder}`."
+        )
+    record = read_record(folder)
+    if record.fingerprint is None or record.device is None:
+        raise InputError(f"{folder / RECORD} is no record of a run that this version can resume.")
+    return record
 
 
 def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, Any]) -> None:
@@ -26,9 +45,9 @@ def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, An
     now = flat({**given, "settings": {name: complete[name] for name in typed}})
     own = flat(config.to_json() | {"settings": settings.complete(config.system, config.settings)})
     differing = [
-        f"{settings.flag(name)} is {shown(own[name])} there, not {shown(value)}"
+        f"{settings.flag(name)} is {spell(own[name])} there, not {spell(value)}"
         for name, value in now.items()
-        if shown(value) != shown(own[name])
+        if spell(value) != spell(own[name])
     ]
     if differing:
         raise InputError(
@@ -45,12 +64,7 @@ def flat(options: Mapping[str, Any]) -> dict[str, Any]:
     return plain | dict(options["settings"])
 
 
-def shown(value: Any) -> str:
-    """A value as it is typed: tuples and lists alike, separated by spaces."""
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def refuse_other_data(folder: Path, fingerprint: str, reader: Reader) -> None:
+def refuse_other_data(folder: Path, fingerprint: str | None, reader: Reader) -> None:
     """A run is continued with the samples it began with.
 
     Raises:

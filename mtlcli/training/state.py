@@ -13,8 +13,7 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.ops.processes import gather, is_first, rank, world
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
-
-LAST = "last.pt"
+from mtlcli.runs.folder import LAST
 
 
 @dataclass
