@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import pytest
 
 from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes import _recipe, nyud
 from mtlcli.recipes._index import options, recipe, recipes
@@ -185,7 +186,7 @@ def change(value):
 
 
 def departures(config, **facts):
-    return Record(config=config, dataset={}, **{"device": "cpu", **facts}).departures(RECIPE)
+    return Record(config=config, dataset=Info(), **{"device": "cpu", **facts}).departures(RECIPE)
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(RunConfig)])
@@ -210,7 +211,7 @@ def test_a_recipe_departs_from_itself_in_nothing(name):
                        amp=False, settings=settings.complete(its.system, its.settings))  # fmt: skip
     for made in (config, complete):
         facts = {"device": "cpu", "training_images": dataset.splits["train"]}
-        assert Record(config=made, dataset={}, **facts).departures(its) == {}
+        assert Record(config=made, dataset=Info(), **facts).departures(its) == {}
 
 
 def test_half_precision_departs_where_it_is_not_the_default_of_the_device():

@@ -35,8 +35,8 @@ class Info:
     """What a dataset file knows about itself: all that training and evaluation need."""
 
     name: str = ""
-    title: str
-    size: tuple[int, int]  # height, width of a training crop in pixels
+    title: str = ""
+    size: tuple[int, int] = (0, 0)  # height, width of a training crop in pixels
     tasks: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -176,7 +176,7 @@ def read_reference(path: Path) -> Run:
     if not file.is_file():
         raise InputError(f"--reference {path}: there is no {file}; `mtl eval {path}` writes it.")
     results = read_results(file)
-    record = find_record(file) or Record(config=results.config, dataset=Info(title="", size=(0, 0)))
+    record = find_record(file) or Record(config=results.config, dataset=Info())
     return Run(name=str(path), folder=file.parent, record=record, results=results)
 
 
