@@ -3,7 +3,7 @@
 from mtlcli import load
 net = load("weights/RUN/best.pt")
 out = net.predict("picture.jpg")      # or a Pillow image, or an RGB uint8 array
-out["depth"]                          # (H, W) metres; see mtlcli.prediction.Prediction
+out["depth"]                          # (H, W) metres; see mtlcli.drawing.prediction.Prediction
 out.grid()                            # all maps in one Pillow image
 """
 

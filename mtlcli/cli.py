@@ -2,9 +2,11 @@
 exit code. Heavy modules are imported by the command that needs them.
 """
 
+import io
 import os
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -30,7 +32,8 @@ from mtlcli.commands import (
     visualize,
 )
 from mtlcli.commands._options import complain
-from mtlcli.errors import MtlError
+from mtlcli.errors import MtlError, in_one_line
+from mtlcli.home import set_environment
 
 ANY_SETTING = {"allow_extra_args": True, "ignore_unknown_options": True}  # of a system
 
@@ -101,13 +104,41 @@ def spread_sizes(arguments: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run the command line; an error made for the user becomes one line and its exit code."""
+    """Run the command line; every error becomes one line and an exit code.
+
+    MTL_DEBUG=1 shows where it was raised, too.
+    """
+    set_environment()
     silence_all_but_the_first()
+    print_anything()
     try:
-        app(args=spread_sizes(sys.argv[1:]), prog_name="mtl", standalone_mode=True)
-    except MtlError as error:
-        complain(str(error))
-        sys.exit(error.exit_code)
+        try:
+            app(args=spread_sizes(sys.argv[1:]), prog_name="mtl", standalone_mode=True)
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        leave_quietly()
     except KeyboardInterrupt:
         complain("interrupted.")
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("MTL_DEBUG") == "1":
+            traceback.print_exc()
+        if isinstance(error, MtlError):
+            complain(str(error))
+            sys.exit(error.exit_code)
+        complain(f"{in_one_line(error)}. MTL_DEBUG=1 shows the traceback.")
+        sys.exit(1)
+
+
+def print_anything() -> None:
+    """What stdout's encoding lacks is written as its number: it must not cost what was done."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def leave_quietly() -> NoReturn:
+    """Nobody reads what is printed, as after `| head -1`: that needs no words."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left to flush
+    sys.exit(1)

@@ -21,3 +21,12 @@ class Interrupted(MtlError):
     """The user or the system asked to stop, and what was done is saved: exit code 130."""
 
     exit_code = 130
+
+
+def in_one_line(error: BaseException, longest: int = 300) -> str:
+    """The kind and the message of any exception, for a line that has more to say."""
+    words = " ".join(str(error).split())
+    message = words if len(words) <= longest else f"{words[:longest]}..."
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return f"{name}: {message}" if message else name

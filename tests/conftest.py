@@ -9,18 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from mtlcli.home import set_environment
+
 ROOMS_SIZE = (48, 64)
 
 
 def pytest_configure() -> None:
     """A shell starts its background jobs deaf to Ctrl-C; tests of Ctrl-C must hear it. Processes
-    of pytest that run side by side share the cores.
+    of pytest that run side by side share the cores, and their threads sleep while they wait.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if side_by_side > 1:
         threads = max(1, (os.cpu_count() or 1) // side_by_side)
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    set_environment()
 
 
 @dataclass(frozen=True)

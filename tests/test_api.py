@@ -86,12 +86,6 @@ def test_a_task_it_lacks_is_a_key_error_with_the_nearest(net: Predictor, image) 
         net.predict(image)["dept"]
 
 
-def test_the_newest_run_is_the_default(save_network, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("MTL_HOME", str(tmp_path))
-    save_network(tmp_path / "weights" / "a" / "last.pt")
-    assert mtlcli.load(device="cpu").trained.path.parent.name == "a"
-
-
 def test_an_unknown_device_or_file_is_said(path: Path) -> None:
     with pytest.raises(InputError, match="tpu"):
         mtlcli.load(path, device="tpu")

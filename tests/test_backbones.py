@@ -1,14 +1,15 @@
 """HRNet and Swin: their published sizes, names, shapes, and how they treat odd image sizes."""
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import torchvision
 from torchvision.ops import StochasticDepth
 
 from mtlcli.backbones import hrnet18, swin_s, swin_t
-from mtlcli.models.hrnet import ExchangeModule
 from mtlcli.models.hypercolumn import hypercolumn
+from tests.released_hrnet import released_maps
 
 SIZES = [(425, 560), (480, 640), (512, 512), (97, 131), (33, 33)]
 
@@ -92,16 +93,41 @@ def test_hrnet_loads_the_official_names_strictly():
     assert all((x == 0.5).all() for x in network.state_dict().values() if x.is_floating_point())
 
 
-def test_hrnet_fusion_resizes_to_the_target_and_adds():
-    torch.manual_seed(0)
-    module = ExchangeModule((4, 6), blocks=1).double().eval()
-    fine, coarse = torch.randn(1, 4, 7, 5).double(), torch.randn(1, 6, 4, 3).double()
-    a, b = module.branches[0](fine), module.branches[1](coarse)
-    routes = module.fuse_layers
-    up = F.interpolate(routes[0][1](b), (7, 5), mode="bilinear", align_corners=False)
-    expected = [torch.relu(a + up), torch.relu(routes[1][0](a) + b)]
-    for x, y in zip(module([fine, coarse]), expected, strict=True):
-        torch.testing.assert_close(x, y)
+def unlike_anywhere(module):
+    """Random numbers in all tensors, norms included, so that no layer is trivial."""
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, tensor in module.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif tensor.is_floating_point():
+                tensor.add_(0.1 * torch.randn_like(tensor))
+    return module.eval()
+
+
+@pytest.mark.parametrize("size", [(425, 560), (375, 500), (97, 131), (64, 96)])
+def test_hrnet_computes_the_released_networks_maps_bit_for_bit(size):
+    network = unlike_anywhere(hrnet18.build())
+    image = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        found, expected = network(image), released_maps(network.state_dict(), image)
+    for x, y in zip(found, expected, strict=True):
+        assert x.std() > 0.1
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
+def test_hrnet_is_timms_but_for_how_maps_are_enlarged():
+    ours = unlike_anywhere(hrnet18.build())
+    theirs = timm.create_model("hrnet_w18_small_v2", features_only=True, feature_location="")
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    for module in theirs.eval().modules():
+        if isinstance(module, torch.nn.Upsample):
+            module.mode = "bilinear"
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps = theirs(image)[-4:]
+        for x, y in zip(ours(image), maps, strict=True):
+            torch.testing.assert_close(x, y)
 
 
 def test_swin_takes_torchvisions_weights_and_computes_the_same():

@@ -13,6 +13,7 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.runs import checkpoint, names
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import make_run_folder
+from tests.made_runs import write_run
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu",
          "--iterations", 1, "--workers", 0)  # fmt: skip
@@ -121,10 +122,12 @@ def test_bytes_changed_within_a_checkpoint_are_damage(home: Path, save_network: 
 def test_a_damaged_run_that_nobody_named_is_said_to_be_the_newest(
     home: Path, mtl, monkeypatch: pytest.MonkeyPatch, save_network: Callable
 ) -> None:
-    whole = save_network(home / "weights" / "whole" / "last.pt")
+    whole, broken = (
+        write_run(home / "weights" / name, iterations=40) / "last.pt"
+        for name in ("whole", "broken")
+    )
+    save_network(whole)
     os.utime(whole, (1e9, 1e9))
-    broken = home / "weights" / "broken" / "last.pt"
-    broken.parent.mkdir()
     broken.write_bytes(whole.read_bytes()[:5000])
     Image.new("RGB", (40, 30)).save(home / "picture.png")
     answer = mtl("visualize", "picture.png")

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from mtlcli.ops import numba_cpu
 from mtlcli.ops.reference import deformable_attention
 from mtlcli.scoring import trial
 from mtlcli.scoring.bench_attention import bench
@@ -78,6 +79,17 @@ def test_what_does_not_fit_is_said(monkeypatch):
     for name in ("SDPA math", "grid_sample by map"):
         assert "does not fit" in task.measure(contender(name)).absent
     assert task.measure(contender("numba")).ms
+
+
+def test_kernels_that_fail_are_said_and_not_measured_as_what_takes_over(monkeypatch):
+    def refuse(*args):
+        raise ValueError("PassManager::run failed")
+
+    monkeypatch.setattr(numba_cpu, "run_units", refuse)
+    answer = bench(tasks=1, size=(16, 16), repeats=1, backward=False, device="cpu", quiet=True)
+    rows = [row for row in answer.rows if row.name == "numba"]
+    assert rows
+    assert all("PassManager::run failed" in row.absent and row.ms is None for row in rows)
 
 
 def test_runs_of_ours_are_added_between_the_others(measured):

@@ -1,6 +1,10 @@
 """Experiments: every run is done once and resumed where it stopped; the table follows from them."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -142,3 +146,22 @@ def test_the_list_and_an_unknown_name(mtl, home):
     wrong = mtl("experiment", "rooms_system")
     assert wrong.code == 2
     assert "rooms_systems" in wrong.err
+
+
+def test_a_failed_run_stops_those_beside_it(tiny, monkeypatch):
+    sleeper = [sys.executable, "-c", "import time; time.sleep(200)"]
+    ended = []
+
+    def elsewhere(run, place, working):
+        if run.label == "single_task":
+            while not working:
+                time.sleep(0.01)
+            raise RunError("made to fail")
+        with subprocess.Popen(sleeper) as process:
+            working.add(process)
+            ended.append(process.wait())
+
+    monkeypatch.setattr(experiment, "do_elsewhere", elsewhere)
+    with pytest.raises(RunError, match="made to fail"):
+        conduct("tiny", seeds=[0], device="cpu", jobs=2, quiet=True)
+    assert ended == [-signal.SIGTERM]

@@ -151,7 +151,8 @@ def test_visualize_draws_every_task_at_any_size(run: Path, home: Path, mtl) -> N
         pixels = rng.integers(0, 256, shape, dtype=np.uint8)
         Image.fromarray(pixels).save(pictures / f"{i}.png")
     Image.fromarray(rng.integers(0, 60000, (40, 50)).astype(np.uint16)).save(pictures / "4.png")
-    answer = mtl("visualize", pictures, "--device", "cpu", "--out", home / "drawn")
+    chosen = ("--checkpoint", run, "--device", "cpu")
+    answer = mtl("visualize", pictures, *chosen, "--out", home / "drawn")
     assert answer.code == 0, answer.err
     assert str(run) in answer.err
     drawn = sorted((home / "drawn").glob("*.png"))

@@ -13,13 +13,20 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from mtlcli.errors import InputError
-from mtlcli.ops import numba_cpu
+from mtlcli.ops import numba_cpu, standby
 from mtlcli.ops.numba_cpu import deformable_attention_numba
 from mtlcli.ops.numba_launch import compiled, edition, log
 from mtlcli.ops.reference import deformable_attention
 
 PYRAMIDS = ([(5, 7), (3, 4), (1, 1)] * 2, [(9, 6)], [(4, 3), (0, 5), (1, 6), (7, 1)])
 BORDERS = ("clamp", "zeros")
+
+
+@pytest.fixture(autouse=True)
+def _no_stand_in():
+    """What the kernels get wrong must not be answered by plain PyTorch."""
+    with standby.strict():
+        yield
 
 
 class Case:

@@ -47,9 +47,16 @@ def test_scores_of_the_shipped_network_go_into_weights(package: Path, home: Path
     folder = home / "weights" / NAME
     assert results.place_results(NAME, None) == folder / "results.json"
     results.require_writable(NAME)
+    assert not folder.exists()
+    folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps({"images": 654}))
     assert results.place_results(package, 3) == folder / "results_first3.json"
     assert results.place_results(package, None) == folder / "results.json"
+
+
+def test_a_refused_eval_leaves_nothing_behind(package: Path, home: Path, mtl) -> None:
+    assert mtl("eval", NAME, "--split", "tst").code == 2
+    assert not (home / "weights").exists()
 
 
 def test_a_place_that_takes_no_scores_is_told_before_the_work(

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from mtlcli.colors import voc_palette
 from PIL import Image
 from scipy.io import loadmat, savemat
 from skimage.morphology import thin
@@ -19,6 +18,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.datasets import pascal
 from mtlcli.datasets._pascal_labels import CONTEXT_IDS, WITH_NORMALS, boundaries, parts_of
 from mtlcli.errors import InputError
+from mtlcli.maps._colours import voc_palette
 
 SHAPES = {"2008_000001": (40, 60), "2008_000002": (60, 40), "2008_000003": (50, 50)}
 LISTS = {"train": ("2008_000001", "2008_000003"), "val": ("2008_000002",)}

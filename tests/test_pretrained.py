@@ -15,7 +15,7 @@ from torch import nn
 from mtlcli.backbones import _pretrained as pretrained
 from mtlcli.backbones import _swin_layout, hrnet18, swin_t
 from mtlcli.backbones._tensor_files import read_tensors
-from mtlcli.backbones._weights import Converted, Weights
+from mtlcli.backbones._weights import Converted, UrlFile
 from mtlcli.errors import InputError, RunError
 from mtlcli.models.hrnet import HRNet
 from mtlcli.models.swin import Swin
@@ -291,8 +291,10 @@ def offer(host, monkeypatch):
     """Make hrnet18's ImageNet weights those of the host, with any checksum."""
 
     def change(sha256=None, url=None):
-        weights = Weights(url=url or f"{host[0]}/hrnet.pth", sha256=sha256 or host[1][:8])
-        monkeypatch.setitem(hrnet18.WEIGHTS, "imagenet", weights)
+        source = UrlFile(
+            url=url or f"{host[0]}/hrnet.pth", sha256=sha256 or host[1][:8], licence="MIT"
+        )
+        monkeypatch.setitem(hrnet18.WEIGHTS, "imagenet", (source,))
 
     return change
 
@@ -333,11 +335,11 @@ def test_a_wrong_checksum_is_an_error_that_names_both(home, offer, host):
         pretrained.start("hrnet18", "imagenet")
 
 
-def test_without_a_network_one_line_says_which_file_goes_where(home, mtl, offer):
+def test_without_a_network_the_message_says_which_file_goes_where(home, mtl, offer):
     offer(url="http://127.0.0.1:9/hrnet.pth")
     answer = mtl(*TRAIN)
     assert answer.code == 1
-    assert len(answer.err.strip().splitlines()) == 1
+    assert len(answer.err.strip().splitlines()) == 3
     assert str(home / "weights" / "hrnet.pth") in answer.err
     assert "http://127.0.0.1:9/hrnet.pth" in answer.err
     assert "--init random" in answer.err

@@ -3,7 +3,6 @@
 import base64
 import io
 import shutil
-import socket
 import struct
 import sys
 import zlib
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mtlcli import lookup
@@ -21,36 +19,16 @@ from mtlcli.errors import InputError
 from mtlcli.page import look as looking
 from mtlcli.page.look import look, open_upload
 from mtlcli.page.tiles import as_bytes
-from mtlcli.runs.checkpoint import Trained, build_network
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.checkpoint import Trained
+from tests.served import NAMES, TASKS, served_page, small_network
 
-TASKS = ("semseg", "depth", "normals", "edge", "sal")
-NAMES = ("wall", "floor", '<b>"chair"</b>')
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     """A small network of random weights."""
-    torch.manual_seed(0)
-    config = RunConfig(
-        dataset="rooms", system="multi_task", backbone="resnet18_half", tasks=TASKS, size=(48, 64)
-    )
-    dataset = {
-        "title": "Rooms",
-        "size": (48, 64),
-        "classes": {"semseg": NAMES},
-        "palettes": {},
-        "options": {},
-    }
-    network = build_network(config, dataset).eval()
-    return Trained(
-        path=Path("weights/run/last.pt"),
-        network=network,
-        config=config,
-        dataset=dataset,
-        iteration=1,
-    )
+    return small_network()
 
 
 @pytest.fixture
@@ -133,17 +111,10 @@ def test_without_gradio_the_command_that_installs_it_is_said(
 
 
 @pytest.fixture(scope="module")
-def address(trained: Trained) -> Iterator[str]:
+def address(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page, served."""
-    pytest.importorskip("gradio", reason="gradio is not installed: pip install mtlcli[web]")
-    from mtlcli.page import layout
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    page = layout.build_page(trained)
-    yield layout.launch(page, "127.0.0.1", port)
-    page.close(verbose=False)
+    with served_page(trained, tmp_path_factory.mktemp("uploads")) as (_, port):
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture(scope="module")

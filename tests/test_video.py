@@ -247,7 +247,8 @@ def test_a_file_that_cannot_be_written(folder: Path, network: Path, mtl) -> None
         answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--out", out, "--quiet")
         assert answer.code == 2
         assert "taken is a file, no folder" in answer.err
-    (folder / "there" / "a.mp4").mkdir(parents=True)
+    (folder / "there").mkdir()
+    (folder / "there" / "a.mp4").symlink_to(folder / "nowhere" / "a.mp4")
     answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--out", "there", "--quiet")
     assert answer.code == 1
     assert "Cannot write there/a.mp4" in answer.err

@@ -107,7 +107,7 @@ def test_a_source_is_never_written_over(folder: Path, network: Path, mtl) -> Non
     assert answer.code == 0
     assert (folder / "a.png").read_bytes() == before
     assert (folder / "a_2.png").exists()
-    assert Targets(Path("out"), []).name("a", ".png") == "a"
+    assert Targets(Path("out"), []).name("a", "{}.png") == "a"
 
 
 def test_runs_side_by_side_have_a_row_each(folder: Path, network: Path, save_network, mtl) -> None:
@@ -296,14 +296,14 @@ def test_a_wrong_wish_is_one_line(home: Path, network: Path, mtl, case: str) -> 
 def test_where_nothing_can_be_written_is_said(folder: Path, network: Path, mtl) -> None:
     picture(folder / "a.png")
     (folder / "taken").write_text("a file")
-    (folder / "there" / "a.png").mkdir(parents=True)
-    (folder / "there" / "depth" / "a.png").mkdir(parents=True)
-    for out, code in (("taken", 2), ("there", 1)):
-        for more in ((), ("--separate", "--tasks", "depth")):
-            answer = mtl("visualize", "a.png", "--checkpoint", network, "--out", out, *more)
-            assert answer.code == code
-            assert out in answer.err
-            assert answer.err.count("\n") == 1
+    (folder / "there").mkdir()
+    (folder / "there" / "depth").write_text("a file")
+    separate = ("--separate", "--tasks", "depth")
+    for out, code, more in (("taken", 2, ()), ("taken", 2, separate), ("there", 1, separate)):
+        answer = mtl("visualize", "a.png", "--checkpoint", network, "--out", out, *more)
+        assert answer.code == code
+        assert out in answer.err
+        assert answer.err.count("\n") == 1
 
 
 def test_sources_are_found_once(folder: Path) -> None:

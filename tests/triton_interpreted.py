@@ -12,12 +12,19 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from mtlcli.errors import InputError
-from mtlcli.ops import choice, triton_gpu
+from mtlcli.ops import choice, standby, triton_gpu
 from mtlcli.ops.reference import deformable_attention
 from mtlcli.ops.triton_gpu import deformable_attention_triton
 
 BORDERS = ("clamp", "zeros")
 DEGENERATE = [(4, 3), (0, 5), (1, 6), (1, 1), (5, 1)]
+
+
+@pytest.fixture(autouse=True)
+def _no_stand_in():
+    """What the kernels get wrong must not be answered by plain PyTorch."""
+    with standby.strict():
+        yield
 
 
 class Case:
@@ -204,10 +211,34 @@ def test_the_cpu_is_refused_without_the_interpreter(monkeypatch):
         Case([(3, 4)]).run(deformable_attention_triton)
 
 
+@pytest.mark.parametrize("kernel", ["log_sum_exp", "forward", "differentiate", "scatter"])
+def test_plain_pytorch_answers_where_a_kernel_fails(kernel, monkeypatch, caplog):
+    def refuse(*args):
+        raise RuntimeError("PassManager::run failed")
+
+    monkeypatch.setattr(standby, "_strict", [])
+    monkeypatch.setattr(standby, "_retired", set())
+    check(Case([(3, 4)]))
+    monkeypatch.setattr(triton_gpu, kernel, refuse)
+    for border in BORDERS:
+        check(Case(DEGENERATE, batch=2), border)
+    monkeypatch.undo()
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")  # numpy, of -inf less -inf
+def test_a_softmax_without_any_weight_is_nan_as_in_the_reference():
+    case = Case([(3, 4)], points=70)  # more samples than one chunk
+    case.logits[0, 2, 1] = -math.inf
+    case.logits[0, 3, 0, :, ::2] = -math.inf
+    case.logits[0, 4, 0, :, 65:] = 80.0
+    found = case.run(deformable_attention_triton)[0]
+    wanted = case.run(deformable_attention)[0]
+    torch.testing.assert_close(found, wanted, equal_nan=True, rtol=1e-5, atol=1e-5)
+    assert found[0, 2, 5:].isnan().all()
+    assert found.isnan().sum() == 5
+
+
 def test_the_variable_forces_it(monkeypatch):
     monkeypatch.setenv(choice.VARIABLE, "triton")
     assert choice.choose(torch.zeros(1)) is deformable_attention_triton
-
-
-def test_the_probe_runs():
-    triton_gpu.probe(torch.device("cpu"))

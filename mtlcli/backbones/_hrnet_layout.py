@@ -2,6 +2,7 @@
 
 from mtlcli.backbones._weights import Converted, State, of_backbone, without
 
+LAYOUTS = ("the official release", "timm", "mmsegmentation", "a run of mtl")
 CLASSIFICATION = ("incre_modules", "downsamp_modules", "final_layer", "classifier")
 
 

@@ -8,18 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtlcli import lookup
+from mtlcli.backbones import _published as published
+from mtlcli.backbones._published import Obtained
 from mtlcli.backbones._tensor_files import read_tensors
-from mtlcli.backbones._weights import Converted, Weights, first_names
-from mtlcli.data.download import Downloader, DownloadError
-from mtlcli.data.progress import Bars
-from mtlcli.datasets._dataset import Remote
-from mtlcli.errors import InputError, RunError
+from mtlcli.backbones._weights import CONSTANTS, Converted, Sources, first_names
+from mtlcli.errors import InputError
 from mtlcli.files import checksums
-from mtlcli.home import weights_dir
 
 RANDOM = "random"
 MOST_NAMED = 20  # tensors in one message
-COUNTERS = "num_batches_tracked"  # of batch norms; files of old PyTorch have none, nothing uses it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +25,11 @@ class Start:
 
     init: str  # as given: a name or a path
     file: str | None = None
+    source: str | None = None  # repository on the hub, address, or path
+    url: str | None = None  # if that is an address
+    revision: str | None = None  # the repository's commit
     sha256: str | None = None
-    url: str | None = None
+    licence: str | None = None  # of published weights
     ignored: tuple[str, ...] = ()  # parts of the file that are not the backbone's
     fresh: tuple[str, ...] = ()  # parts of the backbone that the file does not have
 
@@ -44,53 +44,51 @@ def start(name: str, init: str, *, quiet: bool = False) -> tuple[nn.Module, Star
 
     Raises:
         InputError: neither a name nor a file, or a file that does not fit.
-        RunError: published weights that cannot be downloaded, or are not the right ones.
+        RunError: published weights that no source gives as they should be.
     """
     module = lookup.load("backbones", name)
     backbone: nn.Module = module.build()
     if init == RANDOM:
         return backbone, Start(init=init)
-    published: dict[str, Weights] = module.WEIGHTS
-    if init not in published and not Path(init).is_file():
-        known = ", ".join([*published, RANDOM])
+    weights: dict[str, Sources] = module.WEIGHTS
+
+    def use(obtained: Obtained) -> Start:
+        return fill(backbone, name, init, obtained)
+
+    if init in weights:
+        title = f"The {init} weights of {name}"
+        return backbone, published.take(weights[init], use, title, quiet=quiet)
+    if not Path(init).is_file():
+        known = ", ".join([*weights, RANDOM])
         raise InputError(
             f"--init {init}: {name} starts from {known} or a file; there is no such file."
         )
-    path = fetch(published[init], quiet=quiet) if init in published else Path(init)
+    return backbone, use(Obtained(path=Path(init), file=Path(init).name, source=init))
+
+
+def fill(backbone: nn.Module, name: str, init: str, obtained: Obtained) -> Start:
+    """Copy a file's weights into a backbone.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit.
+    """
+    module, path = lookup.load("backbones", name), obtained.path
     converted: Converted | None = module.convert(read_tensors(path))
     if converted is None:
-        raise InputError(f"{path} holds no weights of {name} in a layout known here.")
+        known = ", ".join(module.LAYOUTS)
+        raise InputError(f"{path} holds no weights of {name} in a layout known here: {known}.")
     load_strictly(backbone, converted, f"{path} does not fit {name}")
-    return backbone, Start(
+    return Start(
         init=init,
-        file=path.name,
+        file=obtained.file,
+        source=obtained.source,
+        url=obtained.url,
+        revision=obtained.revision,
         sha256=checksums(path)["sha256"],
-        url=published[init].url if init in published else None,
+        licence=obtained.licence,
         ignored=converted.ignored,
         fresh=converted.fresh,
     )
-
-
-def fetch(weights: Weights, *, quiet: bool = False) -> Path:
-    """The file in weights/, downloaded if it is not there, and verified.
-
-    Raises:
-        RunError: it cannot be had, or has another checksum.
-    """
-    folder = weights_dir()
-    path = folder / weights.file
-    was_there = path.exists()
-    remote = Remote(file=weights.file, urls=(weights.url,), sha256=weights.sha256)
-    downloader = Downloader(folder=folder, ledger=folder / "sources.json", bars=Bars(quiet))
-    try:
-        return downloader.fetch(remote)
-    except DownloadError as error:
-        if was_there:
-            raise
-        raise RunError(
-            f"{error}. Get {weights.url} and put it at {path.resolve()}, "
-            f"or start with --init {RANDOM}."
-        ) from error
 
 
 def load_strictly(module: nn.Module, converted: Converted, failure: str) -> None:
@@ -115,7 +113,7 @@ def differences(own: dict[str, Tensor], converted: Converted) -> list[str]:
     """What keeps tensors from fitting, in words."""
     given = converted.tensors
     expected = [k for k in own if first_names([k])[0] not in converted.fresh]
-    missing = [k for k in expected if k not in given and not k.endswith(COUNTERS)]
+    missing = [k for k in expected if k not in given and not k.endswith(CONSTANTS)]
     surplus = [k for k in given if k not in own]
     misshapen = [
         f"{k} is {size(given[k])}, expected {size(own[k])}"

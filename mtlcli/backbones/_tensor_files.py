@@ -4,16 +4,14 @@ Nothing in such a file is executed: what is not a tensor or a plain container be
 shell, so that a training framework's checkpoint opens without the framework.
 """
 
-import json
-import math
 import pickle
-import struct
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mtlcli.errors import InputError
@@ -21,19 +19,6 @@ from mtlcli.errors import InputError
 WRAPPERS = ("state_dict", "network", "model")  # keys under which programs store their tensors
 PREFIXES = ("module.", "model.")  # what wrappers of networks put before every name
 SAFETENSORS = ".safetensors"
-TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-LONGEST_HEADER = 100_000_000  # bytes, as the format's own library allows
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -45,7 +30,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     try:
-        state = read_safetensors(path) if path.suffix == SAFETENSORS else read_pickled(path)
+        state = load_file(path) if path.suffix == SAFETENSORS else read_pickled(path)
     except Exception as error:  # damaged bytes may fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} cannot be read as a file of tensors ({reason}).") from error
@@ -60,28 +45,6 @@ def unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
-
-
-def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The format in short: length of the header, the header as JSON, the numbers."""
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        if length > LONGEST_HEADER:
-            raise ValueError(f"its header would be {length} bytes long")
-        header = json.loads(file.read(length))
-        data = bytearray(file.read())
-    header.pop("__metadata__", None)
-    return {name: _cut(data, entry) for name, entry in header.items()}
-
-
-def _cut(data: bytearray, entry: dict[str, Any]) -> Tensor:
-    dtype, shape = TYPES[entry["dtype"]], entry["shape"]
-    start, end = entry["data_offsets"]
-    if end > len(data) or end - start != math.prod(shape) * dtype.itemsize:
-        raise ValueError("it ends early")
-    if start == end:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(data[start:end], dtype=dtype).reshape(shape)
 
 
 def read_pickled(path: Path) -> dict[str, Tensor]:

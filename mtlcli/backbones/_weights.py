@@ -1,25 +1,61 @@
-"""The record of a backbone's published weights, and of a file brought into our layout."""
+"""The records of where published weights are, and of a file brought into our layout."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from torch import Tensor
 
 State = Mapping[str, Tensor]
-WHOLE_NETWORK = "backbone."
+WHOLE_NETWORKS = ("backbone.", "swin.")  # what a network calls the backbone inside it
+CONSTANTS = (  # endings of tensors that a network has by itself; files may lack them
+    "num_batches_tracked",
+    "relative_position_index",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
-    """A file of published weights."""
+class HubFile:
+    """Published weights in a repository on the Hugging Face hub, which tells their checksum."""
+
+    repo: str  # OWNER/NAME
+    path: str  # in the repository
+    licence: str  # of the weights, as SPDX names it
+    revision: str = "main"
+
+    @property
+    def file(self) -> str:
+        """The name it has in weights/ if it is put there by hand: the repository's."""
+        return self.repo.rpartition("/")[2] + PurePosixPath(self.path).suffix
+
+    @property
+    def title(self) -> str:
+        """The source in a message."""
+        at = "" if self.revision == "main" else f" at {self.revision}"
+        return f"hub {self.repo}{at}, {self.path}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UrlFile:
+    """Published weights at an address of their own."""
 
     url: str
     sha256: str  # its first digits, as its publisher gives them
+    licence: str  # of the weights, as SPDX names it
 
     @property
     def file(self) -> str:
         """The name it has at its publisher and in weights/."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def title(self) -> str:
+        """The source in a message."""
+        return self.url
+
+
+Source = HubFile | UrlFile
+Sources = tuple[Source, ...]  # of the same weights, the likeliest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +70,9 @@ class Converted:
 def of_backbone(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The tensors of the backbone in a file of a whole network, and what else it holds.
 
-    A file without `backbone.` names is one of the backbone alone.
+    A file without such names is one of the backbone alone.
     """
-    inside = {k.removeprefix(WHOLE_NETWORK): v for k, v in state.items() if is_inside(k)}
+    inside = {k.partition(".")[2]: v for k, v in state.items() if is_inside(k)}
     if not inside:
         return dict(state), ()
     return inside, first_names(k for k in state if not is_inside(k))
@@ -44,7 +80,7 @@ def of_backbone(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:
 
 def is_inside(name: str) -> bool:
     """Whether a name of a whole network's file is the backbone's."""
-    return name.startswith(WHOLE_NETWORK)
+    return name.startswith(WHOLE_NETWORKS)
 
 
 def first_names(names: Iterable[str]) -> tuple[str, ...]:

@@ -1,18 +1,24 @@
 """HRNet-V2-W18-small-v2: 3,860,720 parameters, 18, 36, 72 and 144 channels at strides 4 to 32."""
 
 from mtlcli.backbones import _hrnet_layout
-from mtlcli.backbones._weights import Weights
+from mtlcli.backbones._weights import HubFile, Sources, UrlFile
 from mtlcli.models.hrnet import HRNet
 
 TITLE = "HRNet18"  # in tables
 
-WEIGHTS = {
-    "imagenet": Weights(
-        url="https://download.openmmlab.com/pretrain/third_party/hrnetv2_w18_small-b5a04e21.pth",
-        sha256="b5a04e21",
+WEIGHTS: dict[str, Sources] = {
+    "imagenet": (
+        HubFile(repo="timm/hrnet_w18_small_v2.ms_in1k", path="model.safetensors", licence="MIT"),
+        UrlFile(
+            url="https://download.openmmlab.com/pretrain/third_party/"
+            "hrnetv2_w18_small-b5a04e21.pth",
+            sha256="b5a04e21",
+            licence="MIT",
+        ),
     ),
 }
 convert = _hrnet_layout.convert
+LAYOUTS = _hrnet_layout.LAYOUTS
 
 
 def build() -> HRNet:

@@ -4,11 +4,11 @@ For what starts from random weights on a CPU, as the demo and the network that c
 package do. It has no published weights.
 """
 
-from mtlcli.backbones._weights import Converted, State, Weights, of_backbone
+from mtlcli.backbones._weights import Converted, Sources, State, of_backbone
 from mtlcli.models.resnet import ResNet
 
 TITLE = "half ResNet-18"  # in tables
-WEIGHTS: dict[str, Weights] = {}
+WEIGHTS: dict[str, Sources] = {}
 
 
 def build() -> ResNet:

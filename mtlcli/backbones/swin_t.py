@@ -1,23 +1,41 @@
 """Swin-T with output norms: 27,520,698 parameters, 96 to 768 channels at strides 4 to 32."""
 
 from mtlcli.backbones import _swin_layout
-from mtlcli.backbones._weights import Weights
+from mtlcli.backbones._weights import HubFile, Sources, UrlFile
 from mtlcli.models.swin import Swin
 
 TITLE = "Swin-T"  # in tables
 
+TIMM = "timm/swin_tiny_patch4_window7_224"
 ADE20K = "upernet_swin_tiny_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K"
-WEIGHTS = {
-    "imagenet": Weights(
-        url="https://download.pytorch.org/models/swin_t-704ceda3.pth", sha256="704ceda3"
+WEIGHTS: dict[str, Sources] = {
+    "imagenet": (
+        UrlFile(
+            url="https://download.pytorch.org/models/swin_t-704ceda3.pth",
+            sha256="704ceda3",
+            licence="BSD-3-Clause",
+        ),
+        HubFile(repo=f"{TIMM}.ms_in1k", path="model.safetensors", licence="MIT"),
     ),
-    "ade20k": Weights(  # where DeMT's published results started
-        url=f"https://download.openmmlab.com/mmsegmentation/v0.5/swin/{ADE20K}/"
-        f"{ADE20K}_20210531_112542-e380ad3e.pth",
-        sha256="e380ad3e",
+    "imagenet22k": (HubFile(repo=f"{TIMM}.ms_in22k", path="model.safetensors", licence="MIT"),),
+    "ade20k": (  # where DeMT's published results started
+        HubFile(repo="openmmlab/upernet-swin-tiny", path="pytorch_model.bin", licence="MIT"),
+        HubFile(
+            repo="openmmlab/upernet-swin-tiny",
+            path="model.safetensors",
+            revision="refs/pr/1",
+            licence="MIT",
+        ),
+        UrlFile(
+            url=f"https://download.openmmlab.com/mmsegmentation/v0.5/swin/{ADE20K}/"
+            f"{ADE20K}_20210531_112542-e380ad3e.pth",
+            sha256="e380ad3e",
+            licence="Apache-2.0",
+        ),
     ),
 }
 convert = _swin_layout.convert
+LAYOUTS = _swin_layout.LAYOUTS
 
 
 def build() -> Swin:

@@ -12,6 +12,9 @@ from mtlcli.boundary.plot import draw_curve
 from mtlcli.boundary.protocols import BSDS, Protocol, bsds_thresholds, protocol_named
 from mtlcli.boundary.scores import Scores, score
 from mtlcli.errors import InputError, RunError
+from mtlcli.files import require_ours
+
+COLUMNS = ("id", "threshold", "cntR", "sumR", "cntP", "sumP")  # of the .csv, which tell it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ def run_boundary(
     workers: int | None = None,
     counts: Path | None = None,
     plot: Path | None = None,
+    force: bool = False,
     quiet: bool = False,
 ) -> Result:
     """Score the maps in folder `pred` against the ground truths in folder `gt`.
@@ -75,6 +79,7 @@ def run_boundary(
         workers: processes; None: one per available core.
         counts: .csv to write, one row id,threshold,cntR,sumR,cntP,sumP per image and threshold.
         plot: .png to draw the precision-recall curve into.
+        force: replace a .csv or plot that mtl did not write.
         quiet: no progress bar.
 
     Raises:
@@ -90,6 +95,10 @@ def run_boundary(
         raise InputError(f"--workers {workers}: at least 1 is needed")
     _check_output(counts, (".csv",))
     _check_output(plot, (".png",))
+    if counts:
+        require_ours("--counts", counts, force, mark=",".join(COLUMNS))
+    if plot:
+        require_ours("--plot", plot, force)
 
     pairs = pair_files(pred, gt, ids)
     per_image = folder_counts(
@@ -139,7 +148,7 @@ def write_counts(path: Path, counts: Sequence[Counts], protocol: Protocol) -> No
     """Write `id,threshold,cntR,sumR,cntP,sumP`, images in the order given, thresholds ascending."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "threshold", "cntR", "sumR", "cntP", "sumP"])
+        writer.writerow(COLUMNS)
         for c in counts:
             columns = (c.cntR.tolist(), c.sumR.tolist(), c.cntP.tolist(), c.sumP.tolist())
             for row in zip(protocol.thresholds, *columns):

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from mtlcli.boundary.counts import Counts, GtAs, image_counts
 from mtlcli.boundary.files import PREDICTION_SUFFIXES, TRUTH_SUFFIXES, read_prediction, read_truth
-from mtlcli.boundary.pool import available_cores, worker_pool
+from mtlcli.boundary.pool import worker_pool
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError, RunError
+from mtlcli.home import available_cores
 
 LISTED = 20  # names written out in an error line
 

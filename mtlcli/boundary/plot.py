@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mtlcli.boundary.scores import Scores
+from mtlcli.files import save_picture
 
 SIDE, LEFT, TOP, ROOM = 640, 80, 60, 80  # pixels of the unit square, and around it
 FINER = 2  # drawn so many times larger, then reduced: lines without steps
@@ -46,4 +47,4 @@ def draw_curve(path: Path, title: str, scores: Scores) -> None:
     if np.isfinite(scores.recall + scores.precision):
         x, y = place(scores.recall, scores.precision)
         pen.ellipse((x - DOT * FINER, y - DOT * FINER, x + DOT * FINER, y + DOT * FINER), LINE)
-    sheet.reduce(FINER).save(path, "PNG")
+    save_picture(sheet.reduce(FINER), path)

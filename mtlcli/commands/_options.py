@@ -40,6 +40,7 @@ Reference = Annotated[
         autocompletion=_completion.runs,
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that mtl did not write, too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Quiet, print_json
+from mtlcli.commands._options import AsJson, Force, Quiet, print_json
 
 
 def boundary(
@@ -26,6 +26,7 @@ def boundary(
     workers: Annotated[int | None, typer.Option(help="Default: one per core.")] = None,
     counts: Annotated[Path | None, typer.Option(help=".csv of all counts to write.")] = None,
     plot: Annotated[Path | None, typer.Option(help=".png to draw into.")] = None,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,6 +44,7 @@ def boundary(
         workers=workers,
         counts=counts,
         plot=plot,
+        force=force,
         quiet=quiet,
     )
     if as_json:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Quiet, print_json
+from mtlcli.commands._options import AsJson, Force, Quiet, print_json
 
 
 def data(
@@ -19,6 +19,7 @@ def data(
     browse: Annotated[
         Path | None, typer.Option(help="Draw samples with all labels into this .png.")
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -34,7 +35,7 @@ def data(
     if browse:
         from mtlcli.drawing import browse as sheet
 
-        sheet.browse(file, browse)
+        sheet.browse(file, browse, force=force)
         if not as_json:
             print(browse)
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.commands import _completion
-from mtlcli.commands._options import AsJson, Quiet, Run, SizeOption, print_json
+from mtlcli.commands._options import AsJson, Force, Quiet, Run, SizeOption, print_json
 
 
 def export(
@@ -20,6 +20,7 @@ def export(
         Path | None,
         typer.Option(help="Default: beside the checkpoint; nyud_small.onnx of nyud_small."),
     ] = None,
+    force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -29,7 +30,7 @@ def export(
     """
     from mtlcli.formats.export import TOLERANCE, export
 
-    done = export(run, format=format, size=size, out=out, quiet=quiet)
+    done = export(run, format=format, size=size, out=out, force=force, quiet=quiet)
     if as_json:
         record = asdict(done)
         print_json(record | {"checkpoint": str(done.checkpoint), "path": str(done.path)})

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.commands import _completion
-from mtlcli.commands._options import AsJson, Device, Quiet, Reference, complain, print_json
+from mtlcli.commands._options import AsJson, Device, Force, Quiet, Reference, complain, print_json
 from mtlcli.errors import InputError
 
 PAGE = Path("report.html")
@@ -27,6 +27,7 @@ def report(
     reference: Reference = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Only tables, as Markdown.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Only tables, as LaTeX.")] = False,
+    force: Force = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -39,14 +40,18 @@ def report(
 
     if markdown + latex + as_json > 1:
         raise InputError("--markdown, --latex and --json exclude each other: choose one.")
-    found = reporting.gather(runs, reference=reference)
-    if markdown or latex:
-        text = reporting.as_text(found, "latex" if latex else "markdown")
-    else:
-        reporting.add_networks(found, device=device, quiet=quiet)
-        text, out = reporting.as_page(found), out or PAGE
+    form = "latex" if latex else "markdown" if markdown else "html"
+    out = out or (PAGE if form == "html" else None)
     if out:
-        reporting.write(text, out)
+        reporting.require_place(out, force)
+    found = reporting.gather(runs, reference=reference)
+    if form == "html":
+        reporting.add_networks(found, device=device, quiet=quiet)
+        text = reporting.as_page(found)
+    else:
+        text = reporting.as_text(found, form)
+    if out:
+        reporting.write(text, out, form)
     if as_json:
         print_json(found.to_json() | {"page": str(out)})
     else:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
-from mtlcli.commands._options import AsJson, Device, Quiet, complain, print_json
+from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
 from mtlcli.runs.names import is_run
 
 
@@ -59,7 +59,12 @@ def visualize(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Default: the newest run.", autocompletion=_completion.runs)
+        Path | None,
+        typer.Option(
+            help="Name of a run. Default: the newest that is finished, scored and trained on real "
+            "pictures, else the network that comes with mtl.",
+            autocompletion=_completion.runs,
+        ),
     ] = None,
     compare: Annotated[
         list[Path] | None,
@@ -85,6 +90,7 @@ def visualize(
     index: Annotated[list[int] | None, typer.Option(help="Of --dataset: which samples.")] = None,
     split: Annotated[str, typer.Option(help="Of --dataset.")] = "val",
     frames: Annotated[int | None, typer.Option(min=1, help="Of a video, at most.")] = None,
+    force: Force = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -106,6 +112,7 @@ def visualize(
         "paths": [checkpoint] if checkpoint else (compare or []),
         "tasks": [name for word in tasks or [] for name in word.split(",") if name],
         "out": out,
+        "force": force,
         "device": device,
         "quiet": quiet,
     }
@@ -138,12 +145,12 @@ def show(drawn: Any, as_json: bool) -> None:
             }
         )
         return
+    from mtlcli.runs.default_run import COMES_WITH_MTL
     from mtlcli.runs.names import file_of, is_shipped
 
     for network in drawn.networks:
-        known = " (comes with mtl: small, for indoor scenes only)"
-        note = known if is_shipped(file_of(network)) else ""
-        print(f"Network: {network}{note}", file=sys.stderr)
+        note = drawn.remark or (COMES_WITH_MTL if is_shipped(file_of(network)) else "")
+        print(f"Network: {network}" + (f" ({note})" if note else ""), file=sys.stderr)
     for path in drawn.written:
         video = rates.get(path)
         said = f" ({video.frames} frames, {video.rate:.1f} frames/s)" if video else ""

@@ -4,19 +4,18 @@ What the k-th sample of a training run is depends on the seed and on k alone: no
 on the number of workers or on where the run was interrupted. That is what makes resuming exact.
 """
 
-import signal
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mtlcli.data.augment import Sample, augment, normalise
+from mtlcli.data.loading import Batch, loading
 from mtlcli.data.reader import Reader
-from mtlcli.errors import InputError
+from mtlcli.errors import InputError, MtlError, RunError, in_one_line
 from mtlcli.tasks._task import Task
 
 Size = tuple[int, int]
@@ -56,9 +55,10 @@ class TrainingStream(Dataset):
         return self.chosen[order[place]]
 
     def __getitem__(self, position: int) -> Sample:
-        rng = np.random.default_rng((self.seed, 1, position))
-        sample = self.reader[self.index(position)]
-        return augment(sample, self.maps, self.size, self.resolution, rng, self.balanced)
+        rng, index = np.random.default_rng((self.seed, 1, position)), self.index(position)
+        with naming(self.reader, index):
+            sample = self.reader[index]
+            return augment(sample, self.maps, self.size, self.resolution, rng, self.balanced)
 
 
 class WholePictures(Dataset):
@@ -94,11 +94,33 @@ class WholePictures(Dataset):
         return len(self.chosen)
 
     def __getitem__(self, index: int) -> Sample:
-        stored = self.reader[self.chosen[index]]
-        image = to_resolution(stored["image"], self.resolution)
-        targets = {n: its.target(stored[n]) for n, its in self.maps.items() if n in stored}
-        size = np.array(stored["image"].shape[:2])
-        return {"image": normalise(image), "size": size, **targets}
+        with naming(self.reader, self.chosen[index]):
+            stored = self.reader[self.chosen[index]]
+            image = to_resolution(stored["image"], self.resolution)
+            targets = {n: its.target(stored[n]) for n, its in self.maps.items() if n in stored}
+            size = np.array(stored["image"].shape[:2])
+            return {"image": normalise(image), "size": size, **targets}
+
+
+@contextmanager
+def naming(reader: Reader, index: int) -> Iterator[None]:
+    """Any failure within becomes one line that says of which sample it is.
+
+    Raises:
+        MtlError: of the class it was, if it was one made for the user, else a RunError.
+    """
+    where = f"{reader.split} sample '{reader.ids[index]}'"
+    try:
+        yield
+    except MtlError as error:
+        if reader.ids[index] in str(error):
+            raise
+        raise type(error)(f"{reader.path}, {where}: {error}") from error
+    except Exception as error:
+        raise RunError(
+            f"{reader.path}, {where} cannot be used: {in_one_line(error)}. "
+            f"`mtl data {reader.path} --check` looks through all samples."
+        ) from error
 
 
 def to_resolution(image: np.ndarray, resolution: Resolution) -> np.ndarray:
@@ -111,25 +133,6 @@ def to_resolution(image: np.ndarray, resolution: Resolution) -> np.ndarray:
     shrinks = min(resolution) < 1
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=method)
-
-
-def stack(samples: list[Sample]) -> dict[str, Tensor]:
-    """A batch: each array of the samples stacked along a new first dimension."""
-    return {key: torch.from_numpy(np.stack([s[key] for s in samples])) for key in samples[0]}
-
-
-def start_worker(worker: int) -> None:
-    """A loader process must not multiply its threads by OpenCV's, and leaves stopping to its
-    parent: what is meant for all processes, Ctrl-C and the first SIGTERM, does not end it.
-    """
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, obey_the_next)
-
-
-def obey_the_next(number: int, frame: object) -> None:
-    """The parent sends SIGTERM again if it gets no other answer."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,29 +163,21 @@ class Share:
 
 def training_batches(
     stream: TrainingStream, share: Share, first: int, last: int, workers: int, pin: bool
-) -> Iterator[tuple[dict[str, Tensor], ...]]:
+) -> AbstractContextManager[Iterator[tuple[Batch, ...]]]:
     """The batches of iterations `first` to `last` (exclusive) of a run: all parts of one
     iteration, then those of the next.
+
+    To be used in a `with`, at whose end no process that prepares them is left.
     """
-    loader = DataLoader(
-        stream,
-        batch_sampler=share.positions(first, last),
-        num_workers=workers,
-        collate_fn=stack,
-        worker_init_fn=start_worker,
-        pin_memory=pin,
-        generator=torch.Generator(),  # an iterator draws a number, not from the network's generator
-    )
-    return zip(*[iter(loader)] * share.parts)
+    places = share.positions(first, last)
+    return loading(stream, places, workers, parts=share.parts, pin=pin)
 
 
-def whole_pictures(pictures: WholePictures, own: Sequence[int], workers: int) -> DataLoader:
-    """The pictures at the places `own`, one by one, as batches of one."""
-    return DataLoader(
-        pictures,
-        sampler=own,  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=stack,
-        worker_init_fn=start_worker,
-        generator=torch.Generator(),
-    )
+def whole_pictures(
+    pictures: WholePictures, own: Sequence[int], workers: int
+) -> AbstractContextManager[Iterator[tuple[Batch, ...]]]:
+    """The pictures at the places `own`, one by one, as batches of one, each alone in its tuple.
+
+    To be used in a `with`, as `training_batches`.
+    """
+    return loading(pictures, ([place] for place in own), workers)

@@ -1,6 +1,5 @@
 """`mtl prepare`: from downloads, an archive or a renderer to one complete dataset file."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from mtlcli.datasets._dataset import Dataset, Plan
 from mtlcli.datasets._folder import Recipe
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import require_space
-from mtlcli.home import datasets_dir
+from mtlcli.home import available_cores, datasets_dir
 
 RECIPES = (".yaml", ".yml")
 
@@ -104,7 +103,7 @@ def prepare(
     keep = keep or download_dir is not None
     origins = _origins(maker, asked, paths, downloader, keep, bars)
     with clear_errors(out), claimed(work):
-        job = _Job(name, maker.DATASET, asked, out, work, workers or os.cpu_count() or 1, bars)
+        job = _Job(name, maker.DATASET, asked, out, work, workers or available_cores(), bars)
         try:
             job.run(origins)
         except InputError:  # what is there is of no use

@@ -1,5 +1,6 @@
 """For notebooks and programs: `net = mtlcli.load(run)`, then `net.predict(picture)`."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mtlcli.drawing.prediction import Prediction
 from mtlcli.errors import InputError
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
-from mtlcli.runs.run import find_newest
+from mtlcli.runs.default_run import default_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +47,18 @@ def load(path: str | Path | None = None, device: str = "auto") -> Predictor:
     """The network of a run.
 
     Args:
-        path: checkpoint (weights/RUN/best.pt) or run folder; by default the run written last.
+        path: checkpoint (weights/RUN/best.pt) or run folder; by default that of
+            `default_run`, and a line on stderr says which that is.
         device: auto, cpu, cuda, cuda:1, mps.
 
     Raises:
         InputError: no such checkpoint or device.
     """
-    found = find_newest() if path is None else Path(path)
-    return Predictor(trained=checkpoint.load(found, device))
+    if path is None:
+        choice = default_run()
+        print(f"Network: {choice.path} ({choice.remark('load(NAME)')})", file=sys.stderr)
+        path = choice.path
+    return Predictor(trained=checkpoint.load(Path(path), device))
 
 
 def as_pixels(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:

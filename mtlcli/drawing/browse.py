@@ -11,24 +11,27 @@ from mtlcli.drawing.grid import Tile
 from mtlcli.drawing.samples import image_tile, scales_of, targets_of, truth_tiles
 from mtlcli.drawing.sheet import require_folder, write_sheet
 from mtlcli.errors import InputError
+from mtlcli.files import require_ours
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
-def browse(path: Path, picture: Path, *, rows: int = 6) -> Path:
+def browse(path: Path, picture: Path, *, rows: int = 6, force: bool = False) -> Path:
     """Draw a contact sheet: one row per sample, image and all labels side by side.
 
     Samples are spread evenly over the splits; a row is named by split and index, by which
     `mtl visualize --dataset` finds it.
 
     Raises:
-        InputError: no such file, not a complete dataset, or `picture` is no picture's name.
+        InputError: no such file, not a complete dataset, `picture` is no picture's name, or one
+            that mtl did not draw (`force` replaces it).
         RunError: the sheet cannot be written.
     """
     info = read_info(path)
     if picture.suffix.lower() not in PICTURES:
         raise InputError(f"--browse {picture}: give the name of a .png or .jpg file.")
     require_folder("--browse", picture.parent)
+    require_ours("--browse", picture, force)
     cells, names = [], []
     for split in (splits := splits_of(path, info)):
         reader = Reader(path, split)

@@ -15,8 +15,8 @@ from mtlcli.maps._map import Map
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.default_run import default_run
 from mtlcli.runs.names import file_of
-from mtlcli.runs.run import find_newest
 
 Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (B, C, h, w)
 
@@ -27,6 +27,7 @@ class Networks:
 
     trained: Mapping[str, Trained]
     tasks: tuple[str, ...]  # each is predicted by one of them at least
+    remark: str = ""  # of one that nobody named: why it was chosen, and how another is
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -50,20 +51,22 @@ class Networks:
 def load_networks(
     paths: Sequence[Path], tasks: Sequence[str], device: str, dataset: str | None = None
 ) -> Networks:
-    """The networks of these checkpoints or run folders; the newest run (of a dataset) if there are
-    none.
+    """The networks of these checkpoints or run folders; if there are none, that of `default_run`
+    (for a dataset).
 
     Raises:
         InputError: no such checkpoint, or a task that the networks do not predict.
     """
     target = pick_device(device)
-    found = [checkpoint.load(path, target) for path in paths or [find_newest(dataset)]]
+    choice = None if paths else default_run(dataset)
+    found = [checkpoint.load(path, target) for path in ([choice.path] if choice else paths)]
     if tasks:
         able = [t for t in found if set(tasks) <= set(t.tasks)] or found
         known = chosen(able[0], tuple(tasks))
     else:
         known = tuple(dict.fromkeys(name for t in found for name in t.tasks))
-    return Networks(trained=dict(zip(names_of(found), found)), tasks=known)
+    remark = choice.remark("--checkpoint NAME") if choice else ""
+    return Networks(trained=dict(zip(names_of(found), found)), tasks=known, remark=remark)
 
 
 def names_of(found: Sequence[Trained]) -> list[str]:

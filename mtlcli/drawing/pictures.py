@@ -26,6 +26,7 @@ class Drawn:
     """What was done."""
 
     networks: tuple[Path, ...]  # checkpoints
+    remark: str = ""  # of a network that nobody named
     written: tuple[Path, ...]
     failed: Mapping[str, str] = field(default_factory=dict)  # source -> why
     videos: tuple[Played, ...] = ()
@@ -39,6 +40,7 @@ def visualize(
     out: Path = Path("visualized"),
     separate: bool = False,
     frames: int | None = None,
+    force: bool = False,
     device: str = "auto",
     quiet: bool = False,
 ) -> Drawn:
@@ -46,12 +48,14 @@ def visualize(
 
     Args:
         sources: pictures, videos, folders, patterns, numbers of cameras.
-        paths: checkpoints or run folders; by default the run written last, several are drawn below
-            each other.
+        paths: checkpoints or run folders; by default that of `default_run`, several are drawn
+            below each other.
         tasks: those to show; by default all.
-        out: folder for OUT/NAME.png and OUT/NAME.mp4.
+        out: folder for OUT/NAME.png and OUT/NAME.mp4. What mtl did not write there stays: the new
+            file gets a number.
         separate: one file per task and the raw values instead of one sheet, see `write_separate`.
         frames: of a video, only the first so many.
+        force: replace files of others, too; sources never.
         device: auto, cpu, cuda or mps.
         quiet: no progress bar.
 
@@ -67,7 +71,7 @@ def visualize(
     if separate and any(map(is_video, found)):
         raise InputError("--separate is for pictures; a video becomes one video of sheets.")
     networks = load_networks(paths, tasks, device)
-    targets = Targets(out, found)
+    targets = Targets(out, found, force)
     written: list[Path] = []
     videos: list[Played] = []
     failed: dict[str, str] = {}
@@ -86,7 +90,11 @@ def visualize(
         if videos and videos[-1].stopped:
             break
     return Drawn(
-        networks=networks.paths, written=tuple(written), failed=failed, videos=tuple(videos)
+        networks=networks.paths,
+        remark=networks.remark,
+        written=tuple(written),
+        failed=failed,
+        videos=tuple(videos),
     )
 
 
@@ -95,20 +103,21 @@ def draw_video(
 ) -> Played:
     """Write OUT/NAME.mp4 of a video or camera."""
     stem = f"camera{source}" if isinstance(source, int) else source.stem
-    target = targets.folder / f"{targets.name(stem, '.mp4')}.mp4"
+    target = targets.folder / f"{targets.name(stem, '{}.mp4')}.mp4"
     return play(networks, source, target, frames=frames, quiet=quiet)
 
 
 def draw_picture(networks: Networks, picture: Path, targets: Targets, separate: bool) -> list[Path]:
     """Write the sheet of one picture, or the files of its tasks; returns their paths."""
     image = read_image(picture)
-    name = targets.name(picture.stem, ".png")
     if not separate:
+        name = targets.name(picture.stem, "{}.png")
         maps = all_maps(networks, image, drawn_size(image))
         cells, names = cells_of(networks, image, maps)
         return [write_sheet(cells, names, targets.folder / f"{name}.png")]
     ((network, trained),) = networks.trained.items()
     own = all_maps(networks, image, image.shape[:2])[network]
+    name = targets.name(picture.stem, "{}.npz", *(f"{task}/{{}}.png" for task in own))
     try:
         return write_separate(trained, own, targets.folder, name)
     except OSError as error:
@@ -123,6 +132,7 @@ def visualize_samples(
     paths: Sequence[Path] = (),
     tasks: Sequence[str] = (),
     out: Path = Path("visualized"),
+    force: bool = False,
     device: str = "auto",
     quiet: bool = False,
 ) -> Drawn:
@@ -132,7 +142,7 @@ def visualize_samples(
         dataset: its name, as `mtl prepare` has it.
         indices: of the samples in the split.
         split: of the dataset.
-        paths, tasks, out, device, quiet: as in `visualize`.
+        paths, tasks, out, force, device, quiet: as in `visualize`.
 
     Raises:
         InputError: the dataset is not prepared, or has no such split or sample.
@@ -142,8 +152,9 @@ def visualize_samples(
     reader = Reader(datasets_dir() / f"{dataset}.h5", split)
     check_indices(reader, indices)
     networks = load_networks(paths, tasks, device, dataset)
-    written = []
+    written, targets = [], Targets(out, (), force)
     for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
         cells, names = sample_cells(networks, reader, index)
-        written.append(write_sheet(cells, names, out / f"{dataset}_{split}_{index}.png"))
-    return Drawn(networks=networks.paths, written=tuple(written))
+        name = targets.name(f"{dataset}_{split}_{index}", "{}.png")
+        written.append(write_sheet(cells, names, out / f"{name}.png"))
+    return Drawn(networks=networks.paths, remark=networks.remark, written=tuple(written))

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mtlcli.drawing.prediction import Maps, channels_last
+from mtlcli.files import mark_zip, save_picture
 from mtlcli.maps._map import Map, Options
 from mtlcli.runs.checkpoint import Trained
 
@@ -22,11 +23,14 @@ def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[P
     for task, own in maps.items():
         path = out / task / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        make_picture(trained.tasks[task].map, own, trained.dataset.drawing(task)).save(path)
+        save_picture(
+            make_picture(trained.tasks[task].map, own, trained.dataset.drawing(task)), path
+        )
         written.append(path)
     values_path = out / f"{name}.npz"
     values: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
     np.savez(values_path, **values)
+    mark_zip(values_path)
     return [*written, values_path]
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mtlcli.drawing.grid import Cells, draw_sheet
 from mtlcli.errors import InputError, MtlError, RunError
+from mtlcli.files import save_picture
 
 
 def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
@@ -17,7 +18,7 @@ def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_sheet(cells, names)).save(target)
+        save_picture(Image.fromarray(draw_sheet(cells, names)), target)
     except OSError as error:
         raise unwritable(target, error) from error
     return target

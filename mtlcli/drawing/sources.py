@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mtlcli.data.images import SUFFIXES as PICTURES
 from mtlcli.errors import InputError
+from mtlcli.files import may_write
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
 
@@ -53,17 +54,44 @@ def is_video(source: Source) -> bool:
 
 
 class Targets:
-    """Names for what is written into a folder: none twice, and never that of a source."""
+    """Names for what is written into a folder: none twice, and never that of a source or of a file
+    that mtl did not write.
 
-    def __init__(self, folder: Path, sources: Iterable[Source]) -> None:
-        self.folder = folder
-        self.taken = {s.resolve() for s in sources if isinstance(s, Path)}
+    Args:
+        folder: OUT.
+        sources: what is read; not written over even by force.
+        force: also replace files of others.
+    """
 
-    def name(self, stem: str, suffix: str) -> str:
-        """`stem`, with a number if OUT/stem.suffix is taken."""
+    def __init__(self, folder: Path, sources: Iterable[Source], force: bool = False) -> None:
+        self.folder, self.force = folder, force
+        files = [s for s in sources if isinstance(s, Path)]
+        self.taken = {s.resolve() for s in files}
+        self.read = {identity(s) for s in files}
+
+    def name(self, stem: str, *places: str) -> str:
+        """`stem`, with a number if a file that is to be written under this name is taken.
+
+        Args:
+            stem: of the name.
+            places: the files, relative to the folder, `{}` for the name: "{}.png", "depth/{}.png".
+        """
         name, number = stem, 1
-        while (path := (self.folder / f"{name}{suffix}").resolve()) in self.taken:
+        while not all(map(self.is_free, paths := [self.folder / p.format(name) for p in places])):
             number += 1
             name = f"{stem}_{number}"
-        self.taken.add(path)
+        self.taken |= {path.resolve() for path in paths}
         return name
+
+    def is_free(self, path: Path) -> bool:
+        """Whether a file can be written without loss."""
+        if path.resolve() in self.taken or path.is_dir():
+            return False
+        is_source = path.exists() and identity(path) in self.read  # by another name
+        return not is_source and may_write(path, self.force)
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What all names of a file have in common."""
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mtlcli.errors import InputError, RunError
+from mtlcli.files import mark_video
 
 T = TypeVar("T")
 WAITING = 4  # frames between one thread and the next
@@ -170,6 +171,8 @@ class Writer:
         self._thread.join()
         if self._file is not None:
             self._file.release()
+            with suppress(OSError):  # a full disk: the film stands, but is not replaced unasked
+                mark_video(self.path)
         if kind is None and self._error:
             self._complain()
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from mtlcli.errors import InputError, Interrupted, MtlError, RunError
+from mtlcli.home import available_cores
 from mtlcli.ops import processes as distributed
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import LAST, RECORD
@@ -125,14 +126,14 @@ def devices(device: str, jobs: int | None) -> list[dict[str, str]]:
         gpus = torch.cuda.device_count()
         return [{"CUDA_VISIBLE_DEVICES": str(i % gpus)} for i in range(jobs or gpus)]
     count = jobs or 1
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, available_cores() // count)
     return [{"OMP_NUM_THREADS": str(threads)}] * count
 
 
 def side_by_side(
     todo: Sequence[Planned], places: Sequence[dict[str, str]], conduct: Conduct
 ) -> None:
-    """Each place takes the next run when it is free; after a failure no other is begun."""
+    """Each place takes the next run when it is free; a failure stops the others, which save."""
     free: SimpleQueue[dict[str, str]] = SimpleQueue()
     for place in places:
         free.put(place)
@@ -146,15 +147,18 @@ def side_by_side(
             free.put(place)
 
     with ThreadPoolExecutor(len(places)) as pool:
-        waiting = pool.map(start, todo)
+        begun = [pool.submit(start, run) for run in todo]
+        bar = tqdm(total=len(todo), desc="runs", disable=True if conduct.quiet else None)
         try:
-            for _ in tqdm(waiting, total=len(todo), disable=True if conduct.quiet else None):
-                pass
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                stop.set()
+            for ended in as_completed(begun):
+                ended.result()
+                bar.update()
+        except BaseException:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+        finally:
+            bar.close()
 
 
 def finish_elsewhere(

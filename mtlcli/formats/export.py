@@ -16,7 +16,7 @@ import mtlcli
 from mtlcli import lookup
 from mtlcli.data.augment import IMAGE_MEAN, IMAGE_STD
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import replacing
+from mtlcli.files import MARK, replacing, require_ours
 from mtlcli.formats._format import Format, Runner
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
@@ -76,6 +76,7 @@ def export(
     format: str = "onnx",
     size: tuple[int, int] | None = None,
     out: Path | None = None,
+    force: bool = False,
     quiet: bool = False,
 ) -> Exported:
     """Write a trained network as one file, and run the file to see that it computes the same.
@@ -85,20 +86,23 @@ def export(
         format: a name in mtlcli/formats.
         size: height and width of the pictures the file shall take; by default those of training.
         out: see `default_path`.
+        force: replace a file that mtl did not write.
         quiet: no progress bar.
 
     Raises:
-        InputError: no such checkpoint or format, a size below 32 pixels, a missing package.
+        InputError: no such checkpoint or format, a size below 32 pixels, a missing package, or a
+            file at `out` that is not mtl's.
         RunError: the file cannot be written, or differs by more than `TOLERANCE` on some task.
     """
     if format == "torchscript":
         raise InputError("--format torchscript is pt2 now (torch.export): use --format pt2.")
     form: Format = lookup.load("formats", format).FORMAT
+    path = out or default_path(run, form.suffix)
+    require_ours("--out", path, force)
     trained = checkpoint.load(run, torch.device("cpu"))
     size = size or trained.size
     if min(size) < SMALLEST:
         raise InputError(f"--size {size[0]} {size[1]}: both must be at least {SMALLEST} pixels.")
-    path = out or default_path(run, form.suffix)
     names = tuple(trained.tasks)
     network = Standalone(trained.network, trained.tasks).eval()
     try:
@@ -189,7 +193,7 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
         for name, task in trained.tasks.items()
     }
     return {
-        "program": f"mtl {mtlcli.__version__}",
+        "program": f"mtl {mtlcli.__version__}, {MARK}",
         "input": f"image: uint8 (B, {size[0]}, {size[1]}, 3), RGB 0..255; normalised inside",
         "size": json.dumps(size),
         "outputs": json.dumps(outputs),

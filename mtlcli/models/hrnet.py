@@ -1,8 +1,10 @@
 """HRNet-V2 (Wang et al., arXiv 1908.07919): four resolutions side by side, often exchanged.
 
 Parameter names are those of the official release without its classification part, so its weights
-load strictly. Unusual: a coarser map is resized straight to the size of the map it is added to
-(bilinear), so any image size works; the official code doubles by a fixed factor.
+load strictly. As in the dense networks made of it (mmsegmentation, ATRC, DeMT), a coarser map is
+enlarged by the power of two between the strides and then, where the image's sides are no multiples
+of 32, resized to the map it is added to, both bilinearly; the official classifier enlarges by
+repetition and takes multiples of 32 only.
 """
 
 from collections.abc import Sequence
@@ -107,19 +109,20 @@ def _stage(channels: Sequence[int], exchanges: int, blocks: int) -> nn.Sequentia
 
 
 def _route(channels: Sequence[int], source: int, target: int) -> nn.Module:
-    """The layers a map passes on its way to another branch, resizing upwards excepted."""
+    """The layers a map passes on its way to another branch."""
     if source == target:
         return nn.Identity()
     start, end = channels[source], channels[target]
     if source > target:
-        return nn.Sequential(nn.Conv2d(start, end, 1, bias=False), nn.BatchNorm2d(end))
+        enlarge = nn.Upsample(scale_factor=2 ** (source - target), mode="bilinear")
+        return nn.Sequential(nn.Conv2d(start, end, 1, bias=False), nn.BatchNorm2d(end), enlarge)
     steps: list[nn.Module] = [_unit(start, start, stride=2) for _ in range(target - source - 1)]
     last = nn.Sequential(_conv3x3(start, end, stride=2), nn.BatchNorm2d(end))
     return nn.Sequential(*steps, last)
 
 
 def _arrive(routes: nn.Module, maps: list[Tensor], target: Tensor) -> Tensor:
-    """The sum of all maps at the place of one of them."""
+    """The sum of all maps at the place of one of them, whose size they are brought to."""
     layers = cast(nn.ModuleList, routes)
     arriving = [_resize(layer(x), target) for layer, x in zip(layers, maps)]
     return sum(arriving[1:], start=arriving[0])

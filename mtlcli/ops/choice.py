@@ -1,6 +1,5 @@
 """Which implementation of deformable attention computes: by device, or as $MTL_ATTENTION says."""
 
-import logging
 import os
 from collections.abc import Callable
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
-from mtlcli.ops import grid_sample, reference
+from mtlcli.ops import grid_sample, reference, standby
 
 Operator = Callable[..., Tensor]
 IMPLEMENTATIONS = ("reference", "grid_sample", "numba", "triton")
@@ -18,7 +17,6 @@ FUSED = {  # device -> implementation, and the types of value it is taken for
 }
 VARIABLE = "MTL_ATTENTION"
 
-log = logging.getLogger(__name__)
 _loaded: dict[str, Operator] = {
     "reference": reference.deformable_attention,
     "grid_sample": grid_sample.deformable_attention,
@@ -53,7 +51,10 @@ def exporting() -> bool:
 
 
 def load(name: str) -> Operator:
-    """An implementation by name; plain PyTorch, with one logged line, where it cannot be had."""
+    """An implementation by name; plain PyTorch, with one logged line, where it cannot be had.
+
+    One that fails later, at whatever shape, is relieved then: see `mtlcli.ops.standby`.
+    """
     return _loaded[_settle(name)]
 
 
@@ -63,13 +64,12 @@ def _settle(name: str) -> str:
         try:
             _loaded[name] = _import(name)
         except Exception as error:  # a missing package, compiler or driver, each with its own kind
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
-            log.warning("no fused %s kernels (%s): deformable attention runs slowly", name, said)
+            standby.give_up(name, error)
             _loaded[name] = reference.deformable_attention
     return name
 
 
-# Compilers trace neither the imports nor the trial. This is all that
+# Compilers do not trace the imports. This is all that
 # torch.compiler.assume_constant_result does, but that imports the compiler, which takes seconds.
 _settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
@@ -79,13 +79,6 @@ def _import(name: str) -> Operator:
         from mtlcli.ops.numba_cpu import deformable_attention_numba
 
         return deformable_attention_numba
-    return _working_triton()
+    from mtlcli.ops.triton_gpu import deformable_attention_triton
 
-
-def _working_triton() -> Operator:
-    """The Triton operator, after its compiler has shown that it works on this machine's GPU."""
-    from mtlcli.ops.triton_gpu import deformable_attention_triton, probe
-
-    if torch.cuda.is_available():
-        probe(torch.device("cuda", torch.cuda.current_device()))
     return deformable_attention_triton

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
+from mtlcli.ops import standby
 from mtlcli.ops.autograd import empty_gradients, empty_results, make_differentiable, queries_whole
 from mtlcli.ops.numba_backward import backward
 from mtlcli.ops.numba_cells import MOST, TILE, Problem, Rows, tile_order
@@ -20,6 +21,7 @@ from mtlcli.ops.numba_lanes import LANES
 from mtlcli.ops.numba_launch import compiled, edition, run_units
 
 STORED = (torch.float32, torch.bfloat16)
+NAME = "numba"
 GROUP_NUMBERS = 2**18  # floats of the maps that a thread of the backward pass walks at once: 1 MB
 UNITS_PER_THREAD = 4  # at least, so that threads finish together
 BLOCK = 32  # queries of a block: the pixels they share on a map stay in the cache
@@ -38,7 +40,8 @@ def deformable_attention_numba(
 
     Positions, softmax and sums are float32 whatever the tensors' types, under autocast too. An
     infinite offset reads the edge (`clamp`) or nothing (`zeros`); NaN makes that query's output NaN
-    and moves no sample (its own gradient is zero).
+    and moves no sample (its own gradient is zero). Where a kernel fails, plain PyTorch takes over
+    (`mtlcli.ops.standby`).
 
     Raises:
         InputError: tensors that are not on the CPU, float64 tensors, shapes that do not agree, or a
@@ -113,9 +116,25 @@ def _compute(
     clamp: bool,
 ) -> tuple[Tensor, Tensor]:
     """The output (B, N, M * D) and the log-sum-exp of the logits (B, N, M)."""
-    out, lse = empty_results(value, sizes, reference, offsets, logits, clamp)
+    told = (value, sizes, reference, offsets, logits, clamp)
+    out, lse = empty_results(*told)
     if not out.numel() or not logits.numel():
         return out.zero_(), lse.zero_()
+    return standby.attempt(
+        NAME, value.device, lambda: _fill(out, lse, *told), lambda: standby.attend(*told)
+    )
+
+
+def _fill(
+    out: Tensor,
+    lse: Tensor,
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor]:
     batch, rows, heads, channels = value.shape
     problem = _problem(value, sizes, reference, logits, clamp)
     width = len(problem.vectors) * LANES
@@ -155,10 +174,31 @@ def _differentiate(
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of value, offsets and logits, contiguous."""
-    grads = empty_gradients(grad_out, out, lse, value, sizes, reference, offsets, logits, clamp)
+    told = (value, sizes, reference, offsets, logits, clamp)
+    grads = empty_gradients(grad_out, out, lse, *told)
     if not out.numel() or not logits.numel():
         grad_value, grad_offsets, grad_logits = (grad.zero_() for grad in grads)
         return grad_value, grad_offsets, grad_logits
+    return standby.attempt(
+        NAME,
+        value.device,
+        lambda: _fill_gradients(grads, grad_out, out, lse, *told),
+        lambda: standby.differentiate(grad_out, *told),
+    )
+
+
+def _fill_gradients(
+    grads: tuple[Tensor, Tensor, Tensor],
+    grad_out: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
     problem = _problem(value, sizes, reference, logits, clamp)
     inner = (grad_out.float() * out.float()).view(*lse.shape, -1).sum(-1)
     heads = lse.shape[0] * problem.heads

@@ -27,8 +27,11 @@ def make_scaler(device: torch.device, amp: bool) -> torch.amp.GradScaler:
 
 @contextmanager
 def numerics(device: torch.device, deterministic: bool) -> Iterator[None]:
-    """Within it, float32 products on CUDA may use TF32, and convolutions the algorithm that is
-    measured to be the fastest; `deterministic` allows only what gives the same bits every time.
+    """Within it, float32 products on CUDA may use TF32; `deterministic` allows only what gives the
+    same bits every time.
+
+    Convolutions take the algorithm that cuDNN's heuristics name. Its search by trial, which took
+    most of a first iteration's 25 s, is not asked for; one that the caller turned on stays.
     """
     products = torch.get_float32_matmul_precision()
     strict = torch.are_deterministic_algorithms_enabled()
@@ -36,9 +39,9 @@ def numerics(device: torch.device, deterministic: bool) -> Iterator[None]:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = not deterministic
     try:
         yield
     finally:

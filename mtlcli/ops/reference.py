@@ -6,6 +6,7 @@ of a head. A bilinear sample has four taps; nothing of size N x samples x D ever
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,17 +58,33 @@ class _Recomputed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         value, offsets, logits, reference = ctx.saved_tensors
-        grads = [torch.zeros_like(value), torch.empty_like(offsets), torch.empty_like(logits)]
-        for image, chunk in _chunks(logits):
-            here = (value[image], offsets[image, chunk], logits[image, chunk])
-            rows, steps, scores = (tensor.detach().requires_grad_() for tensor in here)
-            with torch.enable_grad():
-                out = _attend(rows, steps, scores, reference[chunk], ctx.shapes, ctx.border)
-            parts = torch.autograd.grad(out, (rows, steps, scores), grad_out[image, chunk])
-            grads[0][image] += parts[0]
-            grads[1][image, chunk] = parts[1]
-            grads[2][image, chunk] = parts[2]
-        return *grads, None, None, None
+        places = (reference, ctx.shapes, ctx.border)
+        return *differentiate(value, offsets, logits, *places, grad_out), None, None, None
+
+
+def differentiate(
+    value: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    reference: Tensor,
+    shapes: tuple[tuple[int, int], ...],
+    border: str,
+    grad_out: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of value, offsets and logits, chunk by chunk; autograd need not be at work.
+
+    value, reference: float32 or wider; grad_out: (B, N, M * D) in the type of `value`.
+    """
+    grads = torch.zeros_like(value), torch.empty_like(offsets), torch.empty_like(logits)
+    for image, chunk in _chunks(logits):
+        attend = partial(_attend, reference_N2=reference[chunk], shapes=shapes, border=border)
+        here = (value[image], offsets[image, chunk], logits[image, chunk])
+        pull: Any = torch.func.vjp(attend, *(tensor.detach() for tensor in here))[1]
+        rows, steps, scores = pull(grad_out[image, chunk])
+        grads[0][image] += rows
+        grads[1][image, chunk] = steps
+        grads[2][image, chunk] = scores
+    return grads
 
 
 def _forward(

@@ -16,7 +16,11 @@ def log_sum_exp(
     logits, lse, queries, logits_per_image, logits_per_query,
     HEADS: tl.constexpr, SAMPLES: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """lse, float32 (B, N, M): the log of each softmax's sum; one program for BLOCK queries."""
+    """lse, float32 (B, N, M): the log of each softmax's sum; one program for BLOCK queries.
+
+    Loops carry (BLOCK, CHUNK) numbers and rows are reduced after them: compilers before Triton 3.9
+    fail on a reduction that a loop carries and uses twice.
+    """
     blocks = tl.cdiv(queries, BLOCK)
     unit = tl.program_id(0)
     head, image = unit // blocks % HEADS, (unit // blocks // HEADS).to(tl.int64)
@@ -25,18 +29,19 @@ def log_sum_exp(
     scores = logits + image * logits_per_image + head * SAMPLES
     scores += tl.where(exists, query, 0).to(tl.int64)[:, None] * logits_per_query
     k = tl.arange(0, CHUNK)
-    largest = tl.full((BLOCK,), -float("inf"), tl.float32)
+    largest = tl.full((BLOCK, CHUNK), -float("inf"), tl.float32)
     for start in range(0, SAMPLES, CHUNK):
         there = (start + k < SAMPLES)[None, :]
         chunk = tl.load(scores + (start + k)[None, :], mask=there, other=-float("inf"))
-        largest = tl.maximum(largest, tl.max(chunk.to(tl.float32), 1))
-    total = tl.zeros((BLOCK,), tl.float32)
+        largest = tl.maximum(largest, chunk.to(tl.float32))
+    peak = tl.max(largest, 1)
+    sums = tl.zeros((BLOCK, CHUNK), tl.float32)
     for start in range(0, SAMPLES, CHUNK):
         there = (start + k < SAMPLES)[None, :]
         chunk = tl.load(scores + (start + k)[None, :], mask=there, other=-float("inf"))
-        total += tl.sum(tl.exp(chunk.to(tl.float32) - largest[:, None]), 1)
+        sums += tl.exp(chunk.to(tl.float32) - peak[:, None])
     place = (image * queries + query) * HEADS + head
-    tl.store(lse + place, largest + tl.log(total), mask=exists)
+    tl.store(lse + place, peak + tl.log(tl.sum(sums, 1)), mask=exists)
 
 
 @triton.jit(do_not_specialize=["queries", "height", "width", "rows"])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
+from mtlcli.ops import standby
 from mtlcli.ops.autograd import empty_gradients, empty_results, make_differentiable, queries_whole
 from mtlcli.ops.in_order import value_gradient
 from mtlcli.ops.triton_cuts import pitch
@@ -19,6 +20,7 @@ from mtlcli.ops.triton_launch import Problem, differentiate, forward, log_sum_ex
 
 STORED = (torch.float32, torch.float16, torch.bfloat16)
 INTERPRETER = "TRITON_INTERPRET"
+NAME = "triton"
 
 
 def deformable_attention_triton(
@@ -33,7 +35,8 @@ def deformable_attention_triton(
 
     Under `torch.use_deterministic_algorithms` the value's gradient is summed in order, more slowly.
     A GPU without bfloat16 computes with float32 copies. An infinite offset reads the edge (`clamp`)
-    or nothing (`zeros`); NaN makes that query's output NaN.
+    or nothing (`zeros`); NaN makes that query's output NaN. Where a kernel fails, plain PyTorch
+    takes over (`mtlcli.ops.standby`).
 
     Raises:
         InputError: tensors that are not on one GPU, float64 tensors, or a map with 2**31 numbers.
@@ -49,15 +52,6 @@ def deformable_attention_triton(
         border == "clamp",
     )
     return out.to(value.dtype)
-
-
-def probe(device: torch.device) -> None:
-    """Compile and run the smallest kernel: raises whatever keeps Triton from working here."""
-    ones = torch.ones(1, 1, 1, 1, 1, device=device)
-    steps = torch.ones(1, 1, 1, 1, 1, 2, device=device)
-    problem = _problem(ones[0], (1, 1), steps[0, 0, 0, 0], steps, ones, True)
-    with torch.cuda.device_of(ones):
-        log_sum_exp(problem, ones.new_empty(1, 1, 1))
 
 
 def _check(
@@ -105,14 +99,19 @@ def _attend(
     clamp: bool,
 ) -> tuple[Tensor, Tensor]:
     """The output (B, N, M * D) and the log-sum-exp of the logits (B, N, M)."""
-    out, lse = empty_results(value, sizes, reference, offsets, logits, clamp)
+    told = (value, sizes, reference, offsets, logits, clamp)
+    out, lse = empty_results(*told)
     if not out.numel() or not logits.numel() or not value.numel():
         return out.zero_(), lse.zero_()
-    problem = _problem(value, sizes, reference, offsets, logits, clamp)
-    with torch.cuda.device_of(value):
-        log_sum_exp(problem, lse)
-        forward(problem, lse, out)
-    return out, lse
+
+    def fused() -> tuple[Tensor, Tensor]:
+        problem = _problem(*told)
+        with torch.cuda.device_of(value):
+            log_sum_exp(problem, lse)
+            forward(problem, lse, out)
+        return out, lse
+
+    return standby.attempt(NAME, value.device, fused, lambda: standby.attend(*told))
 
 
 @torch.library.custom_op("mtl::deformable_attention_triton_backward", mutates_args=())
@@ -128,22 +127,29 @@ def _differentiate(
     clamp: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of value, offsets and logits, contiguous."""
-    grads = empty_gradients(grad_out, out, lse, value, sizes, reference, offsets, logits, clamp)
+    told = (value, sizes, reference, offsets, logits, clamp)
+    grads = empty_gradients(grad_out, out, lse, *told)
     grad_value, grad_offsets, grad_logits = grads
     if not out.numel() or not logits.numel() or not value.numel():
         return grad_value.zero_(), grad_offsets.zero_(), grad_logits.zero_()
-    problem = _problem(value, sizes, reference, offsets, logits, clamp)
-    rows = grad_out.contiguous().view(*lse.shape, -1)
-    inner = (rows.float() * out.view_as(rows).float()).sum(-1)
-    with torch.cuda.device_of(value):
-        differentiate(problem, lse, inner, rows, grad_offsets, grad_logits)
-        if torch.are_deterministic_algorithms_enabled():
-            border = "clamp" if clamp else "zeros"
-            places = (problem.shapes, reference, problem.offsets, problem.logits)
-            grad_value.copy_(value_gradient(*places, lse, rows, border))
-        else:
-            grad_value.copy_(scatter(problem, lse, rows))
-    return grads
+
+    def fused() -> tuple[Tensor, Tensor, Tensor]:
+        problem = _problem(*told)
+        rows = grad_out.contiguous().view(*lse.shape, -1)
+        inner = (rows.float() * out.view_as(rows).float()).sum(-1)
+        with torch.cuda.device_of(value):
+            differentiate(problem, lse, inner, rows, grad_offsets, grad_logits)
+            if torch.are_deterministic_algorithms_enabled():
+                border = "clamp" if clamp else "zeros"
+                places = (problem.shapes, reference, problem.offsets, problem.logits)
+                grad_value.copy_(value_gradient(*places, lse, rows, border))
+            else:
+                grad_value.copy_(scatter(problem, lse, rows))
+        return grads
+
+    return standby.attempt(
+        NAME, value.device, fused, lambda: standby.differentiate(grad_out, *told)
+    )
 
 
 make_differentiable(_attend, _differentiate)

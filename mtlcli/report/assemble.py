@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import plain, replacing
+from mtlcli.files import MARK, plain, replacing, require_ours
 from mtlcli.ops.devices import pick_device
 from mtlcli.report.examples import Example, shown
 from mtlcli.report.facts import options, provenance
@@ -25,6 +25,7 @@ from mtlcli.runs.run import Run, read_runs
 from mtlcli.scoring.cost import Cost, counted, timed
 
 FORMS: Mapping[str, Callable[[Table], str]] = {"markdown": as_markdown, "latex": as_latex}
+REMARKS = {"html": "", "markdown": f"\n\n<!-- {MARK} -->\n", "latex": f"\n% {MARK}\n"}
 RANKED = (
     "Prediction above, label below. Best, median and worst by the mean rank over the tasks, of the "
     "scores that each picture has alone."
@@ -232,18 +233,31 @@ def cost_rows(found: Mapping[str, Cost]) -> dict[str, list[str]]:
     }
 
 
-def write(text: str, out: Path) -> None:
-    """Write a file, whole or not at all.
+def require_place(out: Path, force: bool = False) -> None:
+    """See, before the work begins, that a file can go there.
 
     Raises:
-        InputError: it is a folder, or its folder is not there.
-        RunError: it cannot be written.
+        InputError: it is a folder, its folder is not there, or mtl did not write it.
     """
     if out.is_dir() or not out.parent.is_dir():
         what = "is a folder" if out.is_dir() else f"cannot be made: there is no folder {out.parent}"
         raise InputError(f"--out {out} {what}; name a file.")
+    require_ours("--out", out, force)
+
+
+def write(text: str, out: Path, form: str = "html") -> None:
+    """Write a file, whole or not at all, with mtl's mark.
+
+    Args:
+        text: a page, which has it already, or tables.
+        out: see `require_place`.
+        form: of the text: html, markdown or latex.
+
+    Raises:
+        RunError: it cannot be written.
+    """
     try:
         with replacing(out) as file:
-            file.write(text.encode())
+            file.write((text + REMARKS[form]).encode())
     except OSError as error:
         raise RunError(f"Cannot write {out}: {error.strerror or error}.") from error

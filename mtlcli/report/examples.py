@@ -61,5 +61,5 @@ def tile(shown: Map, ident: str) -> Html:
 
 
 def between(low: str, high: str) -> str:
-    """What the two ends of the colours mean; see `mtlcli.keys.Scale`."""
+    """What the two ends of the colours mean; see `mtlcli.maps._keys.Scale`."""
     return f"{low} (bright) to {high}".replace("<", "≤ ").replace(">", "≥ ")

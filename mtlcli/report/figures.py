@@ -76,4 +76,5 @@ def total_losses(logs: Mapping[str, Log]) -> Html:
     for name, log in logs.items():
         points = [(p["iteration"], p["total"]) for p in log if "total" in p]
         lines.append(Line(name=name, x=[p[0] for p in points], y=[p[1] for p in points]))
-    return chart("total loss", lines, across="iteration", logarithmic=True)
+    above = all(value > 0 for line in lines for value in line.y)
+    return chart("total loss", lines, across="iteration", logarithmic=above)

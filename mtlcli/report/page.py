@@ -10,6 +10,7 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image
 
+from mtlcli.files import MARK
 from mtlcli.report.markup import Html, tag, together
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # asks nobody for anything
@@ -34,6 +35,7 @@ def page(title: str, about: str, sections: Iterable[Section]) -> str:
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        tag("meta", name="generator", content=MARK),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("title", title),

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,20 +14,21 @@ from typing import Any
 
 import mtlcli
 from mtlcli import lookup
-from mtlcli.data.archive import identify
+from mtlcli.data import hub, shared_memory
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
+from mtlcli.data.shared_memory import MORE, SHARED
 from mtlcli.errors import InputError
-from mtlcli.files import gigabytes
-from mtlcli.home import datasets_dir, home, weights_dir
+from mtlcli.files import checksums, gigabytes
+from mtlcli.home import available_cores, datasets_dir, home, weights_dir
 from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS
 from mtlcli.runs.names import SHIPPED, find
 from mtlcli.runs.run import Run, is_whole
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
-OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime",
-            "drive": "gdown"}  # fmt: skip
+OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
+LITTLE_SHARED = 0.5e9  # bytes; prepared batches of the paper's size take 0.3 GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class Health:
             f"devices: {devices}",
             f"disk:     {gigabytes(machine['free_disk'])} free in {machine['home']}",
         ]
+        if machine["free_shared"] is not None:
+            lines.append(f"shared:   {gigabytes(machine['free_shared'])} free in {SHARED}")
         for title, found in (
             ("datasets", self.datasets), ("weights", self.weights), ("runs", self.runs)
         ):  # fmt: skip
@@ -89,7 +93,7 @@ def examine() -> Health:
         datasets=datasets,
         weights=weights,
         runs=runs,
-        advice=tuple(advise(datasets, weights, runs, machine["free_disk"])),
+        advice=tuple(advise(datasets, weights, runs, machine["free_disk"], machine["free_shared"])),
     )
 
 
@@ -116,11 +120,12 @@ def examine_machine() -> dict[str, Any]:
         devices.append("mps")
     place = next(folder for folder in (home(), *home().absolute().parents) if folder.exists())
     return {
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "devices": devices,
         "home": str(home().absolute()),
         "free_disk": shutil.disk_usage(place).free,
+        "free_shared": shared_memory.free(),  # None: this system has no such limit
     }
 
 
@@ -153,22 +158,42 @@ def find_damage(reader: Reader) -> str | None:
 
 
 def check_weights() -> list[Finding]:
-    """The backbone weights there are, by their checksums."""
-    records = {
-        weights.file: weights.sha256
+    """The backbone weights there are: in weights/ by their checksums, and in the hub's cache."""
+    sources = {
+        source.file: source
         for name in lookup.names("backbones")
-        for weights in getattr(lookup.load("backbones", name), "WEIGHTS", {}).values()
+        for sources in lookup.load("backbones", name).WEIGHTS.values()
+        for source in sources
     }
-    found = []
-    for file, digest in records.items():
-        path = weights_dir() / file
+    return [found for source in sources.values() for found in weights_of(source)]
+
+
+def weights_of(source: Any) -> Iterator[Finding]:
+    """The file of one source, wherever it lies on this machine."""
+    from mtlcli.backbones._weights import UrlFile
+
+    path = weights_dir() / source.file
+    if isinstance(source, UrlFile):
         if path.is_file():
-            whole = identify(path)["sha256"].startswith(digest)
-            remedy = None if whole else f"rm {path}"
-            detail = "as published" if whole else "not the published bytes"
-            state = "whole" if whole else "damaged"
-            found.append(Finding(name=str(path), state=state, detail=detail, next=remedy))
-    return found
+            yield compared(path, source.sha256)
+        return
+    if path.is_file():
+        detail = f"as it was put there, in place of {source.repo}"
+        yield Finding(name=str(path), state="whole", detail=detail)
+    cached = hub.cached(source.repo, source.path, source.revision)
+    if cached:
+        yield Finding(name=str(cached), state="whole", detail=f"cached from hub {source.repo}")
+
+
+def compared(path: Path, digest: str) -> Finding:
+    """Whether a file has the published checksum."""
+    whole = checksums(path)["sha256"].startswith(digest)
+    return Finding(
+        name=str(path),
+        state="whole" if whole else "damaged",
+        detail="as published" if whole else "not the published bytes",
+        next=None if whole else f"rm {path}",
+    )
 
 
 def check_runs() -> list[Finding]:
@@ -212,11 +237,17 @@ def advise(
     weights: tuple[Finding, ...],
     runs: tuple[Finding, ...],
     free_disk: float,
+    free_shared: float | None = None,
 ) -> list[str]:
     """Commands, the most urgent first."""
     found = [f.next for f in (*datasets, *weights, *runs) if f.next]
     if free_disk < LITTLE_DISK:
         found.insert(0, f"free some disk: {gigabytes(free_disk)} are left")
+    if free_shared is not None and free_shared < LITTLE_SHARED:
+        found.append(
+            f"give {SHARED} {MORE}: {gigabytes(free_shared)} are free, and training prepares "
+            "fewer batches in advance"
+        )
     if not datasets:
         found += ["mtl demo", "mtl prepare nyud"]
     elif not runs:

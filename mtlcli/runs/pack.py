@@ -34,13 +34,14 @@ def pack(run: Path, out: Path) -> Packed:
         out: new run folder.
 
     Raises:
-        InputError: no such checkpoint, or `out` has one already.
+        InputError: no such checkpoint, or `out` has a run already.
         RunError: it cannot be written.
     """
     source = file_of(run)
     target = out / LAST
-    if target.exists():
-        raise InputError(f"{target} is there already: choose another --out, or remove it.")
+    for path in (target, *(out / name for name in BESIDE)):
+        if path.exists():
+            raise InputError(f"{path} is there already: choose another --out, or remove it.")
     content = checkpoint.read(source)
     weights = {name: halve(tensor) for name, tensor in content["network"].items()}
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlcli import lookup
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import plain, read_json
+from mtlcli.files import plain, read_json, write_json
 from mtlcli.home import weights_dir
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RESULTS, read_object
@@ -125,16 +125,30 @@ def results_folder(path: Path) -> Path:
     return weights_dir() / SHIPPED if is_shipped(file) else file.parent
 
 
+def write_results(path: Path, limited: int | None, results: "Results") -> None:
+    """Write the record of a checkpoint where it goes; its folder is made if it is not there.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    file = place_results(path, limited)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write {file}: {error.strerror or error}.") from error
+    write_json(file, results.to_json())
+
+
 def require_writable(path: Path) -> None:
-    """See that scores of a checkpoint can be written; their folder is made if it is not there.
+    """See that scores of a checkpoint can be written; nothing is left behind.
 
     Raises:
         RunError: they cannot.
     """
     folder = results_folder(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder).close()
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        TemporaryFile(dir=there).close()
     except OSError as error:
         beside = folder == file_of(path).parent
         remedy = "evaluate a copy of the run" if beside else "set MTL_HOME to a folder of yours"

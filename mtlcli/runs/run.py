@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
 from mtlcli.data.hdf5 import Info
-from mtlcli.errors import InputError
-from mtlcli.home import weights_dir
-from mtlcli.runs import names
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS, read_log
-from mtlcli.runs.names import SHIPPED, find, resolve
-from mtlcli.runs.record import Record, find_record, read_record
+from mtlcli.runs.names import find, resolve
+from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, read_results
 
 if TYPE_CHECKING:
@@ -163,41 +160,6 @@ def run_folders(path: Path) -> list[Path]:
     folder = path.parent if path.is_file() else path
     below = [f for f in find(folder, depth=2) if f != folder and (f / RECORD).is_file()]
     return below if below and not (folder / RECORD).is_file() else [folder]
-
-
-def find_newest(dataset: str | None = None) -> Path:
-    """The checkpoint written last under weights/, or else the network that comes with the package.
-
-    Args:
-        dataset: only of runs on this dataset.
-
-    Raises:
-        InputError: there is none, or it is cut short.
-    """
-    own = names.find_shipped()
-    runs = [folder / LAST for folder in find() if folder.name != SHIPPED]
-    found = [file for file in runs if file.is_file() and is_of(file, dataset)]
-    if not found and own and is_of(own, dataset):
-        return own
-    if not found:
-        kind = f"network trained on {dataset}" if dataset else "trained network"
-        raise InputError(
-            f"There is no {kind} in {weights_dir()}/. Train one (`mtl demo`, `mtl train`) "
-            "or name one with --checkpoint."
-        )
-    *others, last = sorted(found, key=lambda p: p.stat().st_mtime)
-    if not is_whole(last):
-        whole = [p.parent for p in reversed(others) if is_whole(p)]
-        other = SHIPPED if own else next(map(str, whole), "RUN")
-        reason = f"It was chosen as the newest run; `--checkpoint {other}` takes another."
-        raise InputError(f"{describe_damage(last)} {reason}")
-    return last
-
-
-def is_of(file: Path, dataset: str | None) -> bool:
-    """Whether the run of a checkpoint was trained on a dataset, or on any if that is None."""
-    record = find_record(file) if dataset else None
-    return not dataset or (record is not None and record.config.dataset == dataset)
 
 
 def is_whole(file: Path) -> bool:

@@ -11,6 +11,7 @@ from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.ops.devices import pick_device
 from mtlcli.ops.precision import numerics
+from mtlcli.ops.standby import strict
 from mtlcli.runs.table import markdown
 from mtlcli.scoring.contenders import (
     DTYPES,
@@ -148,7 +149,7 @@ def bench(
     if repeats < 1:
         raise InputError(f"--repeats must be at least 1, not {repeats}.")
     types = [name for name in DTYPES if name in ("fp32", "bf16", dtype) or target.type == "cuda"]
-    with numerics(target, deterministic=False):
+    with numerics(target, deterministic=False), strict():
         workload, found = make((height, width), tasks, target), contenders(target, types)
         rows: list[Row] = []
         with tqdm(total=len(found) * (1 + backward), disable=True if quiet else None) as bar:

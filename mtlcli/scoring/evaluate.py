@@ -1,6 +1,6 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
-from mtlcli.files import plain, write_json
+from mtlcli.errors import InputError
+from mtlcli.files import may_write, plain, save_picture
 from mtlcli.home import datasets_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.ops.processes import is_first, joined
@@ -21,7 +22,7 @@ from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
 from mtlcli.runs.names import file_of
-from mtlcli.runs.results import Results, Scores, place_results, require_writable
+from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
 from mtlcli.scoring.baseline import best_constant
@@ -73,7 +74,8 @@ def evaluate(
         quiet: no progress bar.
 
     Raises:
-        InputError: the checkpoint or the dataset cannot be used.
+        InputError: the checkpoint or the dataset cannot be used, or a prediction would replace a
+            file that mtl did not write.
         RunError: results.json cannot be written.
     """
     other = read_reference(reference) if reference else None
@@ -85,6 +87,8 @@ def evaluate(
         scale = resolution(trained.config, trained.dataset.size)
         pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
         options = merged(trained.dataset.options, overrides or {}, tasks)
+        if save_predictions:
+            require_room(save_predictions, tasks, reader.ids[:limit])
 
         def score(predict: Predict, save: Save | None = None) -> Measured:
             return measure(predict, pictures, tasks, options, workers, quiet, save)
@@ -98,9 +102,28 @@ def evaluate(
     results = make_results(trained, reader, measured, floor, limit)
     scored = add_comparison(results, trained, other)
     if writes:
-        file = place_results(trained.path, len(pictures) if limit else None)
-        write_json(file, scored.results.to_json())
+        write_results(trained.path, len(pictures) if limit else None, scored.results)
     return scored
+
+
+def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> None:
+    """Refuse to write predictions over what mtl did not write.
+
+    Raises:
+        InputError: names the first such file.
+    """
+    paths = (prediction_path(folder, task, ident) for ident in idents for task in tasks)
+    taken = next((path for path in paths if not may_write(path)), None)
+    if taken:
+        raise InputError(
+            f"--save-predictions {folder}: {taken} exists, and mtl did not write it; choose "
+            "another folder."
+        )
+
+
+def prediction_path(folder: Path, task: str, ident: str) -> Path:
+    """Where the prediction of a picture goes."""
+    return folder / task / f"{ident}.png"
 
 
 def save_maps(
@@ -109,9 +132,9 @@ def save_maps(
     """Write FOLDER/TASK/ID.png for every task, pixels as its map encodes them."""
     for name, task in tasks.items():
         pixels = task.map.encode(task.decode(logits[name])[0].cpu().numpy())
-        path = folder / name / f"{ident}.png"
+        path = prediction_path(folder, name, ident)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        save_picture(Image.fromarray(pixels), path)
 
 
 def make_results(

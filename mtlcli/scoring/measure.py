@@ -92,27 +92,26 @@ def measure(
     options = merged(options, {}, tasks)
     counted = {n: set(options[n].get("ids") or pictures.ids) for n in tasks}
     own = range(rank(), len(pictures), world())
-    batches = tqdm(
-        whole_pictures(pictures, own, workers),
-        desc="eval",
-        leave=None,
-        disable=True if quiet or rank() else None,
-    )
-    for index, batch in zip(own, batches):
-        ident = pictures.ids[index]
-        height, width = batch["size"][0].tolist()
-        logits = {
-            n: at_size(x.float(), (height, width)) for n, x in predict(batch["image"]).items()
-        }
-        measured[index] = {
-            name: task.measure(
-                logits[name][0], batch[name][0].to(logits[name].device), options[name]
-            )
-            for name, task in tasks.items()
-            if name in batch and ident in counted[name]
-        }
-        if save:
-            save(ident, logits)
+    silent = True if quiet or rank() else None
+    with (
+        whole_pictures(pictures, own, workers) as batches,
+        tqdm(own, desc="eval", leave=None, disable=silent) as bar,
+    ):
+        for index, (batch,) in zip(bar, batches):
+            ident = pictures.ids[index]
+            height, width = batch["size"][0].tolist()
+            logits = {
+                n: at_size(x.float(), (height, width)) for n, x in predict(batch["image"]).items()
+            }
+            measured[index] = {
+                name: task.measure(
+                    logits[name][0], batch[name][0].to(logits[name].device), options[name]
+                )
+                for name, task in tasks.items()
+                if name in batch and ident in counted[name]
+            }
+            if save:
+                save(ident, logits)
     everything = {index: found for share in gather(measured) for index, found in share.items()}
     in_order = [(pictures.ids[index], everything[index]) for index in sorted(everything)]
     return Measured(tasks=tasks, options=options, pictures=in_order)

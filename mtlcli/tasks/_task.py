@@ -50,3 +50,9 @@ class Task:
     def best_constant(self, targets: Sequence[np.ndarray], classes: Sequence[str]) -> np.ndarray:
         """The logits (C,) that, repeated at every pixel, fit the targets best."""
         return self.map.constant(targets, self.outputs(classes))
+
+    def is_labelled(self, targets: Tensor) -> Tensor:
+        """Scalar bool: whether any pixel of a batch of targets has a label."""
+        unlabelled = self.map.unlabelled
+        known = targets.isfinite() if unlabelled != unlabelled else targets.ne(unlabelled)
+        return known.any()

@@ -52,7 +52,8 @@ class Board:
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of the log by the name of their curve, GROUP/CURVE."""
     found = {f"loss/{task}": value for task, value in line["loss"].items()}
-    found |= {"loss/total": line["total"], "learning rate": line["lr"]}
+    found |= {"loss/total": line["total"]} if "total" in line else {}
+    found["learning rate"] = line["lr"]
     for attention, spread in line.get("offsets", {}).items():
         for level, (pixels, outside) in enumerate(zip(spread["pixels"], spread["outside"])):
             found[f"offsets in pixels/{attention}/{2**level}"] = pixels

@@ -44,7 +44,8 @@ class Clock:
         The losses must have been read before, so that the device has done what it was given.
         """
         now = time.perf_counter()
-        spent, steps = now - self.began, self.steps + 1  # the one that is being logged
+        spent = max(now - self.began, 1e-9)  # a clock may be too coarse to see it
+        steps = self.steps + 1  # the one that is being logged
         figures = {
             "step_s": spent / steps,
             "data_wait": self.waited / spent,
@@ -68,7 +69,7 @@ def progress_text(line: Mapping[str, Any]) -> dict[str, str]:
     """What the progress bar says beside iteration, rate and time left."""
     speed = line["speed"]
     return {
-        "loss": f"{line['total']:.3f}",
+        "loss": f"{line['total']:.3f}" if "total" in line else "-",
         "images/s": f"{speed['images_per_s']:.1f}",
         "data wait": f"{speed['data_wait']:.0%}",
         "GB": f"{speed['memory_gb']:.1f}",

@@ -4,6 +4,7 @@ With lambda = 200 the paper's network ends at 0.02 mIoU, 1.5 m and 45 degrees (a
 Table 4): the losses go back to where they were, and most sampling points lie outside their maps.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -48,6 +49,8 @@ def is_still(history: Sequence[float]) -> bool:
     """Whether a loss stays where it began, although a fall would be seen through the noise."""
     third = len(history) // 3
     first, last = level(history[:third]), level(history[-third:])
+    if first.median <= 0:  # nothing to fall from
+        return False
     fall = 1 - last.median / first.median
     blur = BLURS * (first.error**2 + last.error**2) ** 0.5 / first.median
     began = median(history[:WINDOW])
@@ -74,7 +77,7 @@ class CollapseWatch:
         self.risen: dict[str, int] = {}  # task -> lines for which its loss has been up again
 
     def read(self, line: Mapping[str, Any]) -> list[str]:
-        """What is new in a line of the log, as sentences."""
+        """What is new in a line of the log, as sentences; a task without a loss is passed over."""
         found = [(task, self._of_loss(task, value)) for task, value in line["loss"].items()]
         found += [
             (name, outside_maps(name, spread["outside"]))
@@ -90,7 +93,12 @@ class CollapseWatch:
         return [f"{what} {at}: this looks like a collapse. {self.remedy}" for _, what in news]
 
     def _of_loss(self, task: str, value: float) -> str | None:
+        """A loss of 0 says nothing: a batch without labels had it in logs of former versions, and
+        what is perfectly learnt has not collapsed.
+        """
         history = self.losses.setdefault(task, [])
+        if not value or not math.isfinite(value):
+            return None
         history.append(value)
         if len(history) < 2 * WINDOW:
             return None
@@ -109,6 +117,8 @@ class CollapseWatch:
         return None
 
     def _of_metric(self, task: str, value: float) -> str | None:
+        if not math.isfinite(value):  # no held-out picture has labels for it
+            return None
         higher = self.higher_is_better[task]
         best = (max if higher else min)(value, self.best.get(task, value))
         self.best[task] = best
@@ -119,6 +129,6 @@ class CollapseWatch:
 
 def outside_maps(name: str, shares: list[float]) -> str | None:
     """A complaint when an attention looks past the edge nearly everywhere."""
-    if min(shares) < OUTSIDE:
+    if not shares or min(shares) < OUTSIDE:
         return None
     return f"{min(shares):.0%} of the points that {name} samples lie outside the maps"

@@ -1,6 +1,7 @@
 """What can go wrong while a network is trained, said in one line with the remedy."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,58 +9,61 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.batches import TrainingStream
-from mtlcli.errors import MtlError, RunError
+from mtlcli.data.loading import loader_failure
+from mtlcli.errors import Interrupted, MtlError, RunError, in_one_line
+from mtlcli.ops.standby import is_memory
 from mtlcli.runs.config import RunConfig
 
-MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @contextmanager
-def explained(config: RunConfig, folder: Path) -> Iterator[None]:
-    """Raises, for failures of torch and of the disk within, an error made for the user.
+def explained(config: RunConfig, folder: Path, rescue: Callable[[], str]) -> Iterator[None]:
+    """Raises, for any failure within, an error made for the user.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        rescue: is called once something failed, and returns a sentence that ends the message.
 
     Raises:
-        RunError: out of memory, a loader process that died, or a full disk.
+        MtlError: of the class it was; RunError for what was not made for the user.
     """
-    again = f"then `mtl train --resume {folder}`"
     try:
         yield
-    except MtlError as error:
-        raise type(error)(innermost(str(error))) from error
-    except OSError as error:
-        raise RunError(
-            f"Cannot write into {folder}: {error.strerror}. Free some, {again}."
-        ) from error
-    except RuntimeError as error:
-        reason = str(error)
-        if any(words in reason.lower() for words in MEMORY):
-            raise RunError(out_of_memory(config)) from error
-        if "DataLoader worker" in reason:
-            raise RunError(
-                f"A process that prepares batches died ({reason.splitlines()[0]}). "
-                f"Lower --workers if memory is short, {again}."
-            ) from error
-        if any(words in reason for words in LOST):
-            raise RunError(
-                f"Another process of this run ended; see its message, {again}."
-            ) from error
-        if "does not have a deterministic implementation" in reason:
-            raise RunError(
-                f"--deterministic: {reason.split()[0]} has no such version on this device; "
-                "leave it out, or use --device cpu."
-            ) from error
-        if config.compile and type(error).__module__.startswith(("torch._dynamo", "torch._ind")):
-            raise RunError(
-                f"--compile: torch.compile failed ({reason.splitlines()[0]}); leave it out."
-            ) from error
+    except Interrupted:
         raise
+    except MtlError as error:
+        raise type(error)(" ".join(filter(None, (str(error), rescue())))) from error
+    except Exception as error:
+        reason = reason_of(error, config, folder)
+        raise RunError(" ".join(filter(None, (reason, rescue())))) from error
 
 
-def innermost(message: str) -> str:
-    """The message of an error that a loader process passed on with its traceback."""
-    last = message.strip().splitlines()[-1]
-    return last.partition(": ")[2] if "Traceback" in message else message
+def reason_of(error: Exception, config: RunConfig, folder: Path) -> str:
+    """What failed and what to do about it, as sentences."""
+    reason = str(error)
+    if isinstance(error, OSError):
+        if error.errno in MANY_FILES:
+            return loader_failure("Too many open files")
+        room = " Free some." if error.errno in FULL else ""
+        return f"Cannot write into {folder}: {error.strerror or error}.{room}"
+    if isinstance(error, MemoryError) or is_memory(error):
+        return out_of_memory(config)
+    if "DataLoader worker" in reason:
+        return loader_failure(reason)
+    if any(words in reason for words in LOST):
+        return "Another process of this run ended; see its message."
+    if "does not have a deterministic implementation" in reason:
+        return (
+            f"--deterministic: {reason.split()[0]} has no such version on this device; "
+            "leave it out, or use --device cpu."
+        )
+    if config.compile and type(error).__module__.startswith(("torch._dynamo", "torch._ind")):
+        return f"--compile: torch.compile failed ({reason.splitlines()[0]}); leave it out."
+    return f"{in_one_line(error)} (MTL_DEBUG=1 shows the traceback)."
 
 
 def out_of_memory(config: RunConfig) -> str:
@@ -88,6 +92,10 @@ class Divergence:
         """Look at the losses of an iteration, counted from 1."""
         finite = torch.stack([losses[name].detach() for name in self.tasks]).isfinite()
         self.first = torch.where(finite | (self.first > 0), self.first, iteration)
+
+    def seen(self) -> bool:
+        """Whether a loss was not finite."""
+        return bool(self.first.any())
 
     def check(self, stream: TrainingStream, config: RunConfig) -> None:
         """Stop a run that has diverged.

@@ -5,13 +5,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
+from mtlcli.errors import in_one_line
 from mtlcli.ops.processes import average, is_first
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import LOG, read_log
@@ -42,8 +44,10 @@ class Log:
         self.offsets = OffsetWatch(state.network)
         better = {name: task.higher_is_better for name, task in tasks.items()}
         self.collapse = CollapseWatch(remedy(state.config), better)
-        for line in read_log(state.folder) if is_first() else ():
-            self.collapse.read(line)
+        self.failed: set[str] = set()
+        with self._optional("the watch for collapses"):
+            for line in read_log(state.folder) if is_first() else ():
+                self.collapse.read(line)
         self.bar = tqdm(
             initial=state.iteration,
             total=state.config.iterations,
@@ -52,7 +56,9 @@ class Log:
         )
         self.speaks = self.bar.disable and not conduct.quiet and is_first()
         self.spoken = -math.inf
-        self.board = Board(state.folder) if conduct.tensorboard and is_first() else None
+        self.board = None
+        with self._optional("--tensorboard"):
+            self.board = Board(state.folder) if conduct.tensorboard and is_first() else None
 
     def __enter__(self) -> "Log":
         self.file = open(self.state.folder / LOG if is_first() else os.devnull, "a")
@@ -66,31 +72,48 @@ class Log:
     ) -> None:
         self.bar.close()
         self.file.close()
-        if self.board:
-            self.board.close()
+        with self._optional("--tensorboard"):
+            if self.board:
+                self.board.close()
 
     def begin(self, iteration: int) -> None:
         """Prepare for an iteration, counted from 1."""
         self.offsets.look(self.is_due(iteration))
 
-    def end(self, losses: Mapping[str, Tensor], more: Mapping[str, Any]) -> None:
+    def end(self, losses: Mapping[str, Tensor], labelled: Tensor, more: Mapping[str, Any]) -> None:
         """An iteration is over: show it, and write its line if it is due.
 
         Args:
-            losses: of the tasks, scalars of this process.
+            losses: of the tasks, scalars of this process, summed over the parts of the batch.
+            labelled: (T,) parts in which each task had labels.
             more: what else is known of it; then it gets a line in any case.
         """
         self.bar.update()
         if not (more or self.is_due(self.state.iteration)):
             return
-        line = self._line(losses) | dict(more)
+        line = self._line(losses, labelled) | dict(more)
         print(json.dumps(line), file=self.file, flush=True)
-        if self.board:
-            self.board.write(line)
-        self.bar.set_postfix(progress_text(line), refresh=False)
-        self._speak(line)
-        for warning in self.collapse.read(line) if is_first() else ():
-            self.bar.write(f"mtl: {warning}", file=sys.stderr)
+        with self._optional("--tensorboard"):
+            if self.board:
+                self.board.write(line)
+        with self._optional("the progress line"):
+            self.bar.set_postfix(progress_text(line), refresh=False)
+            self._speak(line)
+        with self._optional("the watch for collapses"):
+            for warning in self.collapse.read(line) if is_first() else ():
+                self.bar.write(f"mtl: {warning}", file=sys.stderr)
+
+    @contextmanager
+    def _optional(self, what: str) -> Iterator[None]:
+        """What only tells of a run never ends it; a failure within is said once."""
+        try:
+            yield
+        except Exception as error:
+            if what not in self.failed and is_first():
+                print(
+                    f"mtl: {what} failed, training goes on: {in_one_line(error)}.", file=sys.stderr
+                )
+            self.failed.add(what)
 
     def _speak(self, line: Mapping[str, Any]) -> None:
         """Where there is no terminal for a bar, a line now and then."""
@@ -113,17 +136,25 @@ class Log:
         last = self.state.config.iterations
         return iteration % max(1, last // LINES) == 0 or iteration == last
 
-    def _line(self, losses: Mapping[str, Tensor]) -> dict[str, Any]:
-        values = {name: average(loss).item() for name, loss in losses.items()}
-        offsets = self.offsets.read()
+    def _line(self, losses: Mapping[str, Tensor], labelled: Tensor) -> dict[str, Any]:
+        """A task without a label in the batch has no loss: it is left out."""
+        sums = [average(loss).item() for loss in losses.values()]
+        parts = zip(losses, sums, labelled.tolist())
+        values = {name: total / count for name, total, count in parts if count}
+        offsets = {}
+        with self._optional("the watch of offsets"):
+            offsets = self.offsets.read()
         return {
             "iteration": self.state.iteration,
-            "total": sum(self.tasks[name].weight * value for name, value in values.items()),
+            **({"total": self._total(values)} if values else {}),
             "loss": values,
             "lr": self.state.optimizer.param_groups[0]["lr"],
             "speed": self.clock.read(self.state.config.iterations - self.state.iteration),
             **({"offsets": offsets} if offsets else {}),
         }
+
+    def _total(self, values: Mapping[str, float]) -> float:
+        return sum(self.tasks[name].weight * value for name, value in values.items())
 
 
 def remedy(config: RunConfig) -> str:

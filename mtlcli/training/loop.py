@@ -24,11 +24,13 @@ from mtlcli.runs.config import RunConfig, resolution
 from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record
 from mtlcli.systems import _settings as settings
+from mtlcli.tasks._task import Task
 from mtlcli.training.board import require_tensorboard
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.failures import Divergence, explained
 from mtlcli.training.log import Log
 from mtlcli.training.memory import estimate
+from mtlcli.training.rescue import Rescue
 from mtlcli.training.resuming import read_begun, refuse_other_data, refuse_other_options
 from mtlcli.training.selection import Selection, split
 from mtlcli.training.setup import check_weighting, make_state, prepared
@@ -151,25 +153,28 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
         world=distributed.world(),
     )
     divergence = Divergence(tasks, device)
+    rescue = Rescue(state, divergence)
     forward = prepared(network, config, device)
     network.train()
+    pin, left = device.type == "cuda", (state.iteration, config.iterations)
     with (
         closing(reader),
-        explained(config, state.folder),
+        explained(config, state.folder, rescue.save),
         numerics(device, config.deterministic),
         Log(state, tasks, conduct) as log,
         stopping() as asked,
+        training_batches(stream, share, *left, conduct.workers, pin) as batches,
     ):
         if state.iteration == 0:
             state.save()
-        pin, left = device.type == "cuda", (state.iteration, config.iterations)
-        batches = training_batches(stream, share, *left, conduct.workers, pin)
         stop = distributed.Agreement(asked, device)
         for parts in log.clock.timed(until(stop, batches)):
+            rescue.begin()
             log.begin(state.iteration + 1)
             set_learning_rate(optimizer, config, state.iteration)
             optimizer.zero_grad(set_to_none=True)
-            losses = dict.fromkeys(tasks, torch.zeros((), device=device))
+            losses = dict.fromkeys(tasks, torch.zeros((), device=device))  # sums over the parts
+            labelled = torch.zeros(len(tasks), device=device)  # parts in which a task has labels
             for part in parts:
                 batch = to_device(part, device)
                 with autocast(device, bool(config.amp)):
@@ -177,17 +182,21 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 loss = {
                     n: t.loss(logits[n].float(), batch[n], options[n]) for n, t in tasks.items()
                 }
-                total = state.weighting(loss)
+                there = labels_anywhere(tasks, batch)
+                total = state.weighting(loss, there)
                 state.scaler.scale(total / len(parts)).backward()
-                losses = {n: losses[n] + loss[n].detach() / len(parts) for n in tasks}
+                losses = {n: losses[n] + loss[n].detach() for n in tasks}
+                labelled += there
+            rescue.step()
             state.scaler.step(optimizer)
             state.scaler.update()
             state.iteration += 1
+            rescue.end()
             divergence.watch(losses, state.iteration)
             saves, selects = is_saved(state, conduct), selection.is_due(state.iteration)
             if saves or selects or log.is_due(state.iteration):
                 divergence.check(stream, config)
-            log.end(losses, selection.evaluate() if selects else {})
+            log.end(losses, labelled, selection.evaluate() if selects else {})
             if saves:
                 log.sync()
                 state.save(conduct.keep)
@@ -199,6 +208,12 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 f"stopped at iteration {state.iteration} of {config.iterations}, saved. "
                 f"Continue: mtl train --resume {state.folder}"
             )
+
+
+def labels_anywhere(tasks: Mapping[str, Task], batch: Mapping[str, Tensor]) -> Tensor:
+    """(T,) bool: which tasks have a label in the batch of all processes together."""
+    own = torch.stack([task.is_labelled(batch[name]) for name, task in tasks.items()])
+    return distributed.average(own.float()) > 0
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: RunConfig, iteration: int) -> None:

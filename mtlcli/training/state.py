@@ -29,6 +29,7 @@ class State:
     weighting: nn.Module  # losses of the tasks -> the one that is minimised
     device: torch.device
     iteration: int = 0  # steps done
+    saved: int | None = None  # the iteration of last.pt, if there is one
 
     def save(self, keep: int = 0, name: str = LAST) -> None:
         """Write a checkpoint; the one before is untouched if anything fails.
@@ -58,6 +59,8 @@ class State:
             weighting=self.weighting.state_dict(),
             generators=states,
         )
+        if name == LAST:
+            self.saved = self.iteration
         if keep:
             self._keep(keep)
 
@@ -81,7 +84,7 @@ class State:
             self.optimizer.load_state_dict(saved["optimizer"])
             if self.scaler.is_enabled() and saved["scaler"]:
                 self.scaler.load_state_dict(saved["scaler"])
-            self.iteration = saved["iteration"]
+            self.iteration = self.saved = saved["iteration"]
             self.weighting.load_state_dict(saved["weighting"])
             if len(saved["generators"]) == world():
                 set_generators(saved["generators"][rank()], self.device)
@@ -90,6 +93,10 @@ class State:
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(torch.isfinite(w).all()) for w in self.network.state_dict().values())
 
     def _keep(self, newest: int) -> None:
         kept = self.folder / f"iteration_{self.iteration}.pt"

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from mtlcli.errors import RunError
+
 Asked = Callable[[], bool]
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ def until(asked: Asked, batches: Iterable[T]) -> Iterator[T]:
             batch = next(iterator)
         except StopIteration:
             return
-        except RuntimeError:
+        except RunError:
             if asked():
                 return
             raise

@@ -1,7 +1,8 @@
 """How the losses of several tasks become the one that is minimised.
 
 Each is a module {task: loss} -> scalar that starts from the paper's fixed weights; what it learns
-or remembers is saved with the run. A new one is a class and its name in WEIGHTINGS.
+or remembers is saved with the run. A task without a label in the batch has a loss of 0, which says
+nothing: nothing is learnt or remembered of it. A new one is a class and its name in WEIGHTINGS.
 
 Gradient surgery weighs losses so that the common layers move where no task loses, or as little as
 can be. PCGrad, CAGrad and UPGrad combine the tasks' gradients g_i at the layers all tasks use into
@@ -12,6 +13,7 @@ scaled so that gradients that agree are summed, as with fixed weights.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 
 import torch
@@ -52,8 +54,20 @@ class Fixed(nn.Module):
             return own
         return own + (average(own).to(own.dtype) - own).detach()
 
-    def forward(self, losses: Losses) -> Tensor:
-        return self.weighted(losses).sum()
+    def forward(self, losses: Losses, labelled: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            losses: task -> scalar of this process.
+            labelled: (T,) bool, which tasks have a label in the batch of all processes; None: all.
+        """
+        return self.combine(self.weighted(losses), self._mask(labelled))
+
+    def combine(self, values: Tensor, mask: Tensor) -> Tensor:
+        """The scalar to minimise of (T,) weighted losses, of which those count whose mask is 1."""
+        return values.sum()
+
+    def _mask(self, labelled: Tensor | None) -> Tensor:
+        return torch.ones_like(self.fixed) if labelled is None else labelled.to(self.fixed)
 
 
 class Uncertainty(Fixed):
@@ -63,15 +77,16 @@ class Uncertainty(Fixed):
         super().__init__(weights, shared, epoch)
         self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))
 
-    def forward(self, losses: Losses) -> Tensor:
-        return (self.weighted(losses) * (-self.log_variance).exp() + self.log_variance).sum()
+    def combine(self, values: Tensor, mask: Tensor) -> Tensor:
+        return ((values * (-self.log_variance).exp() + self.log_variance) * mask).sum()
 
 
 class Geometric(Fixed):
     """Geometric mean of the losses (Chennupati et al., arXiv 1904.08492): scales do not matter."""
 
-    def forward(self, losses: Losses) -> Tensor:
-        return self.weighted(losses).clamp(min=1e-8).log().mean().exp()
+    def combine(self, values: Tensor, mask: Tensor) -> Tensor:
+        logs = values.clamp(min=1e-8).log() * mask
+        return (logs.sum() / mask.sum().clamp(min=1)).exp() * mask.max()
 
 
 class DynamicAverage(Fixed):
@@ -82,6 +97,7 @@ class DynamicAverage(Fixed):
     TEMPERATURE = 2.0
     seen: Tensor
     running: Tensor
+    counted: Tensor
     before: Tensor
 
     def __init__(self, weights: Mapping[str, float], shared: Sequence[Tensor], epoch: int) -> None:
@@ -89,25 +105,30 @@ class DynamicAverage(Fixed):
         self.epoch, count = epoch, len(self.tasks)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
         self.register_buffer("running", torch.zeros(count))  # sum over this epoch
+        self.register_buffer("counted", torch.zeros(count))  # iterations that had labels in it
         self.register_buffer("before", torch.ones(2, count))  # means of epochs e - 2 and e - 1
 
-    def forward(self, losses: Losses) -> Tensor:
-        values = self.weighted(losses)
+    def combine(self, values: Tensor, mask: Tensor) -> Tensor:
         ratio = torch.ones_like(values)
         if self.seen >= 2 * self.epoch:
             ratio = self.before[1] / self.before[0].clamp(min=1e-8)
         share = torch.softmax(ratio / self.TEMPERATURE, 0) * len(self.tasks)
         total = (share * values).sum()
         if torch.is_grad_enabled():
-            self._remember(values.detach())
+            self._remember(values.detach(), mask)
         return total
 
-    def _remember(self, values: Tensor) -> None:
+    def _remember(self, values: Tensor, mask: Tensor) -> None:
+        """A task without a label in a whole epoch keeps its mean of the one before."""
         self.seen += 1
-        self.running += values
+        self.running += values * mask
+        self.counted += mask
         if self.seen % self.epoch == 0:
-            self.before.copy_(torch.stack((self.before[1], self.running / self.epoch)))
+            mean = self.running / self.counted.clamp(min=1)
+            mean = torch.where(self.counted > 0, mean, self.before[1])
+            self.before.copy_(torch.stack((self.before[1], mean)))
             self.running.zero_()
+            self.counted.zero_()
 
 
 class GradNorm(Fixed):
@@ -125,22 +146,29 @@ class GradNorm(Fixed):
         self.register_buffer("weight", torch.ones(len(self.tasks)))
         self.register_buffer("first", torch.zeros(len(self.tasks)))
 
-    def forward(self, losses: Losses) -> Tensor:
-        values = self.weighted(losses)
+    def combine(self, values: Tensor, mask: Tensor) -> Tensor:
         total = (self.weight.clone() * values).sum()
         if torch.is_grad_enabled():
-            self._adapt(values)
+            self._adapt(values, mask)
         return total
 
-    def _adapt(self, values: Tensor) -> None:
-        """One step of the weights on sum |w G - mean(w G) r^alpha|, whose sign is its slope."""
+    def _adapt(self, values: Tensor, mask: Tensor) -> None:
+        """One step of the weights on sum |w G - mean(w G) r^alpha|, whose sign is its slope.
+
+        L(0) of a task is its loss in the first batch that has a label for it.
+        """
+
+        def mean(each: Tensor) -> Tensor:
+            return (each * mask).sum() / mask.sum().clamp(min=1)
+
         norms = torch.stack([self._norm(value) for value in values]).to(values.dtype)
         now = values.detach()
-        if not self.first.any():
-            self.first.copy_(now)
+        self.first.copy_(torch.where((self.first == 0) & (mask > 0), now, self.first))
         speed = now / self.first.clamp(min=1e-8)
-        wanted = (self.weight * norms).mean() * (speed / speed.mean()) ** self.ALPHA
-        slope = torch.sign(self.weight * norms - wanted) * norms / norms.mean().clamp(min=1e-8)
+        pace = (speed / mean(speed).clamp(min=1e-8)) ** self.ALPHA
+        wanted = mean(self.weight * norms) * pace
+        slope = torch.sign(self.weight * norms - wanted) * norms / mean(norms).clamp(min=1e-8)
+        slope = slope * mask
         weight = (self.weight - self.RATE * slope).clamp(min=1e-3)
         self.weight.copy_(weight * len(self.tasks) / weight.sum())
 
@@ -160,7 +188,7 @@ class Surgery(Fixed):
     def __init__(self, weights: Mapping[str, float], shared: Sequence[Tensor], epoch: int) -> None:
         super().__init__(weights, shared, epoch)
         self.shared = [[p for p in shared if p.requires_grad]]  # nested: not parameters of this
-        self.weigh = self.make(len(self.tasks))
+        self.weigh = cache(self.make)
 
     @staticmethod
     def make(tasks: int) -> Weigh:
@@ -171,15 +199,18 @@ class Surgery(Fixed):
         """
         raise NotImplementedError
 
-    def forward(self, losses: Losses) -> Tensor:
-        values = self.weighted(losses)
+    def combine(self, values: Tensor, mask: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return values.sum()
         gradients = torch.stack([self._gradient(value) for value in values])  # (T, parameters)
         products = (gradients @ gradients.T).double().cpu()
         if not products.isfinite().all():  # the loop says which loss is not
             return values.sum()
-        weight = by_first(lambda: self.weigh(products))  # random order of tasks: the first's
+        known = mask.nonzero().flatten().cpu()
+        weight = torch.ones(len(values), dtype=torch.float64)
+        if len(known):
+            weigh, inner = self.weigh(len(known)), products[known][:, known]
+            weight[known] = by_first(lambda: weigh(inner)).double()  # random order: the first's
         return (weight.to(values) * values).sum()
 
     def _gradient(self, value: Tensor) -> Tensor:

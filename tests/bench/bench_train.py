@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from mtlcli.data.batches import Share, TrainingStream, stack, training_batches
+from mtlcli.data.batches import Share, TrainingStream, training_batches
+from mtlcli.data.loading import stack
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
 from mtlcli.ops.devices import pick_device
@@ -129,9 +130,11 @@ def waiting(
     clock = Clock(device, config.batch_size)
     share = Share(batch_size=config.batch_size)
     pin = device.type == "cuda"
-    batches = training_batches(stream, share, 0, WARM_UP + iterations, workers, pin)
     speed: dict[str, float] = {}
-    with numerics(device, deterministic=False):
+    with (
+        numerics(device, deterministic=False),
+        training_batches(stream, share, 0, WARM_UP + iterations, workers, pin) as batches,
+    ):
         for number, (batch,) in enumerate(clock.timed(batches), start=1):
             step(state, forward, on_device(batch, device))
             if number in (WARM_UP, WARM_UP + iterations):

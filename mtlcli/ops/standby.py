@@ -1,0 +1,135 @@
+"""Plain PyTorch stands by for fused kernels: it takes over at their first failure on a device.
+
+A compiler, driver or card can refuse any kernel at any shape, in a backward pass or under
+torch.compile, so the check is the work itself: the call that fails is computed again by `reference`
+and the run goes on, slower, after one logged line. What another operator could not save is raised.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from mtlcli.errors import MtlError, RunError
+from mtlcli.ops import reference as plain
+
+T = TypeVar("T")
+MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+log = logging.getLogger(__name__)
+_retired: set[tuple[str, torch.device]] = set()
+_strict: list[None] = []
+
+
+def attempt(name: str, device: torch.device, fused: Callable[[], T], instead: Callable[[], T]) -> T:
+    """What `fused` computes, or once the kernels of this name have failed there, `instead`.
+
+    Raises:
+        RunError: the failure took the device with it.
+        RuntimeError: memory is short, or the call was being recorded into a CUDA graph.
+    """
+    if (name, device) in _retired and not _strict:
+        return instead()
+    try:
+        return fused()
+    except Exception as error:
+        if isinstance(error, MtlError) or is_memory(error) or _is_recorded(device):
+            raise
+        _require_life(name, device, error)
+        give_up(name, error)
+        _retired.add((name, device))
+    return instead()
+
+
+def give_up(name: str, error: Exception) -> None:
+    """Say in one line that plain PyTorch takes over.
+
+    Raises:
+        RunError: within `strict`.
+    """
+    if _strict:
+        raise RunError(f"no fused {name} kernels: {_said(error)}") from error
+    log.warning("no fused %s kernels (%s): deformable attention runs slowly", name, _said(error))
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """Within it nothing stands by: what measures or checks fused kernels must not get others."""
+    _strict.append(None)
+    try:
+        yield
+    finally:
+        _strict.pop()
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether memory was short, which plain PyTorch would only need more of."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in MEMORY)
+
+
+def attend(
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor]:
+    """What the fused operators return, see `mtlcli.ops.autograd`."""
+    with torch.no_grad():
+        arguments = (value, _shapes(sizes), reference, offsets, logits, _border(clamp))
+        lse = logits.float().flatten(3).logsumexp(-1)
+        return plain.deformable_attention(*arguments), lse
+
+
+def differentiate(
+    grad_out: Tensor,
+    value: Tensor,
+    sizes: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    clamp: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What their partners return."""
+    exact = torch.promote_types(offsets.dtype, torch.float32)
+    rows = value.to(torch.promote_types(value.dtype, torch.float32))
+    places = (reference.to(exact), _shapes(sizes), _border(clamp))
+    grads = plain.differentiate(rows, offsets, logits, *places, grad_out.to(rows.dtype))
+    grad_value, grad_offsets, grad_logits = (grad.contiguous() for grad in grads)
+    return grad_value.to(value.dtype), grad_offsets, grad_logits
+
+
+def _shapes(sizes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    return tuple(zip(sizes[::2], sizes[1::2]))
+
+
+def _border(clamp: bool) -> str:
+    return "clamp" if clamp else "zeros"
+
+
+def _said(error: Exception) -> str:
+    line, *_ = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def _is_recorded(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _require_life(name: str, device: torch.device, error: Exception) -> None:
+    """An illegal access, unlike a kernel that does not compile, leaves nothing to compute with."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as lost:
+        raise RunError(
+            f"{device} no longer answers since the fused {name} kernels failed ({_said(lost)}). "
+            "Start again, with MTL_ATTENTION=reference if it happens twice."
+        ) from error

@@ -1,0 +1,71 @@
+"""What was done of a run is kept when something unexpected ends it."""
+
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from mtlcli.ops.processes import world
+from mtlcli.training.failures import Divergence
+from mtlcli.training.state import State, generators, set_generators
+
+
+class Rescue:
+    """Takes a run back to the end of its last complete iteration, and saves it.
+
+    A pass changes buffers (as those of batch normalisation) and generators before the optimiser
+    changes a weight: these are remembered at the start of an iteration. While the optimiser steps
+    there is no way back.
+    """
+
+    def __init__(self, state: State, divergence: Divergence) -> None:
+        """
+        Args:
+            state: of the run.
+            divergence: of its losses; what has diverged is not worth saving.
+        """
+        self.state, self.divergence = state, divergence
+        buffers = [*state.network.buffers(), *state.weighting.buffers()]
+        buffers.sort(key=lambda buffer: str(buffer.dtype))
+        self.places = [list(alike) for _, alike in groupby(buffers, lambda each: each.dtype)]
+        self.copies = [[torch.empty_like(each) for each in alike] for alike in self.places]
+        self.states: dict[str, Tensor] = {}  # of the generators
+        self.computes, self.steps = False, False
+
+    def begin(self) -> None:
+        """An iteration begins."""
+        for copies, places in zip(self.copies, self.places):
+            torch._foreach_copy_(copies, places)
+        self.states = generators(self.state.device)
+        self.computes = True
+
+    def step(self) -> None:
+        """The optimiser begins to change weights."""
+        self.steps = True
+
+    def end(self) -> None:
+        """An iteration is complete."""
+        self.computes = self.steps = False
+
+    def save(self) -> str:
+        """Save what can be saved; returns how the run goes on, as a sentence, or nothing if going
+        on would not help.
+        """
+        try:
+            if self.divergence.seen() or not self.state.is_finite():
+                return ""
+            if world() == 1 and not self.steps and self.state.iteration != self.state.saved:
+                self._go_back()
+                self.state.save()
+        except Exception:  # a broken device or a full disk: the error that led here is told
+            pass
+        saved = self.state.saved
+        kept = "Nothing was saved yet" if saved is None else f"It is saved at iteration {saved}"
+        return f"{kept}; continue: mtl train --resume {self.state.folder}"
+
+    def _go_back(self) -> None:
+        if self.computes:
+            for copies, places in zip(self.copies, self.places):
+                torch._foreach_copy_(places, copies)
+            set_generators(self.states, self.state.device)
+            self.end()
