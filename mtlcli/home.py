@@ -32,13 +32,15 @@ def weights_dir() -> Path:
 
 
 def set_environment() -> None:
-    """Give this process and those it starts the variables of `wanted`; to be called before torch,
+    """Give this process and those it starts the variables of `choose_environment`, before torch,
     numba or OpenCV is imported.
     """
-    os.environ.update(wanted(os.environ, own_cores(), quota()))
+    os.environ.update(choose_environment(os.environ, own_cores(), quota()))
 
 
-def wanted(given: Mapping[str, str], cores: int, allowed: float | None) -> dict[str, str]:
+def choose_environment(
+    given: Mapping[str, str], cores: int, allowed: float | None
+) -> dict[str, str]:
     """Variables to add to an environment, in which what the user set stays as it is.
 
     Args:

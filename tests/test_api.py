@@ -13,7 +13,7 @@ from PIL import Image
 import mtlcli
 from mtlcli.data.hdf5 import Info
 from mtlcli.drawing.api import Predictor
-from mtlcli.drawing.predict import decoded, predict
+from mtlcli.drawing.prediction import decode_map, predict
 from mtlcli.errors import InputError
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
@@ -122,12 +122,14 @@ def test_random_numbers_come_back_after_loading(path: Path) -> None:
 
 def test_large_maps_are_enlarged_in_bands_alike(net: Predictor, monkeypatch) -> None:
     logits = torch.randn(1, 3, 7, 9)
-    whole = {n: decoded(net.trained.tasks[n], logits, (61, 40)) for n in ("semseg", "normals")}
-    monkeypatch.setattr("mtlcli.drawing.predict.BAND", 3 * 40 * 8)
+    whole = {n: decode_map(net.trained.tasks[n], logits, (61, 40)) for n in ("semseg", "normals")}
+    monkeypatch.setattr("mtlcli.drawing.prediction.BAND", 3 * 40 * 8)
     np.testing.assert_allclose(
-        decoded(net.trained.tasks["normals"], logits, (61, 40)), whole["normals"], atol=1e-5
+        decode_map(net.trained.tasks["normals"], logits, (61, 40)), whole["normals"], atol=1e-5
     )
-    assert (decoded(net.trained.tasks["semseg"], logits, (61, 40)) == whole["semseg"]).mean() > 0.99
+    assert (
+        decode_map(net.trained.tasks["semseg"], logits, (61, 40)) == whole["semseg"]
+    ).mean() > 0.99
 
 
 def test_the_package_is_imported_without_torch_and_has_no_other_attributes() -> None:

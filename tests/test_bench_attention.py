@@ -10,8 +10,7 @@ from mtlcli.ops.reference import deformable_attention
 from mtlcli.scoring import trial
 from mtlcli.scoring.bench_attention import bench
 from mtlcli.scoring.contenders import OURS, contenders, grid_sample_by_map, make
-from mtlcli.scoring.stopwatch import Timing
-from mtlcli.scoring.trial import Trial
+from mtlcli.scoring.trial import Timing, Trial
 from tests.bench.bench_scaling import TASKS, Point, Scaling, scaling
 
 CPU = torch.device("cpu")

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.ndimage import gaussian_filter
 
-from mtlcli.boundary import BSDS, MTI, SEISM, image_counts, plot, quantise, run_boundary, score
-from mtlcli.boundary.interrupt import interrupt_held
+from mtlcli.boundary import BSDS, MTI, SEISM, command, image_counts, quantise, run_boundary, score
+from mtlcli.boundary.pool import interrupt_held
 from mtlcli.errors import InputError, RunError
 
 REAL = os.environ.get("MTL_REAL_DATA")
@@ -145,8 +145,11 @@ def test_the_result_prints_and_the_curve_is_drawn(folders):
     for line in (f"odsF {s.odsF:.4f}", f"oisF {s.oisF:.4f}", f"AP   {s.AP:.4f}", "protocol mti"):
         assert line in result.text()
     with Image.open(folders / "curve.png") as curve:
-        best = plot.LEFT + plot.SIDE * s.recall, plot.TOP + plot.SIDE * (1 - s.precision)
-        assert curve.getpixel(tuple(map(round, best))) == plot.LINE
+        best = (
+            command.LEFT + command.SIDE * s.recall,
+            command.TOP + command.SIDE * (1 - s.precision),
+        )
+        assert curve.getpixel(tuple(map(round, best))) == command.LINE
 
 
 def test_counting_needs_no_torch_and_importing_no_numba():

@@ -5,8 +5,18 @@ import re
 
 import pytest
 
-from mtlcli.report.chart import BOTTOM, HEIGHT, TOP, Line, chart, limits, log_ticks, ticks
-from mtlcli.report.markup import Html, tag
+from mtlcli.report.chart import (
+    BOTTOM,
+    HEIGHT,
+    TOP,
+    Html,
+    Line,
+    chart,
+    limits,
+    log_ticks,
+    tag,
+    ticks,
+)
 
 
 def test_a_chart_leaves_out_what_it_cannot_draw_and_stays_inside_its_frame() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli import lookup
-from mtlcli.recipes._index import recipes
+from mtlcli.recipes._recipe import recipes
 from mtlcli.runs.names import SHIPPED
 
 RUNS = {"mine", "series/seed0", SHIPPED}

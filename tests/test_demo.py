@@ -10,7 +10,7 @@ from PIL import Image
 from mtlcli import lookup
 from mtlcli.commands.demo import RECIPE
 from mtlcli.data.reader import Reader
-from mtlcli.scoring.baseline import best_constant
+from mtlcli.scoring.measure import best_constant
 
 
 def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, mtl) -> None:

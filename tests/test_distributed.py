@@ -59,7 +59,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mtlcli.ops import processes as distributed
 from mtlcli.tasks import depth, sal
 from mtlcli.data.batches import Share
-from mtlcli.training.batchnorm import synchronise
+from mtlcli.training.setup import synchronise
 from mtlcli.training.weightings import WEIGHTINGS
 
 with distributed.joined(torch.device("cpu")) as device:

@@ -18,7 +18,7 @@ from mtlcli.experiments._grid import collect, conduct, plan, plan_run
 from mtlcli.experiments._run import devices
 from mtlcli.experiments._table import table
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.spread import spread
+from mtlcli.runs.table import spread
 
 TINY = Experiment(
     title="tiny",

@@ -105,7 +105,7 @@ def logits_differ_by(monkeypatch: pytest.MonkeyPatch, run: Path, format: str) ->
 def test_onnx_computes_what_every_system_computes(
     system: str, backbone: str, settings: dict, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.formats._onnx_graph.BLOCK", 50)  # several blocks of queries
+    monkeypatch.setattr("mtlcli.formats.onnx.BLOCK", 50)  # several blocks of queries
     assert logits_differ_by(monkeypatch, make_run(system, backbone, **settings), "onnx") < 1e-4
 
 
@@ -245,7 +245,7 @@ def test_bad_requests_end_in_one_line(make_run: Any, mtl: Any, tmp_path: Path) -
 def test_without_onnx_the_command_that_installs_it_is_said(
     make_run: Any, mtl: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mtlcli.formats._onnx_graph", None)
+    monkeypatch.setitem(sys.modules, "mtlcli.formats.onnx", None)
     answer = mtl("export", make_run(), "--quiet")
     assert answer.code == 2
     assert "pip install 'mtlcli[onnx]'" in answer.err

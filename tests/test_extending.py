@@ -47,7 +47,7 @@ MAP_FILE = '''
 import numpy as np
 
 from mtlcli.maps import _decode
-from mtlcli.maps._keys import Scale
+from mtlcli.maps._map import Scale
 from mtlcli.maps._map import ErrorMap, Map
 
 

@@ -16,8 +16,7 @@ from mtlcli.runs import checkpoint
 from mtlcli.runs.folder import read_log
 from mtlcli.training import log as logs
 from mtlcli.training import loop as train
-from mtlcli.training.collapse import CollapseWatch
-from mtlcli.training.offsets import OffsetWatch
+from mtlcli.training.watches import CollapseWatch, OffsetWatch
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--batch-size", 2,
          "--backbone", "resnet18_half", "--system", "multi_task", "--task", "depth", "--task",

@@ -12,11 +12,11 @@ from mtlcli import lookup
 from mtlcli.data.batches import TrainingStream
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
-from mtlcli.report.curves import collect
+from mtlcli.report.figures import collect
 from mtlcli.runs.folder import read_log
-from mtlcli.training.board import scalars
 from mtlcli.training.clock import progress_text
-from mtlcli.training.collapse import CollapseWatch
+from mtlcli.training.log import scalars
+from mtlcli.training.watches import CollapseWatch
 from mtlcli.training.weightings import SURGERIES, WEIGHTINGS
 from tests.test_distributed import together
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli.drawing.predict import predict
+from mtlcli.drawing.prediction import predict
 from mtlcli.runs import checkpoint, names
 
 SMALL = ("--dataset", "rooms", "--init", "random", "--backbone", "resnet18_half", "--system",

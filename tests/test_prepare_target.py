@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mtlcli.data import convert, target
+from mtlcli.data import convert, workplace
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
@@ -154,8 +154,8 @@ def test_a_name_that_is_too_long_is_told(out: Path) -> None:
 
 
 def test_the_record_stands_where_it_is_looked_for(whole: bytes) -> None:
-    at = max(whole.index(name + b"\0") for name in target.RECORD)
-    assert at * 20 < target.HEAD  # so that even long lists of classes leave it there
+    at = max(whole.index(name + b"\0") for name in workplace.RECORD)
+    assert at * 20 < workplace.HEAD  # so that even long lists of classes leave it there
 
 
 FOLDERS: dict[str, dict[str, bytes]] = {
@@ -253,7 +253,7 @@ def test_a_file_that_may_not_be_read_is_told(
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, *how)
 
-    monkeypatch.setattr(target, "open", refuse, raising=False)
+    monkeypatch.setattr(workplace, "open", refuse, raising=False)
     with pytest.raises(InputError, match=r"my\.h5 cannot be read: Permission denied"):
         prepare("rooms", out=out, **SMALL)
     assert out.read_bytes() == whole

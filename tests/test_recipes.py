@@ -9,7 +9,7 @@ from mtlcli import lookup
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes import _recipe, nyud
-from mtlcli.recipes._index import options, recipe, recipes
+from mtlcli.recipes._recipe import options, recipe, recipes
 from mtlcli.runs import comparison
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.record import Record

@@ -12,14 +12,13 @@ import pytest
 import torch
 
 from mtlcli import lookup
-from mtlcli.recipes._index import recipe
+from mtlcli.recipes._recipe import recipe
 from mtlcli.report import assemble as reporting
-from mtlcli.report.examples import Map, tile
-from mtlcli.report.gallery import draw, ranked
+from mtlcli.report.gallery import Map, draw, ranked, tile
 from mtlcli.report.paper_table import as_latex, as_markdown
 from mtlcli.runs import checkpoint
+from mtlcli.runs.comparison import gain
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.gain import gain
 from mtlcli.runs.table import number
 from tests.made_runs import HALF, TASKS, Reader
 

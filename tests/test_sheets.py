@@ -10,7 +10,7 @@ from mtlcli.drawing.grid import Tile, draw_grid, draw_rows, in_columns, in_two
 from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
 from mtlcli.drawing.networks import load_networks
 from mtlcli.maps import _colours as colors
-from mtlcli.maps import _keys as keys
+from mtlcli.maps import _map as keys
 from mtlcli.maps import boundaries, classes, depth, directions
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))

@@ -14,15 +14,15 @@ import torch
 from mtlcli.data.batches import Share, TrainingStream
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
-from mtlcli.models.offset_spread import EVERY, offset_spread
-from mtlcli.report.curves import collect
+from mtlcli.models.deformable_attention import EVERY, offset_spread
+from mtlcli.report.figures import collect
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.training import loop as train
 from mtlcli.training.clock import Clock
-from mtlcli.training.collapse import WINDOW, CollapseWatch
 from mtlcli.training.failures import Divergence
+from mtlcli.training.watches import WINDOW, CollapseWatch
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
          "--batch-size", 4, "--iterations", 3, "--quiet", "--task", "depth", "--task",

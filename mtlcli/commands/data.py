@@ -33,9 +33,9 @@ def data(
     if sound and not as_json:
         print(sound)
     if browse:
-        from mtlcli.drawing import browse as sheet
+        from mtlcli.drawing import browse as browsing
 
-        sheet.browse(file, browse, force=force)
+        browsing.browse(file, browse, force=force)
         if not as_json:
             print(browse)
     if as_json:

@@ -84,7 +84,7 @@ def draw_example(run: Path, device: str) -> Path:
 
     from mtlcli.data.reader import Reader
     from mtlcli.drawing.pictures import grid
-    from mtlcli.drawing.predict import predict
+    from mtlcli.drawing.prediction import predict
     from mtlcli.ops.devices import pick_device
     from mtlcli.runs import checkpoint
 

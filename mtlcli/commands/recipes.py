@@ -8,7 +8,7 @@ def recipes(as_json: AsJson = False) -> None:
 
     `mtl train --recipe NAME` does one.
     """
-    from mtlcli.recipes._index import recipes
+    from mtlcli.recipes._recipe import recipes
 
     known = recipes().values()
     if as_json:

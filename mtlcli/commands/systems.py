@@ -88,10 +88,10 @@ def explained(system: str) -> str:
 def options_shown(entry: Mapping[str, Any]) -> str:
     """The default of a setting first, then what else can be chosen."""
     others = [choice for choice in entry["choices"] if choice != entry["default"]]
-    return "|".join(map(shown, (entry["default"], *others)))
+    return "|".join(map(format_default, (entry["default"], *others)))
 
 
-def shown(default: Any) -> str:
+def format_default(default: Any) -> str:
     """A default as one would type it."""
     if default is None:
         return "(automatic)"

@@ -47,7 +47,7 @@ def train(
     `mtl systems demt_itsa` lists them.
     """
     from mtlcli.experiments import _seeds as runs
-    from mtlcli.recipes._index import options as recipe_options
+    from mtlcli.recipes._recipe import options as recipe_options
     from mtlcli.runs.names import resolve
     from mtlcli.systems import _settings as settings
     from mtlcli.training import loop as train

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from mtlcli.maps._decode import through_table
 from mtlcli.maps._map import IGNORE, Map
-from mtlcli.maps._planes import through_table
 
 IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
 IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -16,9 +16,8 @@ from mtlcli.data import mirror
 from mtlcli.data.drive import Drive
 from mtlcli.data.mirror import MirrorError, WrongContent
 from mtlcli.data.packed import Zipped
-from mtlcli.data.part import Part
 from mtlcli.data.transfer import Transfer
-from mtlcli.data.way import Bars, Patience, Way
+from mtlcli.data.way import Bars, Part, Patience, Way
 from mtlcli.datasets._dataset import Remote
 from mtlcli.errors import RunError
 from mtlcli.files import checksums, read_json, size_of, write_json
@@ -102,7 +101,7 @@ class Downloader:
         try:
             way.run()
             found = self._checksums(remote, way.part.path)
-            if problem := _difference(remote, found, self._known(remote), self.ledger):
+            if problem := _difference(remote, found, self._recall(remote), self.ledger):
                 raise WrongContent(problem)
         except WrongContent:
             way.discard()
@@ -117,7 +116,7 @@ class Downloader:
             DownloadError: it differs.
         """
         found = self._checksums(remote, path)
-        if problem := _difference(remote, found, self._known(remote), self.ledger):
+        if problem := _difference(remote, found, self._recall(remote), self.ledger):
             raise DownloadError(f"{path} is not the right file: {problem}; delete it")
         self._remember(remote, found, remote.urls[0])
 
@@ -125,7 +124,7 @@ class Downloader:
         with self.bars.bytes(f"Checking {remote.file}", size_of(path)) as bar:
             return checksums(path, bar, with_md5=remote.md5 is not None)
 
-    def _known(self, remote: Remote) -> dict[str, Any]:
+    def _recall(self, remote: Remote) -> dict[str, Any]:
         """What the ledger says of the file; an entry that cannot be understood counts as none."""
         entry = read_json(self.ledger).get(remote.file)
         if not isinstance(entry, dict):
@@ -134,7 +133,7 @@ class Downloader:
         return entry if sound else {}
 
     def _remember(self, remote: Remote, found: Mapping[str, Any], url: str) -> None:
-        if self._known(remote):
+        if self._recall(remote):
             return
         entry = {**found, "url": url, "first_used": time.strftime("%Y-%m-%d")}
         write_json(self.ledger, read_json(self.ledger) | {remote.file: entry})

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mtlcli.data import mirror
 from mtlcli.data.mirror import MirrorError
-from mtlcli.data.part import Note
-from mtlcli.data.way import BLOCK, Bars, Report, Way
+from mtlcli.data.way import BLOCK, Bars, Note, Report, Way
 from mtlcli.errors import MtlError
 from mtlcli.files import require_space, size_of
 

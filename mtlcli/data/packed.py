@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mtlcli.data.mirror import WrongContent, link_of
-from mtlcli.data.part import Note, Part
 from mtlcli.data.transfer import Transfer
-from mtlcli.data.way import BLOCK, Report, Way
+from mtlcli.data.way import BLOCK, Note, Part, Report, Way
 from mtlcli.files import require_space, size_of
 
 DAMAGED = (

@@ -14,13 +14,14 @@ from mtlcli.data.hdf5 import Info, keys_of, read_info
 from mtlcli.data.mirror import link_of
 from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
 from mtlcli.data.progress import Bars
-from mtlcli.data.target import place_of, require_replaceable
 from mtlcli.data.workplace import (
     claimed,
     clear_errors,
     discard_all,
     discard_drafts,
     discard_leftover,
+    place_of,
+    require_replaceable,
 )
 from mtlcli.datasets._dataset import Dataset, Plan
 from mtlcli.datasets._folder import Recipe

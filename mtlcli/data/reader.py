@@ -34,7 +34,7 @@ class Reader:
         self.path, self.split = Path(path), split
         with open_dataset(self.path) as file:
             self.info: Info = info_of(file)
-            self.keys = ("image", *self._known(tasks))
+            self.keys = ("image", *self._require_tasks(tasks))
             if split not in file:
                 there = ", ".join(s for s in self.info.expected if s in file)
                 raise InputError(f"{self.path} has no split '{split}'; it has {there}.")
@@ -44,7 +44,7 @@ class Reader:
         self._file: h5py.File | None = None
         self._pid = -1
 
-    def _known(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    def _require_tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         wanted = self.info.tasks if tasks is None else tuple(tasks)
         for task in wanted:
             if task not in self.info.tasks:

@@ -7,7 +7,9 @@ task without a label for that sample is absent. `image` may also be the bytes of
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from mtlcli.errors import InputError
 
 RGB = tuple[int, int, int]
 Sample = dict[str, Any]
@@ -85,3 +87,22 @@ class Dataset:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # task -> settings
     sources: Mapping[str, Source] = field(default_factory=dict)  # in order of preference
     terms: str = ""  # what the publishers ask of users
+
+
+T = TypeVar("T")
+
+
+def decode_member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
+    """Read and decode one member.
+
+    Raises:
+        InputError: the member is missing, cut short or corrupt, or has values it cannot have.
+    """
+    data = files.read(name)
+    try:
+        return decode(data)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{files.label}: {name}: {reason}; replace that file.") from error

@@ -32,9 +32,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample
+from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample, decode_member
 from mtlcli.datasets._folder_entries import check
-from mtlcli.datasets._member import decode_member
 from mtlcli.errors import InputError
 from mtlcli.maps import map_of
 from mtlcli.maps._colours import voc_palette

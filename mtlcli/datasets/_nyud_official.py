@@ -12,8 +12,7 @@ import cv2
 import h5py
 import numpy as np
 
-from mtlcli.datasets._dataset import Files, Sample
-from mtlcli.datasets._member import decode_member
+from mtlcli.datasets._dataset import Files, Sample, decode_member
 from mtlcli.datasets._nyud_tables import COUNT, class_of_label, split_rows
 from mtlcli.errors import InputError
 from mtlcli.maps import _decode

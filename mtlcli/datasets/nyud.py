@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtlcli.datasets import _nyud_official
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source
-from mtlcli.datasets._member import decode_member
+from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source, decode_member
 from mtlcli.errors import InputError
 from mtlcli.maps import _decode
 from mtlcli.maps._colours import voc_palette

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source
-from mtlcli.datasets._member import decode_member
+from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source, decode_member
 from mtlcli.datasets._pascal_labels import (
     boundaries,
     keep_valid_normals,

@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mtlcli.data.images import read_image, to_rgb
-from mtlcli.drawing.predict import predict
-from mtlcli.drawing.prediction import Prediction
+from mtlcli.drawing.prediction import Prediction, predict
 from mtlcli.errors import InputError
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained

@@ -7,9 +7,9 @@ import numpy as np
 from mtlcli.data.hdf5 import read_info
 from mtlcli.data.inspect import splits_of
 from mtlcli.data.reader import Reader
+from mtlcli.drawing.files import require_folder, write_sheet
 from mtlcli.drawing.grid import Tile
 from mtlcli.drawing.samples import image_tile, scales_of, targets_of, truth_tiles
-from mtlcli.drawing.sheet import require_folder, write_sheet
 from mtlcli.errors import InputError
 from mtlcli.files import require_ours
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mtlcli.drawing.legend import FONT, INK, PAPER, draw_key, key_height
-from mtlcli.maps._keys import Key
+from mtlcli.maps._map import Key
 from mtlcli.tasks._task import Task
 
 AREA = 448 * 336  # pixels of a tile, whatever its proportions

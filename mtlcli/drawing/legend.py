@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mtlcli.maps import directions
-from mtlcli.maps._keys import Ball, Key, Scale, Swatches
+from mtlcli.maps._map import Ball, Key, Scale, Swatches
 
 PAPER = (255, 255, 255)
 INK = (24, 24, 24)

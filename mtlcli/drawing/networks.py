@@ -9,8 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from mtlcli.drawing.grid import AREA, Cells, Tile, in_columns, tile_size
-from mtlcli.drawing.predict import logits_of, maps_of, network_input
-from mtlcli.drawing.prediction import Maps, chosen, tiles_of
+from mtlcli.drawing.prediction import (
+    Maps,
+    choose_tasks,
+    logits_of,
+    maps_of,
+    network_input,
+    tiles_of,
+)
 from mtlcli.maps._map import Map
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
@@ -62,7 +68,7 @@ def load_networks(
     found = [checkpoint.load(path, target) for path in ([choice.path] if choice else paths)]
     if tasks:
         able = [t for t in found if set(tasks) <= set(t.tasks)] or found
-        known = chosen(able[0], tuple(tasks))
+        known = choose_tasks(able[0], tuple(tasks))
     else:
         known = tuple(dict.fromkeys(name for t in found for name in t.tasks))
     remark = choice.remark("--checkpoint NAME") if choice else ""

@@ -8,11 +8,10 @@ from tqdm import tqdm
 
 from mtlcli.data.images import read_image
 from mtlcli.data.reader import Reader
+from mtlcli.drawing.files import require_folder, unwritable, write_separate, write_sheet
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
 from mtlcli.drawing.prediction import grid
 from mtlcli.drawing.samples import check_indices, sample_cells
-from mtlcli.drawing.separate import write_separate
-from mtlcli.drawing.sheet import require_folder, unwritable, write_sheet
 from mtlcli.drawing.sources import Source, Targets, find_sources, is_video
 from mtlcli.drawing.stream import Played, play
 from mtlcli.errors import InputError

@@ -1,16 +1,104 @@
-"""What a network says of one picture: named maps, and how they are drawn."""
+"""A picture in, named maps out, and how they are drawn."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from mtlcli import lookup
+from mtlcli.data.augment import normalise
+from mtlcli.data.batches import to_resolution
 from mtlcli.drawing.grid import Tile, draw_grid, tile_of
 from mtlcli.errors import InputError
 from mtlcli.runs.checkpoint import Trained
+from mtlcli.scoring.measure import at_size
+
+SHORTEST = 32  # pixels that a network must see along each side
+BAND = 2**25  # numbers that are enlarged at once: 128 MB
+
+
+def predict(
+    trained: Trained, image: np.ndarray, size: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
+    """All maps of a picture.
+
+    The network sees the picture at about as many pixels as it was trained on, in its own
+    proportions, unless these are so long that a side would have less than 32 pixels.
+
+    Args:
+        trained: network and preprocessing.
+        image: RGB (H, W, 3) uint8.
+        size: height and width of the maps; by default the picture's.
+
+    Returns:
+        task -> class maps (H, W) uint8; depth (1, H, W) metres, normals (3, H, W) unit vectors,
+        boundaries and saliency (1, H, W) probabilities, float32.
+    """
+    return infer(trained, network_input(trained, image), size or image.shape[:2])
+
+
+def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
+    """The picture (H, W, 3) as the network wants it, (3, h, w) float32."""
+    wanted = trained.size[0] * trained.size[1]
+    factor = (wanted / (image.shape[0] * image.shape[1])) ** 0.5
+    longest = max(SHORTEST, wanted // SHORTEST)
+    seen = [min(max(round(n * factor), SHORTEST), longest) for n in image.shape[:2]]
+    return normalise(to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1])))
+
+
+def infer(trained: Trained, pixels: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The maps (see `predict`) of what `network_input` made, at any height and width."""
+    return maps_of(trained, logits_of(trained, pixels[None]), size)
+
+
+@torch.inference_mode()
+def logits_of(trained: Trained, pixels: np.ndarray) -> dict[str, Tensor]:
+    """What the network says to a batch (B, 3, H, W) of what `network_input` made: task ->
+    (B, C, h, w).
+    """
+    return trained.network(torch.from_numpy(pixels).to(trained.device))
+
+
+@torch.inference_mode()
+def maps_of(
+    trained: Trained, logits: Mapping[str, Tensor], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """The maps (see `predict`) of one picture's logits (1, C, h, w), at any height and width."""
+    return {
+        name: decode_map(task, logits[name].float(), size) for name, task in trained.tasks.items()
+    }
+
+
+def decode_map(task: Any, logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """A task's map (see `predict`) of logits (1, C, h, w), enlarged to (H, W) in bands of rows
+    where the whole would need too much memory.
+    """
+    height, width = size
+    rows = max(1, BAND // (logits.shape[1] * width))
+    if rows >= height:
+        return task.decode(at_size(logits, size))[0].cpu().numpy()
+    bands = [
+        task.decode(upsample_rows(logits, size, first, min(first + rows, height)))[0].cpu().numpy()
+        for first in range(0, height, rows)
+    ]
+    return np.concatenate(bands, axis=-2)
+
+
+def upsample_rows(logits: Tensor, size: tuple[int, int], first: int, last: int) -> Tensor:
+    """Rows `first` to `last` (exclusive) of what `at_size` would give, (1, C, last - first, W)."""
+    source = logits.shape[-2]
+    place = (torch.arange(first, last, device=logits.device) + 0.5) * (source / size[0]) - 0.5
+    place = place.clamp(0, source - 1)
+    above = place.floor().long()
+    below = (above + 1).clamp(max=source - 1)
+    share = (place - above)[:, None]
+    mixed = torch.lerp(logits[..., above, :], logits[..., below, :], share)
+    return at_size(mixed, (last - first, size[1]))
+
 
 Maps = Mapping[str, np.ndarray]
 
@@ -27,12 +115,12 @@ class Prediction(Mapping[str, np.ndarray]):
     """
 
     image: np.ndarray  # RGB (H, W, 3) uint8
-    maps: Maps  # as `mtlcli.drawing.predict.predict` returns them
+    maps: Maps  # as `predict` returns them
     trained: Trained
 
     def __getitem__(self, task: str) -> np.ndarray:
         if task not in self.maps:
-            raise KeyError(lacking(task, self.maps))
+            raise KeyError(describe_missing(task, self.maps))
         return channels_last(self.maps[task])
 
     def __iter__(self) -> Iterator[str]:
@@ -68,7 +156,7 @@ def grid(trained: Trained, image: np.ndarray, maps: Maps) -> np.ndarray:
     Args:
         trained: the network.
         image: RGB (H, W, 3) uint8.
-        maps: all or some of what `mtlcli.drawing.predict.predict` returns.
+        maps: all or some of what `predict` returns.
     """
     return draw_grid([Tile(title="Image", picture=image), *tiles_of(trained, maps)])
 
@@ -92,7 +180,7 @@ def tiles_of(
     ]
 
 
-def chosen(trained: Trained, wanted: Sequence[str]) -> tuple[str, ...]:
+def choose_tasks(trained: Trained, wanted: Sequence[str]) -> tuple[str, ...]:
     """The tasks to show: those wanted, or all of the network.
 
     Raises:
@@ -100,11 +188,11 @@ def chosen(trained: Trained, wanted: Sequence[str]) -> tuple[str, ...]:
     """
     for task in wanted:
         if task not in trained.tasks:
-            raise InputError(f"{trained.path}: {lacking(task, trained.tasks)}")
+            raise InputError(f"{trained.path}: {describe_missing(task, trained.tasks)}")
     return tuple(wanted) or tuple(trained.tasks)
 
 
-def lacking(task: str, known: Mapping[str, Any]) -> str:
+def describe_missing(task: str, known: Mapping[str, Any]) -> str:
     """What to say of a task that a network does not have."""
     hint = lookup.suggest(task, known)
     return f"this network does not predict '{task}'.{hint} It predicts {', '.join(known)}."

@@ -1,20 +1,21 @@
 """Video in, video out: frames are read, decoded and drawn while the network computes."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from mtlcli.drawing.abreast import abreast
 from mtlcli.drawing.grid import Layout, draw_frame, fill, layout_of
 from mtlcli.drawing.legend import LINE, LINES, SPACE
 from mtlcli.drawing.networks import (
@@ -29,6 +30,40 @@ from mtlcli.drawing.networks import (
     shared_scales,
 )
 from mtlcli.drawing.video import Video, Writer, ahead, opened
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+def work_abreast(
+    work: Callable[[S], T], things: Iterator[S], workers: int
+) -> Iterator[tuple[S, T]]:
+    """Each thing and what `work` makes of it, in order; so many are worked on at a time.
+
+    torch's threads are shared out among the workers. One network on all cores would wait at each of
+    its layers for the core that also reads or draws; of several, only one does.
+    """
+    threads = torch.get_num_threads()
+    share = max(1, threads // workers)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    begun: deque = deque()
+    try:
+        for thing in things:
+            begun.append((thing, pool.submit(work, thing)))
+            if len(begun) > workers:
+                yield await_first(begun)
+        while begun:
+            yield await_first(begun)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # which the workers set for all threads that begin later
+
+
+def await_first(begun: deque) -> tuple[S, T]:
+    """The first of those begun, as soon as it is done."""
+    thing, future = begun.popleft()
+    return thing, future.result()
+
 
 REFRESH = 10  # frames after which ranges and legends are looked at again
 INERTIA = 0.7  # of a range, so that colours do not flicker
@@ -74,22 +109,22 @@ class Painter:
         maps = maps_from(self.networks, logits, image.shape[:2])
         anew = self.drawn % REFRESH == 0
         if anew:
-            self.shared = drifted(self.shared, shared_scales(self.networks, maps))
+            self.shared = ease_ranges(self.shared, shared_scales(self.networks, maps))
         cells, names = cells_of(self.networks, image, maps, self.shared, keyed=anew)
         if self.layout is None:
-            self.layout = roomy(layout_of(cells, names, FRAME_AREA))
+            self.layout = make_room(layout_of(cells, names, FRAME_AREA))
         if self.frame is None or anew:
             self.frame = draw_frame(self.layout, cells, names)
         self.drawn += 1
         return fill(self.frame, self.layout, cells)
 
 
-def roomy(layout: Layout) -> Layout:
+def make_room(layout: Layout) -> Layout:
     """Room for a legend of three lines, which later frames may need."""
     return replace(layout, key=tuple(max(height, LEGEND) for height in layout.key))
 
 
-def drifted(
+def ease_ranges(
     before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]
 ) -> dict[str, dict[str, float]]:
     """Ranges on their way from what they were to what they are."""
@@ -144,9 +179,11 @@ def run(
     count, stopped, start = 0, False, time.perf_counter()
     together = 1 if live else frames_together(networks)
     workers = 1 if live or not networks.on_cpu else min(WORKERS, torch.get_num_threads())
-    with writer, ahead(prepared(networks, islice(video.frames, frames), together)) as steps:
+    with writer, ahead(prepare_steps(networks, islice(video.frames, frames), together)) as steps:
         try:
-            for (pictures, _), logits in abreast(partial(heard, networks), steps, workers):
+            for (pictures, _), logits in work_abreast(
+                partial(ask_networks, networks), steps, workers
+            ):
                 for shot in zip(pictures, one_by_one(logits)):
                     count += 1
                     due = int((time.perf_counter() - start) * CAMERA_RATE) + 1 if live else count
@@ -158,7 +195,7 @@ def run(
     return Played(path=writer.path, frames=count, seconds=seconds, stopped=stopped, live=live)
 
 
-def heard(networks: Networks, step: Step) -> Logits:
+def ask_networks(networks: Networks, step: Step) -> Logits:
     """What the networks say to the frames of a step."""
     return all_logits(networks, step[1])
 
@@ -169,7 +206,9 @@ def frames_together(networks: Networks) -> int:
     return max(1, min(TOGETHER, TOGETHER_PIXELS // largest))
 
 
-def prepared(networks: Networks, frames: Iterator[np.ndarray], together: int) -> Iterator[Step]:
+def prepare_steps(
+    networks: Networks, frames: Iterator[np.ndarray], together: int
+) -> Iterator[Step]:
     """So many frames a step, at the size they are drawn, and as the networks want them."""
     while step := list(islice(frames, together)):
         height, width = drawn_size(step[0], FRAME_AREA)

@@ -167,13 +167,13 @@ def finish_elsewhere(
     """Finish a run in a process of its own, which stops, and saves, when it is told to and when
     this one dies.
     """
-    with TemporaryFile() as heard:
+    with TemporaryFile() as output:
         with subprocess.Popen(
             [sys.executable, "-c", CHILD],
             env=os.environ | place,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=heard,
+            stderr=output,
             start_new_session=True,  # Ctrl-C is this process's to handle
         ) as child:
             assert child.stdin
@@ -181,8 +181,8 @@ def finish_elsewhere(
             child.stdin.flush()
             while child.poll() is None and not stop.wait(0.1):
                 pass
-        heard.seek(0)
-        said = heard.read().decode(errors="replace").strip().splitlines()
+        output.seek(0)
+        said = output.read().decode(errors="replace").strip().splitlines()
     last = said[-1] if said else f"exit code {child.returncode}"
     if child.returncode in (Interrupted.exit_code, -signal.SIGTERM):
         raise Interrupted(f"{run.title}: {last}")

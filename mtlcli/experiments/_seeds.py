@@ -21,11 +21,10 @@ from mtlcli.runs.checkpoint import tasks_of
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RESULTS, default_folder, make_run_folder
 from mtlcli.runs.record import read_record
-from mtlcli.runs.spread import spread
-from mtlcli.runs.table import columns, markdown, number
+from mtlcli.runs.table import columns, markdown, number, spread
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.loop import complete
-from mtlcli.training.resuming import refuse_other_options
+from mtlcli.training.state import refuse_other_options
 
 SERIES = "series.json"
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from mtlcli import tasks as known_tasks
 from mtlcli.errors import InputError
-from mtlcli.runs.gain import gain
-from mtlcli.runs.spread import mean_scores, spread, spread_gain
-from mtlcli.runs.table import columns, markdown
+from mtlcli.runs.comparison import gain
+from mtlcli.runs.table import columns, markdown, mean_scores, spread, spread_gain
 from mtlcli.tasks._task import Task
 
 Runs = Mapping[str, Sequence[Mapping[str, Any]]]  # label -> its runs

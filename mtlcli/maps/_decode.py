@@ -1,4 +1,4 @@
-"""Bytes of picture and array files -> numpy arrays; what cannot be one raises ValueError."""
+"""Bytes of picture and array files -> arrays; what cannot be one raises ValueError."""
 
 import io
 import struct
@@ -9,6 +9,23 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image
+
+
+def through_table(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
+    """Look every byte up in the table of its channel.
+
+    Args:
+        image: (H, W, C) uint8.
+        tables: (C, 256) float32.
+
+    Returns:
+        (C, H, W) float32.
+    """
+    planes = np.empty((image.shape[2], *image.shape[:2]), np.float32)
+    for plane, channel, table in zip(planes, cv2.split(image), tables):
+        cv2.LUT(channel, table, dst=plane)
+    return planes
+
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

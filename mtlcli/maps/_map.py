@@ -1,4 +1,4 @@
-"""The record of a kind of map: all that distinguishes it, but for what is learnt of it.
+"""The record of a kind of map, all but what is learnt of it, and the keys to its colours.
 
 Forms of a map (H, W in pixels):
   stored      as in the dataset file, numpy, channels last (see `mtlcli.data.reader`)
@@ -12,7 +12,34 @@ from typing import Any
 
 import numpy as np
 
-from mtlcli.maps._keys import Key
+from mtlcli.maps._colours import RGB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swatches:
+    """Names with their colours."""
+
+    entries: Sequence[tuple[str, RGB]]  # most frequent first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A bar of colours between two values."""
+
+    colours: np.ndarray  # (N, 3) uint8, from left to right
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ball:
+    """The colour of every direction, shown as a ball in front of the camera has them."""
+
+    text: str
+
+
+Key = Swatches | Scale | Ball
+
 
 Options = Mapping[str, Any]
 """Of a task on a dataset: "names" and "palette" of its classes, its "unit", "near" and "far" ends

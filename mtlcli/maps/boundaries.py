@@ -9,8 +9,7 @@ import numpy as np
 from mtlcli import boundary
 from mtlcli.maps import _decode, foreground
 from mtlcli.maps._colours import RGB, grey
-from mtlcli.maps._keys import Scale, Swatches
-from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options
+from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options, Scale, Swatches
 
 CODE_VALUES = (np.arange(256) / 255).astype(np.float32)
 HIT: RGB = (40, 40, 40)

@@ -6,8 +6,7 @@ import numpy as np
 
 from mtlcli.maps import _decode
 from mtlcli.maps._colours import NO_LABEL, RGB, blacken, plain, voc_palette
-from mtlcli.maps._keys import Swatches
-from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options
+from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options, Swatches
 
 RIGHT: RGB = (205, 210, 214)
 WRONG: RGB = (213, 62, 62)

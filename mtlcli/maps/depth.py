@@ -8,8 +8,7 @@ import numpy as np
 
 from mtlcli.maps import _decode
 from mtlcli.maps._colours import NO_LABEL, blacken, heat, inferno
-from mtlcli.maps._keys import Scale
-from mtlcli.maps._map import ErrorMap, Map, Options
+from mtlcli.maps._map import ErrorMap, Map, Options, Scale
 
 METRES = "m"
 FARTHEST = 1000.0  # metres; beyond it a depth map is in other units

@@ -11,9 +11,8 @@ import numpy as np
 
 from mtlcli.maps import _decode
 from mtlcli.maps._colours import NO_LABEL, blacken, heat, inferno
-from mtlcli.maps._keys import Ball, Scale
-from mtlcli.maps._map import ErrorMap, Map, Options
-from mtlcli.maps._planes import through_table
+from mtlcli.maps._decode import through_table
+from mtlcli.maps._map import Ball, ErrorMap, Map, Options, Scale
 
 CODE_VALUES = np.tile((2 * np.arange(256) / 255 - 1).astype(np.float32), (3, 1))  # (3, 256)
 UNIT_TOLERANCE = 0.02  # of a vector's length

@@ -5,8 +5,7 @@ import numpy as np
 from mtlcli import boundary
 from mtlcli.maps import _decode, classes
 from mtlcli.maps._colours import blacken, grey, heat, inferno
-from mtlcli.maps._keys import Scale
-from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options
+from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options, Scale
 
 WHITE = 127  # the brightest code that is still no foreground
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
-from mtlcli.models.precision import full_precision
+from mtlcli.ops.devices import full_precision
 
 Coordinates = Literal["absolute", "relative"]
 TAPS = 9

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mtlcli.errors import InputError
 from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.models.demt import small_mlp
 from mtlcli.models.position import cell_centres, sine_code
-from mtlcli.models.task_interaction import small_mlp
 from mtlcli.models.task_pyramid import TaskPyramid
 
 Grid = Literal["tasks", "repeated"]

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mtlcli.data.images import read_image
-from mtlcli.drawing.predict import predict
-from mtlcli.drawing.prediction import tiles_of
+from mtlcli.drawing.prediction import predict, tiles_of
 from mtlcli.errors import InputError
 from mtlcli.page.tiles import tiles_html
 from mtlcli.runs.checkpoint import Trained

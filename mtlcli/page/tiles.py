@@ -15,7 +15,7 @@ from PIL import Image
 
 from mtlcli.drawing.grid import Tile
 from mtlcli.maps._colours import plain
-from mtlcli.maps._keys import Ball, Key, Scale, Swatches
+from mtlcli.maps._map import Ball, Key, Scale, Swatches
 from mtlcli.maps.directions import draw_ball
 from mtlcli.runs.checkpoint import Trained
 

@@ -10,15 +10,12 @@ from tqdm import tqdm
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import MARK, plain, replacing, require_ours
 from mtlcli.ops.devices import pick_device
-from mtlcli.report.examples import Example, shown
-from mtlcli.report.facts import options, provenance
-from mtlcli.report.figures import Curve, precision_recall, total_losses, training
-from mtlcli.report.gallery import examples
-from mtlcli.report.markup import Html, tag
-from mtlcli.report.offsets import offsets
+from mtlcli.report.chart import Html, tag
+from mtlcli.report.figures import Curve, offsets, precision_recall, total_losses, training
+from mtlcli.report.gallery import Example, examples, lay_out
 from mtlcli.report.page import Section, charts, missing, note, page, tables
 from mtlcli.report.paper_table import Table, as_latex, as_markdown
-from mtlcli.report.sections import classes, costs, facts, results
+from mtlcli.report.sections import classes, costs, facts, options, provenance, results
 from mtlcli.report.standings import standings
 from mtlcli.runs import checkpoint
 from mtlcli.runs.run import Run, read_runs
@@ -215,7 +212,7 @@ def gallery(found: Mapping[str, Sequence[Example]]) -> list[Html]:
         return []
     parts = [note(RANKED)]
     for name, pictures in found.items():
-        parts += [tag("h3", name), *(part for each in pictures for part in shown(each))]
+        parts += [tag("h3", name), *(part for each in pictures for part in lay_out(each))]
     return parts
 
 

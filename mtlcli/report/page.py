@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mtlcli.files import MARK
-from mtlcli.report.markup import Html, tag, together
+from mtlcli.report.chart import Html, tag, together
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # asks nobody for anything
 ICON = "data:,"  # or a browser asks for one

@@ -1,7 +1,8 @@
-"""Plain-text tables that can be pasted into Markdown."""
+"""Tables that can be pasted into Markdown; scores of several seeds as mean and deviation."""
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 
@@ -58,3 +59,31 @@ def metrics_table(
         gain = ["-" if value is None else f"{value:+.2f}"] if gained else []
         body.append([name, *cells, *gain])
     return markdown(head, body)
+
+
+Scores = Mapping[str, float]
+
+
+def mean_scores(runs: Sequence[Scores]) -> dict[str, float]:
+    """Task -> mean over the runs; the tasks of the first run."""
+    return {task: fmean(run[task] for run in runs) for task in runs[0]}
+
+
+def spread(values: Sequence[float], unit: str = "") -> str:
+    """`mean ± deviation` of a score; without the deviation if there is one value only.
+
+    The deviation is that of a sample (n - 1).
+    """
+    known = [v for v in values if v is not None and math.isfinite(v)]
+    if not known:
+        return "-"
+    mean = number(fmean(known), unit)
+    return f"{mean} ± {number(stdev(known), unit)}" if len(known) > 1 else mean
+
+
+def spread_gain(values: Sequence[float]) -> str:
+    """The same of a gain, in percent with its sign."""
+    if not values:
+        return "-"
+    mean = f"{fmean(values):+.2f}"
+    return f"{mean} ± {stdev(values):.2f}" if len(values) > 1 else mean

@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
-from mtlcli.ops.devices import pick_device
-from mtlcli.ops.precision import numerics
+from mtlcli.ops.devices import numerics, pick_device
 from mtlcli.ops.standby import strict
 from mtlcli.runs.table import markdown
 from mtlcli.scoring.contenders import (

@@ -25,8 +25,7 @@ from mtlcli.runs.names import file_of
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
-from mtlcli.scoring.baseline import best_constant
-from mtlcli.scoring.measure import Measured, Predict, Save, measure, merged
+from mtlcli.scoring.measure import Measured, Predict, Save, best_constant, measure, merged
 from mtlcli.tasks._task import Task
 
 

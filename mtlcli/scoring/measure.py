@@ -1,4 +1,4 @@
-"""Scores of any predictor on whole pictures, shared by all processes there are."""
+"""Scores of any predictor on whole pictures, by all processes, and of the best constant."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mtlcli.data.batches import WholePictures, whole_pictures
+from mtlcli.data.reader import Reader
 from mtlcli.ops.processes import gather, rank, world
 from mtlcli.tasks._task import Task
 
@@ -140,3 +141,24 @@ def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
     for plane, target in zip(planes, larger.reshape(-1, *size)):
         cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
     return torch.from_numpy(larger)
+
+
+LEARNT_FROM = 100  # training pictures are enough
+
+
+def best_constant(training: Reader, tasks: Mapping[str, Task]) -> Predict:
+    """A predictor that answers every picture with the constant maps that fit training labels best.
+
+    That is the most frequent class, the mean depth, the mean normal (see `mtlcli.maps`).
+
+    Args:
+        training: with labels of `tasks`.
+        tasks: by their names.
+    """
+    samples = [training[i] for i in range(min(LEARNT_FROM, len(training)))]
+    logits = {}
+    for name, task in tasks.items():
+        targets = [task.map.target(s[name]) for s in samples if name in s]
+        values = task.best_constant(targets, training.info.classes.get(name, ()))
+        logits[name] = torch.from_numpy(values).float()[None, :, None, None]
+    return lambda image: {n: v.expand(1, -1, *image.shape[-2:]) for n, v in logits.items()}

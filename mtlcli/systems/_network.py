@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
-from mtlcli.models.conv_head import ConvHead
+from mtlcli.models.conv_head import ConvHead, hypercolumn
 from mtlcli.models.deformable_mixer import Coordinates, DeformableMixer
 from mtlcli.models.demt import InteractionDecoder
-from mtlcli.models.hypercolumn import hypercolumn
 
 
 class Network(nn.Module):

@@ -74,7 +74,7 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known, types = defaults(system), kinds(system)
     for name in given:
         if name not in known:
-            raise InputError(unknown(name, system, known))
+            raise InputError(describe_unknown(name, system, known))
     values = {n: convert(n, value, types[n]) for n, value in given.items()}
     for name, chosen in choices(system).items():
         if name in values and values[name] not in chosen:
@@ -96,7 +96,7 @@ def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:
             raise InputError(f"There is no option {flag(name)}. Did you mean {near}?")
 
 
-def unknown(name: str, system: str, known: Mapping[str, Any]) -> str:
+def describe_unknown(name: str, system: str, known: Mapping[str, Any]) -> str:
     """What to say of an option that neither `mtl train` nor the system has."""
     hint = lookup.suggest(flag(name), map(flag, known), mark="")
     listed = ", ".join(map(flag, known)) or "none"

@@ -8,7 +8,7 @@ from torch import nn
 from mtlcli.errors import InputError
 from mtlcli.models.attention import Attention, Reach
 from mtlcli.models.deformable_mixer import Coordinates
-from mtlcli.models.task_interaction import TaskInteraction, TaskQueries, TaskQuery
+from mtlcli.models.demt import TaskInteraction, TaskQueries, TaskQuery
 from mtlcli.systems._network import Network, by_name, check_positive, interaction_network
 
 TITLE = "DeMT"  # in tables

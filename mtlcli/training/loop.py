@@ -17,25 +17,21 @@ from mtlcli.errors import Interrupted
 from mtlcli.home import datasets_dir
 from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
-from mtlcli.ops.devices import pick_device
-from mtlcli.ops.precision import autocast, numerics
+from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig, resolution
 from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
-from mtlcli.training.board import require_tensorboard
 from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.failures import Divergence, explained
-from mtlcli.training.log import Log
+from mtlcli.training.log import Log, require_tensorboard
 from mtlcli.training.memory import estimate
-from mtlcli.training.rescue import Rescue
-from mtlcli.training.resuming import read_begun, refuse_other_data, refuse_other_options
+from mtlcli.training.rescue import Rescue, stopping, until
 from mtlcli.training.selection import Selection, split
-from mtlcli.training.setup import check_weighting, make_state, prepared
-from mtlcli.training.state import State
-from mtlcli.training.stopping import stopping, until
+from mtlcli.training.setup import check_weighting, make_state, prepare_network
+from mtlcli.training.state import State, read_begun, refuse_other_data, refuse_other_options
 
 
 def train(
@@ -154,7 +150,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     )
     divergence = Divergence(tasks, device)
     rescue = Rescue(state, divergence)
-    forward = prepared(network, config, device)
+    forward = prepare_network(network, config, device)
     network.train()
     pin, left = device.type == "cuda", (state.iteration, config.iterations)
     with (

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from mtlcli.data.hdf5 import Info
 from mtlcli.files import gigabytes
 from mtlcli.models.recompute import BOXES, recompute
-from mtlcli.ops.precision import autocast
+from mtlcli.ops.devices import autocast
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 

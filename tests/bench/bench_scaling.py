@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from mtlcli.ops.devices import pick_device
-from mtlcli.ops.precision import numerics
+from mtlcli.ops.devices import numerics, pick_device
 from mtlcli.runs.table import markdown
 from mtlcli.scoring.contenders import OURS, PLAIN, SDPA, Contender, contenders, make
 from mtlcli.scoring.trial import Row, Trial

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from mtlcli.home import COUNTS, own_cores, quota, wanted
+from mtlcli.home import COUNTS, choose_environment, own_cores, quota
 from mtlcli.runs.table import markdown
 
 RUNTIME = (*COUNTS, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS")
@@ -33,7 +33,7 @@ OURS, SPINNING, ONE = "of the command", "threads spin", "one thread"
 def environments(also: list[str]) -> dict[str, dict[str, str]]:
     """Name -> environment of a training process; each of `also` is NAME=VALUE."""
     bare = {name: value for name, value in os.environ.items() if name not in RUNTIME}
-    ours = wanted(bare, own_cores(), quota())
+    ours = choose_environment(bare, own_cores(), quota())
     spinning = {name: value for name, value in ours.items() if name != "OMP_WAIT_POLICY"}
     return {
         OURS: bare | ours,

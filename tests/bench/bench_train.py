@@ -23,16 +23,15 @@ from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.loading import stack
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
-from mtlcli.ops.devices import pick_device
-from mtlcli.ops.precision import autocast, numerics
+from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.table import markdown
-from mtlcli.scoring.stopwatch import timed
+from mtlcli.scoring.trial import timed
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks import named
 from mtlcli.training.clock import GIGABYTE, Clock
-from mtlcli.training.setup import make_state, prepared
+from mtlcli.training.setup import make_state, prepare_network
 from mtlcli.training.state import State
 
 WARM_UP = 2  # steps that are not counted
@@ -126,7 +125,7 @@ def waiting(
     torch.manual_seed(config.seed)
     network = checkpoint.build_network(config, dataset).train()
     state = make_state(config, network, dataset, Path(), device, len(stream.reader))
-    forward = prepared(network, config, device)
+    forward = prepare_network(network, config, device)
     clock = Clock(device, config.batch_size)
     share = Share(batch_size=config.batch_size)
     pin = device.type == "cuda"
@@ -169,7 +168,7 @@ def measure_variant(
         network.to(memory_format=LAYOUTS[variant.channels_last])  # type: ignore[call-overload]
         image = batch["image"].to(device, memory_format=LAYOUTS[variant.channels_last])
         moved = {name: values.to(device) for name, values in batch.items()} | {"image": image}
-        forward = prepared(network, own, device)
+        forward = prepare_network(network, own, device)
         with numerics(device, deterministic=False):
             step(state, forward, moved)  # gradients and momentum take their memory
             timing = timed(lambda: step(state, forward, moved), device, repeats)

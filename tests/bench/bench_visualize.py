@@ -22,8 +22,7 @@ from PIL import Image
 
 from mtlcli.data.images import read_image
 from mtlcli.drawing.networks import load_networks
-from mtlcli.drawing.predict import network_input, predict
-from mtlcli.drawing.prediction import grid
+from mtlcli.drawing.prediction import grid, network_input, predict
 from mtlcli.drawing.stream import play
 from mtlcli.runs import checkpoint
 

@@ -33,7 +33,7 @@ from mtlcli.datasets.nyud import DATASET
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
 from mtlcli.ops import choice, reference, standby
-from mtlcli.recipes._index import recipe
+from mtlcli.recipes._recipe import recipe
 from mtlcli.training import loop as train
 from mtlcli.training.clock import peak_memory
 from mtlcli.training.conduct import Conduct

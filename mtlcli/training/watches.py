@@ -1,4 +1,4 @@
-"""Notices from the log alone when a task stops learning, as with too large a gradient scale.
+"""Watch over the offsets and over tasks that stop learning, as with a large gradient scale.
 
 With lambda = 200 the paper's network ends at 0.02 mIoU, 1.5 m and 45 degrees (arXiv 2508.04422,
 Table 4): the losses go back to where they were, and most sampling points lie outside their maps.
@@ -9,6 +9,44 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+
+from torch import nn
+
+from mtlcli.models.deformable_attention import DeformableAttention
+
+
+class OffsetWatch:
+    """Looks at the passes it is asked to."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.attentions = {
+            name: module
+            for name, module in network.named_modules()
+            if isinstance(module, DeformableAttention)
+        }
+
+    def look(self, wanted: bool) -> None:
+        """Whether the next pass is looked at."""
+        for attention in self.attentions.values():
+            attention.watched = wanted
+
+    def read(self) -> dict[str, dict[str, list[float]]]:
+        """Of each attention in the last pass looked at: mean displacement in `pixels` and share of
+        sampling points `outside` the map, per resolution, finest first.
+        """
+        found = {}
+        for name, attention in self.attentions.items():
+            if attention.seen is not None:
+                pixels, outside = (rounded(values.tolist()) for values in attention.seen)
+                found[name] = {"pixels": pixels, "outside": outside}
+                attention.seen = None
+        return found
+
+
+def rounded(values: list[float]) -> list[float]:
+    """Four digits are enough to look at."""
+    return [float(f"{value:.4g}") for value in values]
+
 
 WINDOW = 20  # lines of the log whose median is compared; a tenth of all once that is more
 RISEN = 1.5  # times the lowest window's loss
