@@ -10,8 +10,7 @@ from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.runs.config import RunConfig
 from mtlcli.scoring.bench_model import bench, build_meta
-from mtlcli.scoring.cost import count
-from mtlcli.scoring.parts import parts, saved_bytes
+from mtlcli.scoring.cost import count, parts, saved_bytes
 
 TOKENS = 4 * 107 * 140  # of four tasks at 425x560
 

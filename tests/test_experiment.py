@@ -1,10 +1,7 @@
 """Experiments: every run is done once and resumed where it stopped; the table follows from them."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
+import threading
 from dataclasses import replace
 from statistics import fmean, stdev
 
@@ -149,19 +146,18 @@ def test_the_list_and_an_unknown_name(mtl, home):
 
 
 def test_a_failed_run_stops_those_beside_it(tiny, monkeypatch):
-    sleeper = [sys.executable, "-c", "import time; time.sleep(200)"]
     ended = []
 
-    def elsewhere(run, place, working):
-        if run.label == "single_task":
-            while not working:
-                time.sleep(0.01)
-            raise RunError("made to fail")
-        with subprocess.Popen(sleeper) as process:
-            working.add(process)
-            ended.append(process.wait())
+    begun = threading.Event()
 
-    monkeypatch.setattr(experiment, "do_elsewhere", elsewhere)
+    def elsewhere(run, how, place, stop):
+        if run.cell == "single_task":
+            begun.wait(100)
+            raise RunError("made to fail")
+        begun.set()
+        ended.append(stop.wait(100))
+
+    monkeypatch.setattr(running, "finish_elsewhere", elsewhere)
     with pytest.raises(RunError, match="made to fail"):
         conduct("tiny", seeds=[0], device="cpu", jobs=2, quiet=True)
-    assert ended == [-signal.SIGTERM]
+    assert ended == [True]

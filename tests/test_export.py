@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 from mtlcli.formats import export as exporting
 from mtlcli.ops import choice, deformable_attention, grid_sample
@@ -64,14 +65,14 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     def make(system: str = "multi_task", backbone: str = "resnet18_half", **settings: Any) -> Path:
         torch.manual_seed(0)
         record = config(system, backbone, **settings)
-        dataset = {"title": "Rooms", "size": SIZE, "classes": CLASSES, "palettes": {}}
+        dataset = Info(title="Rooms", size=SIZE, classes=CLASSES)
         network = lively(build_network(record, dataset))
         run = tmp_path / "run"
         run.mkdir(exist_ok=True)
         checkpoint.save(
             run / "last.pt",
             config=record.to_json(),
-            dataset=dataset,
+            dataset=dataset.to_json(),
             network=network.state_dict(),
             iteration=7,
         )
@@ -105,7 +106,7 @@ def logits_differ_by(monkeypatch: pytest.MonkeyPatch, run: Path, format: str) ->
 def test_onnx_computes_what_every_system_computes(
     system: str, backbone: str, settings: dict, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.formats.onnx.BLOCK", 50)  # several blocks of queries
+    monkeypatch.setattr("mtlcli.formats._onnx_graph.BLOCK", 50)  # several blocks of queries
     assert logits_differ_by(monkeypatch, make_run(system, backbone, **settings), "onnx") < 1e-4
 
 
@@ -245,7 +246,7 @@ def test_bad_requests_end_in_one_line(make_run: Any, mtl: Any, tmp_path: Path) -
 def test_without_onnx_the_command_that_installs_it_is_said(
     make_run: Any, mtl: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mtlcli.formats.onnx", None)
+    monkeypatch.setitem(sys.modules, "mtlcli.formats._onnx_graph", None)
     answer = mtl("export", make_run(), "--quiet")
     assert answer.code == 2
     assert "pip install 'mtlcli[onnx]'" in answer.err

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.recipes._recipe import recipe
 from mtlcli.report import assemble as reporting
 from mtlcli.report.gallery import Map, draw, ranked, tile
@@ -285,7 +286,7 @@ def test_pictures_are_ranked_by_all_their_tasks() -> None:
 def drawn(task: str, prediction: np.ndarray, label: np.ndarray | None) -> tuple[Map, str]:
     """A tile of the gallery: its record and its text."""
     its = lookup.load("tasks", task).TASK
-    dataset = {"palettes": {}, "classes": {task: ["background", "head"]}}
+    dataset = Info(classes={task: ("background", "head")})
     found = draw(its, prediction, label, None, dataset, task)
     return found, " ".join(Reader(tile(found, "x")).texts)
 

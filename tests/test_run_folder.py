@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.runs.comparison import compare, read_reference
 from mtlcli.runs.config import RunConfig
@@ -46,7 +47,8 @@ def test_the_records_of_an_older_version_are_read_and_written_alike() -> None:
     records = {"run.json": run.record.to_json(), "results.json": run.results.to_json()}
     for file, record in records.items():
         said, found = json.loads((SHIPPED / file).read_text()), json.loads(json.dumps(record))
-        assert {key: found[key] for key in said} == said
+        for part, whole in ((said.pop("dataset", {}), found.get("dataset", {})), (said, found)):
+            assert {key: whole[key] for key in part} == part
 
 
 def test_what_has_no_value_is_null_in_the_file_and_nan_in_the_record(make_run: Maker) -> None:
@@ -94,7 +96,9 @@ def test_a_damaged_log_is_lacking_and_nothing_else(make_run: Maker, content: str
 
 def test_every_field_of_a_record_survives_its_file() -> None:
     config = RunConfig(tasks=("depth",), size=(64, 96), settings={"steps": 2})
-    record = Record(config=config, dataset={"title": "x"}, training_images=3, versions={"mtl": "1"})
+    record = Record(
+        config=config, dataset=Info(title="x"), training_images=3, versions={"mtl": "1"}
+    )
     read = Record.from_json(json.loads(json.dumps(record.to_json())))
     assert asdict(read) == asdict(record)
     assert "imported_from" not in read.to_json()

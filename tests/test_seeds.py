@@ -17,6 +17,7 @@ import torch
 from mtlcli.experiments._seeds import Series
 from mtlcli.runs import checkpoint
 from mtlcli.training import loop as train
+from tests.made_runs import write_run
 
 OPTIONS = ("--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
            "--batch-size", 2, "--iterations", 2, "--quiet", "--task", "depth", "--system",
@@ -133,6 +134,8 @@ def test_one_run_is_no_series(home: Path, mtl) -> None:
 def test_a_score_that_is_missing_does_not_count(tmp_path: Path) -> None:
     values = {"seed0": 1.0, "seed1": 2.0, "seed2": 6.0, "seed3": math.nan}
     series = Series(folder=tmp_path, scores={run: {"depth": v} for run, v in values.items()})
+    for run in values:
+        write_run(tmp_path / run, {"depth": values[run]})
     record = series.to_json()
     assert record["mean"]["depth"] == 3.0
     assert record["deviation"]["depth"] == pytest.approx(math.sqrt(7))  # (4 + 1 + 9) / (3 - 1)

@@ -44,7 +44,7 @@ def experiments() -> list[str]:
 
 def recipes() -> list[str]:
     """Published runs."""
-    from mtlcli.recipes._index import recipes
+    from mtlcli.recipes._recipe import recipes
 
     return sorted(recipes())
 

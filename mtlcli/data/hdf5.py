@@ -51,7 +51,7 @@ class Info:
     archives: tuple[Mapping[str, Any], ...] = ()  # name, bytes and sha256 of what was converted
     provenance: Mapping[str, str] = field(default_factory=dict)  # task -> origin of its labels
     derived: tuple[str, ...] = ()  # tasks whose labels were computed at preparation
-    request: Mapping[str, Any] = field(default_factory=dict)  # options `mtl prepare` was given
+    request: Mapping[str, Any] | None = None  # options `mtl prepare` was given
     terms: str = ""
     tool: str = ""
 

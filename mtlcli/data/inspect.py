@@ -143,7 +143,7 @@ class Description:
             "archives": [dict(record) for record in info.archives],
             "geometry": info.geometry,
             "size": list(info.size),
-            "request": dict(info.request),
+            "request": dict(info.request or {}),
             "tasks": {
                 task: {"from": info.provenance.get(task, ""), "derived": task in info.derived}
                 for task in info.tasks
@@ -222,7 +222,7 @@ def split_text(split: Contents, info: Info) -> list[str]:
     """A split's counts as lines."""
     found, expected = split.samples, split.expected
     verdict = "all" if found == expected else f"{found} of {expected}: INCOMPLETE SET"
-    if found != expected and "limit" in info.request:
+    if found != expected and "limit" in (info.request or {}):
         verdict = f"{found} of {expected}, as --limit asked"
     seen = "" if split.step == 1 else f", values of 1 in {split.step}"
     lines = [f"{split.split}: {found} samples ({verdict}){seen}"]

@@ -171,12 +171,14 @@ def _already_made(out: Path, asked: Request, defaults: dict[str, Any]) -> bool:
         info = read_info(out)
     except InputError:
         return False
-    made = {"source": info.source, **info.request}
+    made = {"source": info.source, **(info.request or {})}
     given = asked.given()
     free = {"source", "archive", "geometry"} - given.keys()  # not asked for: any will do
     if defaults | {k: v for k, v in made.items() if k not in free} == defaults | given:
         return True
-    said = " ".join(f"--{k} {_words(v)}" for k, v in info.request.items()) or "default options"
+    said = (
+        " ".join(f"--{k} {_words(v)}" for k, v in (info.request or {}).items()) or "default options"
+    )
     raise InputError(
         f"{out} was made with {said}; pass --force to replace it, or --out FILE to keep it."
     )

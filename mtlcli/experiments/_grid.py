@@ -25,8 +25,7 @@ from mtlcli.runs.folder import read_log
 from mtlcli.runs.record import read_record
 from mtlcli.runs.results import read_results
 from mtlcli.scoring.bench_model import build, build_meta
-from mtlcli.scoring.cost import count
-from mtlcli.scoring.parts import WHOLE, parameters
+from mtlcli.scoring.cost import WHOLE, count, parameters
 from mtlcli.training.conduct import Conduct
 
 ROUNDS = 3
@@ -155,6 +154,7 @@ def collect(name: str) -> dict[str, Any]:
     folder = folder_of(name)
     if (folder / COSTS).exists():
         record["costs"] = read_json(folder / COSTS)
+    record = plain(record)
     if record["runs"]:
         write_json(folder / SUMMARY, record)
     return record
@@ -198,7 +198,7 @@ def describe(run: Planned) -> dict[str, Any]:
         "device": record.device,
         "split": results.split,
         "images": results.images,
-        "main": plain(results.main),
+        "main": results.main,
         "seconds_per_iteration": median(line["speed"]["step_s"] for line in lines),
         "offsets": lines[-1].get("offsets"),
     }

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mtlcli import tasks as known_tasks
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import Published, Recipe, recipe, recipes
@@ -18,7 +17,9 @@ from mtlcli.runs.results import Scores, read_results
 from mtlcli.runs.run import Run, same_pictures
 from mtlcli.runs.table import markdown, number
 from mtlcli.systems import _settings as settings
-from mtlcli.tasks._task import Task
+
+if TYPE_CHECKING:
+    from mtlcli.tasks._task import Task
 
 
 def gain(
@@ -218,6 +219,8 @@ def read_reference(path: Path) -> Run:
 
 def recipes_table(known: Iterable[Recipe]) -> str:
     """A table per dataset: published scores and Delta%, start, parameters and cost of training."""
+    from mtlcli import tasks as known_tasks
+
     tables = []
     for dataset, group in groupby(known, key=lambda r: r.dataset):
         members = list(group)
@@ -228,7 +231,7 @@ def recipes_table(known: Iterable[Recipe]) -> str:
     return "\n\n".join(tables)
 
 
-def recipe_row(its: Recipe, tasks: Mapping[str, Task]) -> list[str]:
+def recipe_row(its: Recipe, tasks: Mapping[str, "Task"]) -> list[str]:
     """One line of `mtl recipes`."""
     published = its.published[0]
     change = "-" if published.gain is None else f"{published.gain:.2f}"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from mtlcli.errors import InputError
 from mtlcli.home import weights_dir
+from mtlcli.runs import names
 from mtlcli.runs.folder import LAST, LOG
-from mtlcli.runs.names import SHIPPED, find, find_shipped
+from mtlcli.runs.names import SHIPPED
 from mtlcli.runs.record import find_record
 from mtlcli.runs.run import Run, describe_damage, is_whole
 
@@ -37,12 +38,12 @@ def default_run(dataset: str | None = None) -> Choice:
     Raises:
         InputError: there is none, or it is cut short.
     """
-    trained = [f for f in find() if f.name != SHIPPED and (f / LAST).is_file()]
+    trained = [f for f in names.find() if f.name != SHIPPED and (f / LAST).is_file()]
     trained.sort(key=lambda folder: (folder / LAST).stat().st_mtime)
     faults = {folder: fault(folder, dataset) for folder in trained}
     fit = [folder / LAST for folder, said in faults.items() if said is None]
     passed = [f"{folder} is passed over: {said}" for folder, said in faults.items() if said]
-    own = find_shipped()
+    own = names.find_shipped()
     if fit:
         require_whole(fit, bool(own))
         return Choice(path=fit[-1], why="the newest run that is finished and scored")

@@ -105,6 +105,8 @@ class Record:
             "config": RunConfig.from_json(record["config"]),
             "dataset": Info.from_json(record["dataset"]),
         }
+        if not typed["config"].tasks:
+            raise ValueError("it names no tasks")
         return cls(**own | typed)
 
     def departures(self, its: Recipe) -> Departures:

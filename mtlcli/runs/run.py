@@ -125,10 +125,9 @@ def same_pictures(one: Run, other: Run) -> bool:
     elif all(trained) and one.config.tasks == other.config.tasks:
         pairs.append((trained[0], trained[1]))
     else:
-        pairs += [
-            (getattr(one.dataset, f) or None, getattr(other.dataset, f) or None) for f in FACTS
-        ]
-    return all(a == b for a, b in pairs if a is not None and b is not None)
+        pairs += [(getattr(one.dataset, f), getattr(other.dataset, f)) for f in FACTS]
+    unknown = (None, "")
+    return all(a == b for a, b in pairs if a not in unknown and b not in unknown)
 
 
 def part_of(run: Run) -> tuple[Any, ...]:

@@ -13,8 +13,17 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.table import markdown
-from mtlcli.scoring.cost import LONG, Flops, count
-from mtlcli.scoring.parts import WHOLE, Part, latency, parameters, parts, saved_bytes
+from mtlcli.scoring.cost import (
+    LONG,
+    WHOLE,
+    Flops,
+    Part,
+    count,
+    latency,
+    parameters,
+    parts,
+    saved_bytes,
+)
 from mtlcli.systems import _settings as settings
 
 CONVENTIONS = {

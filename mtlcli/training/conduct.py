@@ -11,12 +11,8 @@ class Conduct:
 
     device: str | None = None  # auto, cpu, cuda or mps; None: that of the run, or auto
     workers: int = field(default=2, metadata={"help": "Processes that prepare batches.", "min": 0})
-    checkpoint_every: int = field(
-        default=500, metadata={"help": "Iterations between checkpoints.", "min": 1}
-    )
-    keep: int = field(
-        default=0, metadata={"help": "Newest checkpoints that stay beside last.pt.", "min": 0}
-    )
+    checkpoint_every: int = field(default=500, metadata={"help": "Iterations between checkpoints."})
+    keep: int = field(default=0, metadata={"help": "Newest checkpoints that stay beside last.pt."})
     tensorboard: bool = field(
         default=False, metadata={"help": "Also write RUN/tensorboard (extra [tb])."}
     )
