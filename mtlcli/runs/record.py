@@ -101,13 +101,10 @@ class Record:
     def from_json(cls, record: Mapping[str, Any]) -> "Record":
         """The inverse of `to_json`; what later versions may add is left out."""
         own = {f.name: record[f.name] for f in fields(cls) if f.name in record}
-        typed = {
-            "config": RunConfig.from_json(record["config"]),
-            "dataset": Info.from_json(record["dataset"]),
-        }
-        if not typed["config"].tasks:
+        config = RunConfig.from_json(record["config"])
+        if not config.tasks:
             raise ValueError("it names no tasks")
-        return cls(**own | typed)
+        return cls(**own | {"config": config, "dataset": Info.from_json(record["dataset"])})
 
     def departures(self, its: Recipe) -> Departures:
         """In what the run departs from a recipe."""

@@ -1,5 +1,5 @@
-"""What an image costs a network: floating-point operations, counted on the meta device without
-computing anything, and time.
+"""What an image costs a network and its parts: operations, counted on the meta device without
+computing anything, and time and memory.
 
 Matrix products and convolutions are torch's own count (`torch.utils.flop_counter`, 2 per
 multiply-add). What it leaves out and attention is full of is counted apart: softmax and sampling.
