@@ -10,11 +10,11 @@ from mtlcli.data.augment import (
     augment,
     distort_colours,
     is_balanced,
-    normalise,
     random_view,
     show,
     whole,
 )
+from mtlcli.data.images import normalise
 from mtlcli.maps import map_of
 
 TASKS = {name: map_of(name) for name in lookup.names("tasks")}

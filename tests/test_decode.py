@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mtlcli.scoring.measure import at_size
-from mtlcli.tasks._shared import most_likely_class
+from mtlcli.tasks._shared import at_size, most_likely_class
 from mtlcli.tasks.normals import unit_vectors
 from mtlcli.tasks.sal import foreground_probability
 

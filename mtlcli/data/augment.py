@@ -11,14 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mtlcli.maps._decode import through_table
+from mtlcli.data.images import normalise
 from mtlcli.maps._map import IGNORE, Map
-
-IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
-IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
-NORMALISED = np.ascontiguousarray(
-    ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD).T
-)  # (3, 256)
 
 SCALES = (0.5, 2.0)
 CROP_ATTEMPTS = 10
@@ -141,11 +135,6 @@ def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def to_byte(values: np.ndarray) -> np.ndarray:
     """Clipped to 0..255 and truncated."""
     return values.clip(0, 255).astype(np.uint8)
-
-
-def normalise(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32, ImageNet mean 0 and deviation 1."""
-    return through_table(image, NORMALISED)
 
 
 def show(

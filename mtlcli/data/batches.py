@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from mtlcli.data.augment import Sample, augment, normalise
+from mtlcli.data.augment import Sample, augment
+from mtlcli.data.images import normalise, to_resolution
 from mtlcli.data.loading import Batch, loading
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, MtlError, RunError, in_one_line
@@ -121,18 +121,6 @@ def naming(reader: Reader, index: int) -> Iterator[None]:
             f"{reader.path}, {where} cannot be used: {in_one_line(error)}. "
             f"`mtl data {reader.path} --check` looks through all samples."
         ) from error
-
-
-def to_resolution(image: np.ndarray, resolution: Resolution) -> np.ndarray:
-    """The picture resized by `resolution` (along y and x); shrinking averages, enlarging
-    interpolates.
-    """
-    if resolution == (1.0, 1.0):
-        return image
-    height, width = (max(1, round(n * r)) for n, r in zip(image.shape[:2], resolution))
-    shrinks = min(resolution) < 1
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,19 +3,20 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from mtlcli.data.images import read_image
-from mtlcli.data.reader import Reader
 from mtlcli.drawing.files import require_folder, unwritable, write_separate, write_sheet
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
 from mtlcli.drawing.prediction import grid
-from mtlcli.drawing.samples import check_indices, sample_cells
 from mtlcli.drawing.sources import Source, Targets, find_sources, is_video
-from mtlcli.drawing.stream import Played, play
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
+
+if TYPE_CHECKING:
+    from mtlcli.drawing.stream import Played
 
 __all__ = ["Drawn", "grid", "visualize", "visualize_samples"]
 
@@ -28,7 +29,7 @@ class Drawn:
     remark: str = ""  # of a network that nobody named
     written: tuple[Path, ...]
     failed: Mapping[str, str] = field(default_factory=dict)  # source -> why
-    videos: tuple[Played, ...] = ()
+    videos: "tuple[Played, ...]" = ()
 
 
 def visualize(
@@ -99,8 +100,10 @@ def visualize(
 
 def draw_video(
     networks: Networks, source: Source, targets: Targets, frames: int | None, quiet: bool
-) -> Played:
+) -> "Played":
     """Write OUT/NAME.mp4 of a video or camera."""
+    from mtlcli.drawing.stream import play
+
     stem = f"camera{source}" if isinstance(source, int) else source.stem
     target = targets.folder / f"{targets.name(stem, '{}.mp4')}.mp4"
     return play(networks, source, target, frames=frames, quiet=quiet)
@@ -147,6 +150,9 @@ def visualize_samples(
         InputError: the dataset is not prepared, or has no such split or sample.
         RunError: nothing can be written to `out`.
     """
+    from mtlcli.data.reader import Reader
+    from mtlcli.drawing.samples import check_indices, sample_cells
+
     require_folder("--out", out)
     reader = Reader(datasets_dir() / f"{dataset}.h5", split)
     check_indices(reader, indices)

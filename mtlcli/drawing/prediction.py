@@ -10,12 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from mtlcli import lookup
-from mtlcli.data.augment import normalise
-from mtlcli.data.batches import to_resolution
+from mtlcli.data.images import normalise, to_resolution
 from mtlcli.drawing.grid import Tile, draw_grid, tile_of
 from mtlcli.errors import InputError
 from mtlcli.runs.checkpoint import Trained
-from mtlcli.scoring.measure import at_size
+from mtlcli.tasks._shared import at_size
 
 SHORTEST = 32  # pixels that a network must see along each side
 BAND = 2**25  # numbers that are enlarged at once: 128 MB

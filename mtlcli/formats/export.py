@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import mtlcli
 from mtlcli import lookup
-from mtlcli.data.augment import IMAGE_MEAN, IMAGE_STD
+from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import MARK, replacing, require_ours
 from mtlcli.formats._format import Format, Runner

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mtlcli import boundary
 from mtlcli.maps import _decode, foreground
 from mtlcli.maps._colours import RGB, grey
 from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options, Scale, Swatches
@@ -62,6 +61,8 @@ def error(prediction: np.ndarray, target: np.ndarray, options: Options) -> Error
     The threshold and its F are those of the exact matching; the colours take as found what lies
     within the tolerance of the other.
     """
+    from mtlcli import boundary
+
     truth = target[0] > 0
     threshold, f, found = find_best(boundary.quantise(prediction[0]), truth, options)
     reach = tolerance(options) * float(np.hypot(*truth.shape))
@@ -81,6 +82,7 @@ def find_best(
     codes: np.ndarray, truth: np.ndarray, options: Options
 ) -> tuple[float, float, np.ndarray]:
     """The threshold of the highest F, that F, and the pixels (H, W) bool that are claimed there."""
+    from mtlcli import boundary
     from mtlcli.boundary.nms import suppress
 
     protocol = boundary.protocol_named(options.get("protocol", "seism"))
@@ -97,6 +99,8 @@ def find_best(
 
 def tolerance(options: Options) -> float:
     """Share of the diagonal within which a boundary counts as found."""
+    from mtlcli import boundary
+
     protocol = boundary.protocol_named(options.get("protocol", "seism"))
     return options.get("max_dist") or protocol.max_dist
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from mtlcli import boundary
 from mtlcli.maps import _decode, classes
 from mtlcli.maps._colours import blacken, grey, heat, inferno
 from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options, Scale
@@ -22,6 +21,8 @@ def problem(stored: np.ndarray, count: int, options: Options) -> str:
 
 def encode(probability: np.ndarray) -> np.ndarray:
     """(1, H, W) probabilities -> (H, W) uint8, trunc(255 p): what the boundary protocols score."""
+    from mtlcli import boundary
+
     return boundary.quantise(probability[0])
 
 

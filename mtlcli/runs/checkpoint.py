@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,9 +17,10 @@ from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.names import file_of
-from mtlcli.runs.record import Record, find_record
-from mtlcli.runs.run import describe_damage
 from mtlcli.tasks._task import Task
+
+if TYPE_CHECKING:
+    from mtlcli.runs.record import Record
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
 
@@ -40,8 +41,10 @@ class Trained:
         return tasks_of(self.config.tasks, self.dataset)
 
     @cached_property
-    def record(self) -> Record:
+    def record(self) -> "Record":
         """What run.json beside it says, or else what it knows of its run itself."""
+        from mtlcli.runs.record import Record, find_record
+
         own = Record(config=self.config, dataset=self.dataset)
         beside = find_record(file_of(self.path)) or own
         return replace(beside, config=self.config, dataset=self.dataset)
@@ -110,6 +113,8 @@ def read(path: Path) -> dict[str, Any]:
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # what damaged bytes make of unpickling can be anything
+        from mtlcli.runs.run import describe_damage
+
         raise InputError(describe_damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
         raise InputError(f"{path} is not a checkpoint written by mtl.")

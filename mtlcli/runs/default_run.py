@@ -4,14 +4,16 @@ package.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtlcli.errors import InputError
 from mtlcli.home import weights_dir
 from mtlcli.runs import names
 from mtlcli.runs.folder import LAST, LOG
 from mtlcli.runs.names import SHIPPED
-from mtlcli.runs.record import find_record
-from mtlcli.runs.run import Run, describe_damage, is_whole
+
+if TYPE_CHECKING:
+    from mtlcli.runs.run import Run
 
 COMES_WITH_MTL = "comes with mtl: small, for indoor scenes only"
 
@@ -59,6 +61,8 @@ def default_run(dataset: str | None = None) -> Choice:
 
 def fault(folder: Path, dataset: str | None) -> str | None:
     """Why a run is not taken unasked, None if it may be."""
+    from mtlcli.runs.run import Run
+
     try:
         run = Run.read(folder)
     except InputError:
@@ -73,7 +77,7 @@ def fault(folder: Path, dataset: str | None) -> str | None:
     return None if whole else f"not scored (`mtl eval {folder}`)"
 
 
-def is_finished(run: Run) -> bool:
+def is_finished(run: "Run") -> bool:
     """Whether a run went on to its last iteration, by its log or, once packed, by its scores; one
     that was imported did.
     """
@@ -85,6 +89,8 @@ def is_finished(run: Run) -> bool:
 
 def dataset_of(file: Path) -> str | None:
     """The dataset that a checkpoint was trained on, by the record beside it."""
+    from mtlcli.runs.record import find_record
+
     record = find_record(file)
     return record.config.dataset if record else None
 
@@ -95,6 +101,8 @@ def require_whole(fit: list[Path], ships: bool) -> None:
     Raises:
         InputError: names the next best.
     """
+    from mtlcli.runs.run import describe_damage, is_whole
+
     *others, last = fit
     if not is_whole(last):
         whole = [p.parent for p in reversed(others) if is_whole(p)]

@@ -5,23 +5,25 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mtlcli
 from mtlcli import lookup
 from mtlcli.data.hdf5 import Info
-from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
-from mtlcli.recipes._recipe import Recipe, recipe
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RECORD, read_object
 from mtlcli.systems import _settings as settings
+
+if TYPE_CHECKING:
+    from mtlcli.data.reader import Reader
+    from mtlcli.recipes._recipe import Recipe
 
 Departures = Mapping[str, tuple[Any, Any]]  # option -> (the run's value, the recipe's)
 
 
 def find_departures(
-    config: RunConfig, its: Recipe, *, device: str | None = None, images: int | None = None
+    config: RunConfig, its: "Recipe", *, device: str | None = None, images: int | None = None
 ) -> Departures:
     """Where a run and a recipe differ, settings one by one; what is left open differs in nothing.
 
@@ -106,7 +108,7 @@ class Record:
             raise ValueError("it names no tasks")
         return cls(**own | {"config": config, "dataset": Info.from_json(record["dataset"])})
 
-    def departures(self, its: Recipe) -> Departures:
+    def departures(self, its: "Recipe") -> Departures:
         """In what the run departs from a recipe."""
         return find_departures(self.config, its, device=self.device, images=self.training_images)
 
@@ -140,7 +142,7 @@ def find_record(file: Path) -> Record | None:
 
 
 def make_record(
-    config: RunConfig, reader: Reader, device: str, parameters: int, init: Mapping[str, Any]
+    config: RunConfig, reader: "Reader", device: str, parameters: int, init: Mapping[str, Any]
 ) -> Record:
     """The record of a run that begins.
 
@@ -151,6 +153,8 @@ def make_record(
         parameters: of its network.
         init: where the backbone's numbers come from.
     """
+    from mtlcli.recipes._recipe import recipe
+
     images, by = len(reader), recipe(config.recipe) if config.recipe else None
     departures = find_departures(config, by, device=device, images=images) if by else {}
     return Record(

@@ -4,16 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from mtlcli.data.batches import WholePictures, whole_pictures
 from mtlcli.data.reader import Reader
 from mtlcli.ops.processes import gather, rank, world
+from mtlcli.tasks._shared import at_size
 from mtlcli.tasks._task import Task
 
 Predict = Callable[[Tensor], Mapping[str, Tensor]]
@@ -125,22 +123,6 @@ def merged(
 ) -> dict[str, dict[str, Any]]:
     """Each task's options: the dataset's, replaced by those the user gave."""
     return {n: {**dataset.get(n, {}), **overrides.get(n, {})} for n in tasks}
-
-
-def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (B, C, h, w) bilinear to (H, W), unless already so.
-
-    On the CPU by OpenCV, which rounds differently (1e-6 of a value) and takes a fifth of the time.
-    """
-    if tuple(logits.shape[-2:]) == size:
-        return logits
-    if logits.device.type != "cpu":
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    larger = np.empty((*logits.shape[:2], *size), logits.numpy().dtype)
-    planes = logits.contiguous().numpy().reshape(-1, *logits.shape[2:])
-    for plane, target in zip(planes, larger.reshape(-1, *size)):
-        cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
-    return torch.from_numpy(larger)
 
 
 LEARNT_FROM = 100  # training pictures are enough

@@ -14,6 +14,7 @@ pool the pixels of the whole data set (ATRC, DeMT).
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -93,3 +94,19 @@ def mean_of(statistics: Sequence[Statistics]) -> float:
     """Pooled mean of `sum` over `count`; nan where nothing was counted."""
     count = sum(int(s["count"]) for s in statistics)
     return math.fsum(float(s["sum"]) for s in statistics) / count if count else math.nan
+
+
+def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (B, C, h, w) bilinear to (H, W), unless already so.
+
+    On the CPU by OpenCV, which rounds differently (1e-6 of a value) and takes a fifth of the time.
+    """
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    if logits.device.type != "cpu":
+        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    larger = np.empty((*logits.shape[:2], *size), logits.numpy().dtype)
+    planes = logits.contiguous().numpy().reshape(-1, *logits.shape[2:])
+    for plane, target in zip(planes, larger.reshape(-1, *size)):
+        cv2.resize(plane, size[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+    return torch.from_numpy(larger)

@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlcli import boundary
 from mtlcli.maps import boundaries
 from mtlcli.maps._map import IGNORE, Options
 from mtlcli.tasks._shared import Curve, Statistics, as_curve, masked_mean
 from mtlcli.tasks._task import Task
+
+if TYPE_CHECKING:
+    from mtlcli import boundary
 
 
 def balanced_binary_cross_entropy(logits: Tensor, target: Tensor, options: Options) -> Tensor:
@@ -43,6 +46,8 @@ def boundary_counts(logits: Tensor, target: Tensor, options: Options) -> Statist
     saved files. options: "protocol" (default seism), "gt_as" (default boundary), "max_dist"
     (default the protocol's); see `mtlcli.boundary`.
     """
+    from mtlcli import boundary
+
     counts = boundary.image_counts(
         boundary.quantise(probability(logits)[0].cpu().numpy()),
         (target[0] * 255).to(torch.uint8).cpu().numpy(),
@@ -63,6 +68,8 @@ def boundary_scores(statistics: Sequence[Statistics], options: Options) -> dict[
 
 def boundary_curve(statistics: Sequence[Statistics], options: Options) -> Curve:
     """Recall and precision of the pooled counts per threshold; empty without pictures."""
+    from mtlcli import boundary
+
     if not statistics:
         return {}
     curve = boundary_result(statistics, options).curve
@@ -70,8 +77,10 @@ def boundary_curve(statistics: Sequence[Statistics], options: Options) -> Curve:
     return as_curve(thresholds, curve[:, 0], curve[:, 1])
 
 
-def boundary_result(statistics: Sequence[Statistics], options: Options) -> boundary.Scores:
+def boundary_result(statistics: Sequence[Statistics], options: Options) -> "boundary.Scores":
     """All that `mtlcli.boundary` says of the pictures."""
+    from mtlcli import boundary
+
     counts = [boundary.Counts(id=str(i), **s) for i, s in enumerate(statistics)]
     return boundary.score(counts, boundary.protocol_named(options.get("protocol", "seism")))
 

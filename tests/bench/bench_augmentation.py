@@ -21,13 +21,12 @@ import numpy as np
 from mtlcli import lookup
 from mtlcli.data.augment import (
     CROP_ATTEMPTS,
-    IMAGE_MEAN,
-    IMAGE_STD,
     LARGEST_CLASS,
     SCALES,
     Sample,
     augment,
 )
+from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
 from mtlcli.maps import map_of
