@@ -12,7 +12,7 @@ from mtlcli.runs import health as doctor
 def begin(run: Path, iterations: int, done: int) -> None:
     run.mkdir(parents=True)
     (run / "run.json").write_text(
-        json.dumps({"config": {"tasks": [], "iterations": iterations}, "dataset": {}})
+        json.dumps({"config": {"tasks": ["depth"], "iterations": iterations}, "dataset": {}})
     )
     (run / "log.jsonl").write_text(f'{{"iteration": {done}}}\n{{"itera')
     torch.save({"weights": torch.zeros(1000)}, run / "last.pt")

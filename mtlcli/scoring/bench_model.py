@@ -38,7 +38,7 @@ CONVENTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What was counted and measured, by path (see `mtlcli.scoring.parts`)."""
+    """What was counted and measured, by path (see `mtlcli.scoring.cost`)."""
 
     config: RunConfig
     params: Mapping[str, int]
