@@ -14,7 +14,6 @@ import mtlcli
 from mtlcli.commands import (
     bench_attention,
     bench_model,
-    bench_train,
     boundary,
     data,
     demo,
@@ -34,7 +33,7 @@ from mtlcli.commands import (
 )
 from mtlcli.commands._options import complain
 from mtlcli.errors import MtlError, in_one_line
-from mtlcli.threads import set_environment
+from mtlcli.home import set_environment
 
 ANY_SETTING = {"allow_extra_args": True, "ignore_unknown_options": True}  # of a system
 
@@ -64,7 +63,6 @@ app.command()(pack.pack)
 
 benchmarks = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 benchmarks.command("model", context_settings=ANY_SETTING)(bench_model.bench_model)
-benchmarks.command("train", context_settings=ANY_SETTING)(bench_train.bench_train)
 benchmarks.command("attention")(bench_attention.bench_attention)
 app.add_typer(benchmarks, name="bench")
 

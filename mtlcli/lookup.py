@@ -2,6 +2,7 @@
 one needs.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -26,8 +27,23 @@ def load(folder: str, name: str) -> ModuleType:
     """
     known = names(folder)
     if name not in known:
-        nearest = get_close_matches(name, known, n=1)
-        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-        kind = folder.removesuffix("s")
+        kind, hint = folder.removesuffix("s"), suggest(name, known)
         raise InputError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(known)}.")
     return import_module(f"mtlcli.{folder}.{name}")
+
+
+def suggest(word: str, known: Iterable[str], mark: str = "'") -> str:
+    """` Did you mean 'NAME'?` to go on with after a sentence; "" if `word` resembles no name.
+
+    Args:
+        word: as typed.
+        known: what it could have been.
+        mark: around the name; "" around options, files and runs.
+    """
+    near = nearest(word, known)
+    return f" Did you mean {mark}{near}{mark}?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The name that a mistyped word resembles most, or None."""
+    return next(iter(get_close_matches(word, list(known), n=1)), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.threads import set_environment
+from mtlcli.home import set_environment
 
 ROOMS_SIZE = (48, 64)
 
@@ -38,7 +38,7 @@ class Answer:
 @pytest.fixture(scope="session")
 def rooms_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared rooms.h5 of 8 training and 3 validation pictures of 48x64."""
-    from mtlcli.prepare import prepare
+    from mtlcli.data.prepare import prepare
 
     path = tmp_path_factory.mktemp("rooms") / "rooms.h5"
     return prepare("rooms", size=ROOMS_SIZE, train=8, val=3, out=path, workers=1, quiet=True)
@@ -86,8 +86,9 @@ def save_network() -> Callable[..., Path]:
     """Writes a checkpoint with random weights for four tasks: `save_network(path, ...)`."""
     import torch
 
-    from mtlcli import checkpoint
-    from mtlcli.config import RunConfig
+    from mtlcli.data.hdf5 import Info
+    from mtlcli.runs import checkpoint
+    from mtlcli.runs.config import RunConfig
 
     dataset = {
         "title": "Test",
@@ -101,7 +102,7 @@ def save_network() -> Callable[..., Path]:
         tasks = ("semseg", "depth", "normals", "edge")
         config = RunConfig(system="multi_task", backbone=backbone, tasks=tasks)
         torch.manual_seed(seed)
-        network = checkpoint.build_network(config, dataset)
+        network = checkpoint.build_network(config, Info.from_json(dataset))
         path.parent.mkdir(parents=True, exist_ok=True)
         content = {"config": config.to_json(), "dataset": dataset, "iteration": 1}
         checkpoint.save(path, network=network.state_dict(), **content)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from mtlcli.config import RunConfig
+from mtlcli.runs.config import RunConfig
 
 TASKS = {"semseg": 0.5, "depth": 0.25, "normals": 12.5, "edge": 0.75}
 HALF = {"semseg": 0.25, "depth": 0.5, "normals": 25.0, "edge": 0.375}

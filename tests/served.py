@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from mtlcli.checkpoint import Trained, build_network
-from mtlcli.config import RunConfig
+from mtlcli.data.hdf5 import Info
+from mtlcli.runs.checkpoint import Trained, build_network
+from mtlcli.runs.config import RunConfig
 
 TASKS = ("semseg", "depth", "normals", "edge", "sal")
 NAMES = ("wall", "floor", '<b>"chair"</b>')
@@ -27,13 +28,7 @@ def small_network() -> Trained:
     config = RunConfig(
         dataset="rooms", system="multi_task", backbone="resnet18_half", tasks=TASKS, size=(48, 64)
     )
-    dataset = {
-        "title": "Rooms",
-        "size": (48, 64),
-        "classes": {"semseg": NAMES},
-        "palettes": {},
-        "options": {},
-    }
+    dataset = Info(title="Rooms", size=(48, 64), classes={"semseg": NAMES})
     return Trained(
         path=Path("weights/run/last.pt"),
         network=build_network(config, dataset).eval(),

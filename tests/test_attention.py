@@ -7,10 +7,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import deform_conv2d
 
 from mtlcli.errors import InputError
-from mtlcli.models.attention import Attention
+from mtlcli.models.attention import Attention, NormedAttention, WindowAttention
 from mtlcli.models.deformable_mixer import DeformableMixer, sample_channels
-from mtlcli.models.normed_attention import NormedAttention, WindowAttention
-from mtlcli.models.task_interaction import TaskInteraction, TaskQueries, TaskQuery
+from mtlcli.models.demt import TaskInteraction, TaskQueries, TaskQuery
 
 WIDTH, HEADS = 12, 3
 

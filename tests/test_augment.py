@@ -10,13 +10,14 @@ from mtlcli.data.augment import (
     augment,
     distort_colours,
     is_balanced,
-    normalise,
     random_view,
     show,
     whole,
 )
+from mtlcli.data.images import normalise
+from mtlcli.maps import map_of
 
-TASKS = {name: lookup.load("tasks", name).TASK for name in lookup.names("tasks")}
+TASKS = {name: map_of(name) for name in lookup.names("tasks")}
 
 
 def coordinates(height: int, width: int) -> dict[str, np.ndarray]:
@@ -75,8 +76,8 @@ def test_outside_the_picture_nothing_is_labelled_and_the_image_is_zero() -> None
     inside[5:25, 48 - 3 - 24 : 48 - 3] = True
     assert not shown["image"][:, ~inside].any()
     for name, task in TASKS.items():
-        assert (shown[name][..., ~inside] == task.ignore).all(), name
-        assert (shown[name][..., inside] != task.ignore).any(), name
+        assert (shown[name][..., ~inside] == task.unlabelled).all(), name
+        assert (shown[name][..., inside] != task.unlabelled).any(), name
 
 
 def test_depth_shrinks_as_things_grow() -> None:
@@ -89,7 +90,7 @@ def test_a_missing_label_is_ignored_everywhere() -> None:
     sample = {"image": coordinates(20, 20)["image"]}
     shown = show(sample, whole((20, 20), (10, 10)), TASKS)
     for name, task in TASKS.items():
-        assert (shown[name] == task.ignore).all(), name
+        assert (shown[name] == task.unlabelled).all(), name
         assert shown[name].shape[-2:] == (10, 10)
 
 

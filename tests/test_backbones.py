@@ -8,7 +8,7 @@ import torchvision
 from torchvision.ops import StochasticDepth
 
 from mtlcli.backbones import hrnet18, swin_s, swin_t
-from mtlcli.models.hypercolumn import hypercolumn
+from mtlcli.models.conv_head import hypercolumn
 from tests.released_hrnet import released_maps
 
 SIZES = [(425, 560), (480, 640), (512, 512), (97, 131), (33, 33)]

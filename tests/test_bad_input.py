@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlcli import checkpoint, shipped
-from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
-from mtlcli.training.folder import make_run_folder
+from mtlcli.runs import checkpoint, names
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import make_run_folder
 from tests.made_runs import write_run
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu",
@@ -58,7 +58,7 @@ def test_one_clear_line(case: str, home: Path, mtl) -> None:
 
 
 def test_without_any_network_one_line_says_how_to_get_one(home: Path, mtl, monkeypatch) -> None:
-    monkeypatch.setattr(shipped, "shipped", lambda: None)
+    monkeypatch.setattr(names, "find_shipped", lambda: None)
     Image.new("RGB", (40, 30)).save(home / "picture.png")
     answer = mtl("visualize", "picture.png")
     assert answer.code == 2
@@ -134,7 +134,7 @@ def test_a_damaged_run_that_nobody_named_is_said_to_be_the_newest(
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert f"{broken} is cut short or damaged" in answer.err
     assert "chosen as the newest run; `--checkpoint nyud_small` takes another" in answer.err
-    monkeypatch.setattr(shipped, "shipped", lambda: None)
+    monkeypatch.setattr(names, "find_shipped", lambda: None)
     assert f"`--checkpoint {whole.parent}`" in mtl("visualize", "picture.png").err
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.ndimage import gaussian_filter
 
-from mtlcli.boundary import BSDS, MTI, SEISM, image_counts, quantise, run_boundary, score
-from mtlcli.boundary.interrupt import interrupt_held
+from mtlcli.boundary import BSDS, MTI, SEISM, command, image_counts, quantise, run_boundary, score
+from mtlcli.boundary.pool import interrupt_held
 from mtlcli.errors import InputError, RunError
 
 REAL = os.environ.get("MTL_REAL_DATA")
@@ -145,7 +145,11 @@ def test_the_result_prints_and_the_curve_is_drawn(folders):
     for line in (f"odsF {s.odsF:.4f}", f"oisF {s.oisF:.4f}", f"AP   {s.AP:.4f}", "protocol mti"):
         assert line in result.text()
     with Image.open(folders / "curve.png") as curve:
-        assert min(curve.size) > 300
+        best = (
+            command.LEFT + command.SIDE * s.recall,
+            command.TOP + command.SIDE * (1 - s.precision),
+        )
+        assert curve.getpixel(tuple(map(round, best))) == command.LINE
 
 
 def test_counting_needs_no_torch_and_importing_no_numba():
@@ -256,21 +260,21 @@ def test_empty_and_missing_folders_and_doubled_names_are_refused(folders):
 
 
 def test_a_dying_worker_is_reported(folders, monkeypatch):
-    from mtlcli.boundary import folder
+    from mtlcli.boundary import pool
 
-    monkeypatch.setattr(folder, "_live_by", die)
+    monkeypatch.setattr(pool, "_live_by", die)
     with pytest.raises(RunError, match="a worker process died"):
         mti(folders, workers=2)
 
 
-def die(lifeline):
+def die(*_):
     os._exit(3)
 
 
 SLOW_RUN = """
 import sys, time
 from pathlib import Path
-from mtlcli.boundary.folder import worker_pool
+from mtlcli.boundary import worker_pool
 
 if __name__ == "__main__":
     try:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli import lookup, shipped
-from mtlcli.recipes._index import recipes
+from mtlcli import lookup
+from mtlcli.recipes._recipe import recipes
+from mtlcli.runs.names import SHIPPED
 
-RUNS = {"mine", "series/seed0", shipped.NAME}
+RUNS = {"mine", "series/seed0", SHIPPED}
 SYSTEMS, BACKBONES, TASKS, DATASETS, FORMATS, EXPERIMENTS = (
     set(lookup.names(folder))
     for folder in ("systems", "backbones", "tasks", "datasets", "formats", "experiments")
@@ -33,14 +34,14 @@ OFFERED = {
     "pack ": RUNS,
     "serve ": RUNS,
     "visualize --checkpoint ": RUNS,
-    "visualize --compare mine --compare n": {shipped.NAME},
+    "visualize --compare mine --compare n": {SHIPPED},
     "visualize --dataset ": {"rooms"},
     "visualize --tasks s": {"sal", "semseg"},
     "experiment ": EXPERIMENTS,
     "import-demt x --dataset ": DATASETS,
     "bench model --system d": {"demt", "demt_itsa"},
     "bench model --dataset ": DATASETS,
-    "bench train --backbone s": {"swin_s", "swin_t"},
+    "bench model --backbone s": {"swin_s", "swin_t"},
     "bench attention --dataset r": {"rooms"},
 }
 

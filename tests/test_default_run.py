@@ -9,19 +9,18 @@ import pytest
 from PIL import Image
 
 import mtlcli
-from mtlcli import checkpoint, shipped
-from mtlcli.default_run import default_run
 from mtlcli.errors import InputError
+from mtlcli.runs import names
+from mtlcli.runs.default_run import default_run
 from tests.made_runs import write_run
 
 
 @pytest.fixture
 def package(home: Path, monkeypatch: pytest.MonkeyPatch, save_network: Callable) -> Path:
     """The network that comes with the package."""
-    own = write_run(home / "installed" / shipped.NAME, log=False) / "last.pt"
+    own = write_run(home / "installed" / names.SHIPPED, log=False) / "last.pt"
     save_network(own)
-    for module in (shipped, checkpoint):
-        monkeypatch.setattr(module, "shipped", lambda: own)
+    monkeypatch.setattr(names, "find_shipped", lambda: own)
     return own
 
 
@@ -103,7 +102,7 @@ def test_samples_of_a_dataset_are_shown_to_a_network_of_it(package: Path, add: C
 
 
 def test_without_any_it_is_said_why(add: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shipped, "shipped", lambda: None)
+    monkeypatch.setattr(names, "find_shipped", lambda: None)
     add("run", results=None)
     with pytest.raises(InputError, match=r"weights/run is passed over: not scored.*--checkpoint"):
         default_run()

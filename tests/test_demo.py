@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from mtlcli import lookup
-from mtlcli.baseline import best_constant
+from mtlcli.commands.demo import RECIPE
 from mtlcli.data.reader import Reader
-from mtlcli.demo import RECIPE
+from mtlcli.scoring.measure import best_constant
 
 
 def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, mtl) -> None:

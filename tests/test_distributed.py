@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlcli import checkpoint
-from mtlcli.surgery import SURGERIES
-from mtlcli.training.folder import read_log
+from mtlcli.runs import checkpoint
+from mtlcli.runs.folder import read_log
+from mtlcli.training.weightings import SURGERIES
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", "0",
          "--batch-size", "4", "--quiet", "--system", "multi_task", "--lr", "0.0001")  # fmt: skip
@@ -56,11 +56,11 @@ SMALL_NETWORK = """
 import sys, torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from mtlcli import distributed, losses
+from mtlcli.ops import processes as distributed
+from mtlcli.tasks import depth, sal
 from mtlcli.data.batches import Share
-from mtlcli.training.batchnorm import synchronise
-from mtlcli.surgery import SURGERIES
-from mtlcli.weighting import WEIGHTINGS
+from mtlcli.training.setup import synchronise
+from mtlcli.training.weightings import WEIGHTINGS
 
 with distributed.joined(torch.device("cpu")) as device:
     world, rank = distributed.world(), distributed.rank()
@@ -69,7 +69,7 @@ with distributed.joined(torch.device("cpu")) as device:
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 1),
     )
-    rule = (WEIGHTINGS | SURGERIES)[sys.argv[2]]
+    rule = WEIGHTINGS[sys.argv[2]]
     weighting = rule({"a": 1.0, "b": 5.0}, [network[3].weight], 3)
     if world > 1:
         network = synchronise(network, device)
@@ -83,8 +83,8 @@ with distributed.joined(torch.device("cpu")) as device:
     for own in Share(batch_size=4, rank=rank, world=world).positions(0, 20):
         logits = forward(images[own])
         loss = {
-            "a": losses.balanced_cross_entropy(logits[:, :2], classes[own]),
-            "b": losses.depth_l1(logits[:, 2:], depths[own]),
+            "a": sal.balanced_cross_entropy(logits[:, :2], classes[own]),
+            "b": depth.depth_l1(logits[:, 2:], depths[own]),
         }
         total = weighting(loss)
         optimizer.zero_grad()

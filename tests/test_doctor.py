@@ -6,12 +6,14 @@ from pathlib import Path
 import h5py
 import torch
 
-from mtlcli import doctor
+from mtlcli.runs import health as doctor
 
 
 def begin(run: Path, iterations: int, done: int) -> None:
     run.mkdir(parents=True)
-    (run / "run.json").write_text(json.dumps({"config": {"iterations": iterations}}))
+    (run / "run.json").write_text(
+        json.dumps({"config": {"tasks": ["depth"], "iterations": iterations}, "dataset": {}})
+    )
     (run / "log.jsonl").write_text(f'{{"iteration": {done}}}\n{{"itera')
     torch.save({"weights": torch.zeros(1000)}, run / "last.pt")
 
@@ -34,7 +36,7 @@ def test_a_healthy_home_is_described(home: Path, mtl) -> None:
 def test_a_run_that_stopped_is_to_be_resumed(home: Path) -> None:
     run = home / "weights" / "series" / "seed1"
     begin(run, 5, 3)
-    found = doctor.run(run)
+    found = doctor.check_run(run)
     assert (found.state, found.detail) == ("unfinished", "iteration 3 of 5")
     assert found.next == f"mtl train --resume {run}"
 
@@ -43,8 +45,22 @@ def test_a_packed_run_is_whole_though_nothing_says_how_far_it_went(home: Path) -
     run = home / "weights" / "packed"
     begin(run, 5, 3)
     (run / "log.jsonl").unlink()
-    found = doctor.run(run)
+    found = doctor.check_run(run)
     assert (found.state, found.next) == ("whole", None)
+
+
+def test_damaged_records_are_said_and_no_whole_checkpoint_is_to_be_removed(home: Path) -> None:
+    run = home / "weights" / "run"
+    begin(run, 5, 5)
+    (run / "results.json").write_text("{")
+    found = doctor.check_run(run)
+    assert (found.state, found.next) == ("damaged", f"mtl eval {run}")
+    (run / "run.json").write_text("{}")
+    found = doctor.check_run(run)
+    assert (found.state, found.next) == ("damaged", None)
+    assert found.detail.startswith("run.json is not")
+    (run / "last.pt").unlink()
+    assert doctor.check_run(run).next == f"rm -r {run}"
 
 
 def test_files_that_are_cut_short_are_damaged(home: Path, mtl) -> None:
@@ -64,7 +80,7 @@ def test_files_that_are_cut_short_are_damaged(home: Path, mtl) -> None:
 def test_a_dataset_of_a_yaml_file_is_made_again_from_that(home: Path) -> None:
     path = home / "datasets" / "mine.h5"
     path.write_bytes(b"")
-    assert doctor.dataset(path).next == "mtl prepare mine.yaml --force"
+    assert doctor.check_dataset(path).next == "mtl prepare mine.yaml --force"
 
 
 def test_a_sample_that_changed_is_damaged(home: Path) -> None:
@@ -74,7 +90,7 @@ def test_a_sample_that_changed_is_damaged(home: Path) -> None:
     path.write_bytes(content)
     with h5py.File(path, "r+") as file:
         file["val/crc32/depth"][0] += 1
-    found = doctor.dataset(path)
+    found = doctor.check_dataset(path)
     assert found.state == "damaged"
     assert "(depth) is not as written" in found.detail
 
@@ -88,7 +104,7 @@ def test_an_empty_home_is_told_how_to_begin(tmp_path: Path, monkeypatch) -> None
 
 def test_training_is_offered_with_a_way_to_begin_it() -> None:
     there = (doctor.Finding(name="datasets/rooms.h5", state="whole", detail=""),)
-    assert doctor.advice(there, there, (), 1e12) == ["mtl train --dataset rooms"]
-    (offer,) = doctor.advice(there, (), (), 1e12)
+    assert doctor.advise(there, there, (), 1e12) == ["mtl train --dataset rooms"]
+    (offer,) = doctor.advise(there, (), (), 1e12)
     assert offer.startswith("mtl train --dataset rooms ")
     assert "--init random" in offer

@@ -11,7 +11,8 @@ from urllib.request import Request
 
 import pytest
 
-from mtlcli.data import disk, mirror
+from mtlcli import files
+from mtlcli.data import mirror
 from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.errors import RunError
 from tests.hosts import DATA, MD5, SHA256, Host, hasty, known, remote, serving
@@ -54,7 +55,7 @@ def test_a_later_run_goes_on_too(downloader: Downloader) -> None:
     with serving(a=host) as base:
         url = f"{base}/a"
         note = {"url": url, "validator": '"one"', "total": len(DATA)}
-        disk.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
         path = downloader.fetch(remote(base, "a"))
     assert path.read_bytes() == DATA
     assert host.asked == [("bytes=200000-", '"one"')]
@@ -66,7 +67,7 @@ def test_a_file_that_changed_meanwhile_starts_anew(downloader: Downloader) -> No
     host = Host()
     with serving(a=host) as base:
         note = {"url": f"{base}/a", "validator": '"old"', "total": 99_999}
-        disk.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
         path = downloader.fetch(remote(base, "a"))
     assert path.read_bytes() == DATA
     assert host.asked == [("bytes=600-", '"old"')]
@@ -179,7 +180,7 @@ def test_a_file_that_was_tampered_with_is_refused(downloader: Downloader) -> Non
 
 def test_space_is_asked_for_before(downloader: Downloader, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = types.SimpleNamespace(free=1000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     host = Host()
     with serving(a=host) as base:
         with pytest.raises(RunError, match=r"0\.3 MB are needed"):
@@ -206,7 +207,7 @@ def test_a_rest_of_unknown_end_is_not_trusted(downloader: Downloader) -> None:
     (downloader.folder / "x.tar.gz.part").write_bytes(DATA[:1000])
     with serving(a=Host(shorter=9)) as base:
         note = {"url": f"{base}/a", "validator": '"one"', "total": None}
-        disk.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
         with pytest.raises(DownloadError, match="does not say how long"):
             downloader.fetch(remote(base, "a"))
 
@@ -217,7 +218,7 @@ def test_a_file_that_is_said_to_be_longer_now_starts_anew(downloader: Downloader
     host = Host(total=len(DATA))
     with serving(a=host) as base:
         note = {"url": f"{base}/a", "validator": '"one"', "total": 2000}
-        disk.write_json(downloader.folder / "x.tar.gz.part.json", note)
+        files.write_json(downloader.folder / "x.tar.gz.part.json", note)
         assert downloader.fetch(remote(base, "a")).read_bytes() == DATA
     assert [span for span, _ in host.asked] == ["bytes=1000-", None]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 
-from mtlcli.data import disk
+from mtlcli import files
 from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.data.progress import Bars
 from mtlcli.datasets._dataset import Remote
@@ -115,7 +115,7 @@ def test_a_part_that_came_whole_is_not_fetched_again(downloader: Downloader, dri
     downloader.folder.mkdir()
     (downloader.folder / "x.tar.gz.part").write_bytes(DATA)
     note = {"url": "gdrive:abc", "total": len(DATA)}
-    disk.write_json(downloader.folder / "x.tar.gz.part.json", note)
+    files.write_json(downloader.folder / "x.tar.gz.part.json", note)
     assert downloader.fetch(on_drive()).read_bytes() == DATA
     assert drive.asked == []
 
@@ -186,7 +186,7 @@ def test_progress_goes_to_stderr_unless_quiet(
 def test_space_is_asked_for_before(
     downloader: Downloader, drive: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=1000))
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=1000))
     with pytest.raises(RunError, match="are needed"):
         downloader.fetch(on_drive())
     drive.asked.clear()

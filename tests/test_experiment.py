@@ -1,22 +1,21 @@
 """Experiments: every run is done once and resumed where it stopped; the table follows from them."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
+import threading
 from dataclasses import replace
 from statistics import fmean, stdev
 
 import pytest
 
-from mtlcli import experiment
-from mtlcli.config import RunConfig
 from mtlcli.errors import InputError, RunError
-from mtlcli.experiment import Run, collect, conduct, devices, runs
+from mtlcli.experiments import _grid as experiment
+from mtlcli.experiments import _run as running
 from mtlcli.experiments._experiment import Experiment
-from mtlcli.report.experiment_table import table
-from mtlcli.report.spread import spread
+from mtlcli.experiments._grid import collect, conduct, plan, plan_run
+from mtlcli.experiments._run import devices
+from mtlcli.experiments._table import table
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.table import spread
 
 TINY = Experiment(
     title="tiny",
@@ -52,14 +51,15 @@ def test_every_cell_and_seed_becomes_a_run_that_is_done_once(tiny):
     assert [(r["cell"], r["seed"]) for r in record["runs"]] == [
         ("single_task", 0), ("single_task", 1), ("multi_task", 0), ("multi_task", 1),
     ]  # fmt: skip
-    checkpoints = {run: (run.folder / "last.pt").stat().st_mtime_ns for run in runs("tiny")}
+    files = [run.folder / "last.pt" for run in plan("tiny")]
+    written = [file.stat().st_mtime_ns for file in files]
     conduct("tiny", device="cpu", quiet=True)
-    assert checkpoints == {run: (run.folder / "last.pt").stat().st_mtime_ns for run in checkpoints}
+    assert written == [file.stat().st_mtime_ns for file in files]
 
 
 def test_a_run_that_was_trained_but_not_scored_is_only_scored(tiny):
     conduct("tiny", labels=["multi_task"], seeds=[0], device="cpu", quiet=True)
-    run = Run(experiment="tiny", label="multi_task", seed=0)
+    run = plan_run("tiny", "multi_task", 0)
     before = (run.folder / "results.json").read_text(), (run.folder / "log.jsonl").read_text()
     (run.folder / "results.json").unlink()
     conduct("tiny", labels=["multi_task"], seeds=[0], device="cpu", quiet=True)
@@ -123,19 +123,17 @@ def test_unknown_cells_and_a_missing_dataset_are_told(tiny):
 
 def test_side_by_side_every_run_is_done_and_threads_are_shared(tiny, monkeypatch):
     done = []
-    monkeypatch.setattr(
-        experiment, "do_elsewhere", lambda run, place, working: done.append((run, place))
-    )
+    monkeypatch.setattr(running, "finish_elsewhere", lambda run, *_: done.append(run.folder))
     conduct("tiny", device="cpu", jobs=2, quiet=True)
-    assert {run for run, _ in done} == set(runs("tiny"))
+    assert sorted(done) == sorted(run.folder for run in plan("tiny"))
     assert devices("cpu", 2)[0]["OMP_NUM_THREADS"].isdigit()
 
 
 def test_a_failed_run_ends_the_experiment_with_its_reason(tiny, monkeypatch):
     broken = replace(TINY, cells={"broken": {"backbone": "no_such"}}, seeds=2)
     monkeypatch.setattr(experiment, "load", lambda name: broken)
-    with pytest.raises(RunError, match=r"broken, seed .*failed"):
-        conduct("rooms_systems", device="cpu", jobs=2, quiet=True)
+    with pytest.raises(RunError, match=r"broken, seed .*failed: .*no_such"):
+        conduct("tiny", device="cpu", jobs=2, quiet=True)
 
 
 def test_the_list_and_an_unknown_name(mtl, home):
@@ -148,19 +146,18 @@ def test_the_list_and_an_unknown_name(mtl, home):
 
 
 def test_a_failed_run_stops_those_beside_it(tiny, monkeypatch):
-    sleeper = [sys.executable, "-c", "import time; time.sleep(200)"]
     ended = []
 
-    def elsewhere(run, place, working):
-        if run.label == "single_task":
-            while not working:
-                time.sleep(0.01)
-            raise RunError("made to fail")
-        with subprocess.Popen(sleeper) as process:
-            working.add(process)
-            ended.append(process.wait())
+    begun = threading.Event()
 
-    monkeypatch.setattr(experiment, "do_elsewhere", elsewhere)
+    def elsewhere(run, how, place, stop):
+        if run.cell == "single_task":
+            begun.wait(100)
+            raise RunError("made to fail")
+        begun.set()
+        ended.append(stop.wait(100))
+
+    monkeypatch.setattr(running, "finish_elsewhere", elsewhere)
     with pytest.raises(RunError, match="made to fail"):
         conduct("tiny", seeds=[0], device="cpu", jobs=2, quiet=True)
-    assert ended == [-signal.SIGTERM]
+    assert ended == [True]

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli import checkpoint, lookup
-from mtlcli import export as exporting
-from mtlcli.checkpoint import build_network
-from mtlcli.config import RunConfig
+from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
+from mtlcli.formats import export as exporting
 from mtlcli.ops import choice, deformable_attention, grid_sample
+from mtlcli.runs import checkpoint
+from mtlcli.runs.checkpoint import build_network
+from mtlcli.runs.config import RunConfig
 
 SIZE = (34, 40)
 CLASSES = {"semseg": ["wall", "floor", "chair"]}
@@ -63,14 +65,14 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     def make(system: str = "multi_task", backbone: str = "resnet18_half", **settings: Any) -> Path:
         torch.manual_seed(0)
         record = config(system, backbone, **settings)
-        dataset = {"title": "Rooms", "size": SIZE, "classes": CLASSES, "palettes": {}}
+        dataset = Info(title="Rooms", size=SIZE, classes=CLASSES)
         network = lively(build_network(record, dataset))
         run = tmp_path / "run"
         run.mkdir(exist_ok=True)
         checkpoint.save(
             run / "last.pt",
             config=record.to_json(),
-            dataset=dataset,
+            dataset=dataset.to_json(),
             network=network.state_dict(),
             iteration=7,
         )
@@ -117,11 +119,11 @@ def test_onnx_computes_what_every_backbone_computes(
 
 
 @pytest.mark.parametrize(("system", "backbone", "settings"), [NETWORKS[2], NETWORKS[7]])
-def test_torchscript_computes_the_same(
+def test_pt2_computes_the_same(
     system: str, backbone: str, settings: dict, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(system, backbone, **settings)
-    assert logits_differ_by(monkeypatch, run, "torchscript") < 1e-4
+    assert logits_differ_by(monkeypatch, run, "pt2") < 1e-4
 
 
 RUN_ALONE = """
@@ -166,24 +168,46 @@ def test_the_file_runs_without_this_package_and_says_what_it_holds(make_run: Any
     assert said["depth"]["holds"].startswith("metres")
 
 
-def test_torchscript_keeps_the_facts_beside_the_network(make_run: Any, mtl: Any) -> None:
-    run = make_run()
-    answer = mtl("export", run, "--format", "torchscript", "--quiet")
+PT2_ALONE = """
+import json, sys
+import torch
+
+facts = {"size": "", "outputs": ""}
+network = torch.export.load(sys.argv[1], extra_files=facts).module()
+height, width = json.loads(facts["size"])
+maps = network(torch.randint(0, 256, (5, height, width, 3), dtype=torch.uint8))
+assert "mtlcli" not in sys.modules
+print(json.dumps({name: list(found.shape) for name, found in maps.items()}))
+print(facts["outputs"])
+"""
+
+
+def test_pt2_takes_any_number_of_pictures_without_this_package(make_run: Any, mtl: Any) -> None:
+    run = make_run("demt_itsa", width=16, query="deformable", **ITSA)
+    answer = mtl("export", run, "--format", "pt2", "--quiet")
     assert answer.code == 0, answer.err
     assert "34x40" in answer.out
     assert all(task in answer.out for task in TASKS)
-    facts = {"outputs": "", "size": ""}
-    form = lookup.load("formats", "torchscript")
-    form.load_file(run / "last.torchscript", facts)
-    assert json.loads(facts["size"]) == list(SIZE)
-    assert json.loads(facts["outputs"])["semseg"]["classes"] == CLASSES["semseg"]
+    alone = subprocess.run(
+        [sys.executable, "-c", PT2_ALONE, run / "last.pt2"],
+        capture_output=True, text=True, check=True, timeout=120, cwd=run,
+    )  # fmt: skip
+    shapes, said = map(json.loads, alone.stdout.splitlines())
+    assert shapes == {"semseg": [5, 3, *SIZE], "depth": [5, 1, *SIZE]}
+    assert said["semseg"]["classes"] == CLASSES["semseg"]
+
+
+def test_torchscript_is_said_to_be_pt2_now(make_run: Any, mtl: Any) -> None:
+    answer = mtl("export", make_run(), "--format", "torchscript")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "--format pt2" in answer.err
 
 
 def test_a_file_that_differs_is_refused_and_not_left(
     make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run()
-    form = lookup.load("formats", "torchscript").FORMAT
+    form = lookup.load("formats", "pt2").FORMAT
     honest = form.open
 
     def off_by_a_little(path: Path, names: tuple[str, ...]) -> Any:
@@ -195,7 +219,7 @@ def test_a_file_that_differs_is_refused_and_not_left(
     object.__setattr__(form, "open", off_by_a_little)
     try:
         with pytest.raises(RunError, match=r"differs from the network by more than 0.001 \(depth"):
-            exporting.export(run, format="torchscript", quiet=True)
+            exporting.export(run, format="pt2", quiet=True)
     finally:
         object.__setattr__(form, "open", honest)
     assert [p.name for p in run.iterdir()] == ["last.pt"]
@@ -212,7 +236,7 @@ def test_bad_requests_end_in_one_line(make_run: Any, mtl: Any, tmp_path: Path) -
         ((run, "--format", "onx"), 2, "Did you mean 'onnx'?"),
         ((run, "--size", "16x64"), 2, "at least 32 pixels"),
         ((tmp_path / "none",), 2, "there is no run or checkpoint"),
-        ((run, "--format", "torchscript", "--out", tmp_path / "no/dir.ts"), 1, "Cannot write"),
+        ((run, "--format", "pt2", "--out", tmp_path / "no/dir.pt2"), 1, "Cannot write"),
     ]:
         answer = mtl("export", *arguments, "--quiet")
         assert (answer.code, answer.err.count("\n")) == (code, 1), answer.err

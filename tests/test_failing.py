@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from mtlcli import checkpoint, train
 from mtlcli.data import loading, shared_memory
 from mtlcli.data.reader import Reader
+from mtlcli.runs import checkpoint
+from mtlcli.runs.folder import read_log
 from mtlcli.training import log as logs
-from mtlcli.training.collapse import CollapseWatch
-from mtlcli.training.folder import read_log
-from mtlcli.training.offsets import OffsetWatch
+from mtlcli.training import loop as train
+from mtlcli.training.watches import CollapseWatch, OffsetWatch
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--batch-size", 2,
          "--backbone", "resnet18_half", "--system", "multi_task", "--task", "depth", "--task",
@@ -25,8 +25,10 @@ ITSA = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-channe
         2, "--feedforward", 16, "--query", "pixel")  # fmt: skip
 BROKEN = """
 import sys
-from mtlcli import cli, experiment, scoring, train
-from mtlcli.bench import train as bench_train
+from mtlcli import cli
+from mtlcli.experiments import _run as experiment
+from mtlcli.scoring import measure as scoring
+from mtlcli.training import loop as train
 from mtlcli.data import batches
 
 def fail(*_):
@@ -39,10 +41,8 @@ def fail_later(optimizer, config, iteration):
 cli.main()
 """
 WORKER, LOOP = "batches.augment = fail", "train.set_learning_rate = fail_later"
-EVAL, BENCH = "scoring.at_size = fail", "bench_train.steps.step = fail"
+EVAL = "scoring.at_size = fail"
 GRID = ("experiment", "rooms_systems", "--cell", "multi_task", "--seed", 0, "--device", "cpu")
-MEASURE = ("bench", "train", "--dataset", "rooms", "--backbone", "resnet18_half", "--system",
-           "multi_task", "--device", "cpu", "--iterations", 2, "--quiet")  # fmt: skip
 
 
 def living(session: int) -> list[str]:
@@ -67,9 +67,8 @@ def living(session: int) -> list[str]:
         (EVAL, (*TRAIN, "--iterations", 2, "--holdout", 0.5), "saved at iteration 1"),
         (WORKER, (*TRAIN, "--iterations", 9, "--seeds", 2, "--out", "all"), "--resume all"),
         (LOOP, (*GRID, "--quiet"), "saved at iteration 2"),
-        (BENCH, MEASURE, "MTL_DEBUG=1"),
     ],
-    ids=["worker", "loop", "evaluation", "seeds", "experiment", "bench"],
+    ids=["worker", "loop", "evaluation", "seeds", "experiment"],
 )
 def test_an_error_nobody_foresaw_ends_all_processes(
     home: Path, patch: str, arguments: tuple, said: str
@@ -143,11 +142,10 @@ def test_what_only_tells_of_a_run_never_ends_it(home: Path, mtl, monkeypatch) ->
     monkeypatch.setattr(CollapseWatch, "read", fail)
     monkeypatch.setattr(OffsetWatch, "read", fail)
     monkeypatch.setattr(logs, "progress_text", fail)
-    monkeypatch.setattr(logs, "draw_curves", fail)
     answer = mtl(*TRAIN, "--workers", 0, "--iterations", 3, "--out", "run")
     assert answer.code == 0, answer.err
     told = [line for line in answer.err.splitlines() if "ZeroDivisionError" in line]
-    assert len(told) == 4  # each once
+    assert len(told) == 3  # each once
     assert len(read_log(home / "run")) == 3
 
 
@@ -222,7 +220,7 @@ def test_the_last_resort_is_one_line_and_a_traceback_on_demand(
     def fail_in_lines() -> None:
         raise ValueError("two\nlines")
 
-    monkeypatch.setattr("mtlcli.doctor.examine", fail_in_lines)
+    monkeypatch.setattr("mtlcli.runs.health.examine", fail_in_lines)
     answer = mtl("doctor")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert "ValueError: two lines" in answer.err

@@ -10,11 +10,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from mtlcli.data.inspect import describe
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import _folder, _folder_entries
 from mtlcli.errors import InputError
-from mtlcli.inspect import describe
-from mtlcli.prepare import prepare
 
 EXAMPLE = dedent((_folder.__doc__ or "").split("\n\n")[1])  # the one the documentation shows
 SIZES = {"a1": (40, 52), "a2": (48, 40), "a17": (36, 36), "a18": (44, 60)}
@@ -118,12 +118,16 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
             r"splits: val must be .*list of ids, not \[\]",
         ),
         (changed(lambda s: s["splits"].update(val=["a99"])), r"lacks images/a99\.jpg"),
-        (changed(lambda s: s["tasks"].update(smell={})), "unknown task 'smell'"),
+        (
+            changed(lambda s: s["tasks"].update(smell={"files": "{id}"})),
+            "'smell' .* give it a kind",
+        ),
+        (changed(lambda s: s["tasks"]["sal"].update(kind="maps")), "no map 'maps'"),
         (
             changed(lambda s: s["tasks"]["semseg"].pop("classes")),
             "'semseg': lacks the entry 'classes'",
         ),
-        (changed(lambda s: s["tasks"]["depth"].update(unit="m")), "unknown entry 'unit'"),
+        (changed(lambda s: s["tasks"]["sal"].update(unit="m")), "unknown entry 'unit'"),
         (
             changed(lambda s: s["tasks"]["depth"].update(metres=9)),
             r"depth/a1\.png: depth in metres",

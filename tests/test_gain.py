@@ -7,8 +7,8 @@ import pytest
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
-from mtlcli.recipes._index import recipe, recipes
-from mtlcli.report.gain import gain, shared_tasks
+from mtlcli.recipes._recipe import recipe, recipes
+from mtlcli.runs.comparison import gain, shared_tasks
 
 DIRECTIONS = {name: lookup.load("tasks", name).TASK.higher_is_better for name in
               lookup.names("tasks")}  # fmt: skip

@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli import checkpoint, lookup, settings
-from mtlcli.config import RunConfig
+from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.models.deformable_mixer import DeformableMixer
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.systems import _settings as settings
 from tests.released_demt import released_logits
 
 ORDERS = {
@@ -26,8 +29,9 @@ def network(dataset, **chosen):
         dataset=dataset, tasks=ORDERS[dataset], system="demt", backbone="hrnet18",
         settings=settings.complete("demt", chosen),
     )  # fmt: skip
-    classes = lookup.load("datasets", dataset).DATASET.classes
-    made = checkpoint.build_network(config, {"classes": classes}).eval()
+    record = lookup.load("datasets", dataset).DATASET
+    info = Info(title=record.title, size=record.size, classes=record.classes)
+    made = checkpoint.build_network(config, info).eval()
     with torch.no_grad():
         for tensor in made.state_dict().values():
             if tensor.is_floating_point():

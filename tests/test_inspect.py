@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from mtlcli.data.hdf5 import read_info
+from mtlcli.data.inspect import check, describe
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
+from mtlcli.drawing.browse import browse, sample_row
+from mtlcli.drawing.grid import layout_of
 from mtlcli.errors import InputError, RunError
-from mtlcli.inspect import check, describe
-from mtlcli.prepare import prepare
-from mtlcli.report.grid import layout_of
-from mtlcli.visualizing.browse import browse, sample_row
 
 
 @pytest.fixture

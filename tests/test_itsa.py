@@ -11,9 +11,9 @@ from mtlcli.errors import InputError
 from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.models.deformable_query import DeformableQueries, DeformableQuery
+from mtlcli.models.demt import TaskInteraction
 from mtlcli.models.inter_task_attention import InterTaskAttention, RefinementStep
 from mtlcli.models.position import cell_centres, sine_code
-from mtlcli.models.task_interaction import TaskInteraction
 from mtlcli.models.task_pyramid import TaskPyramid
 
 TASKS, HEIGHT, WIDTH, CHANNELS = 2, 5, 6, 8

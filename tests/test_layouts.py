@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from mtlcli import pretrained
+from mtlcli.backbones import _pretrained as pretrained
 from mtlcli.backbones import swin_t
 from mtlcli.errors import InputError
 

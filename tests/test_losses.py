@@ -27,7 +27,7 @@ def example(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
         target = (rng.random((2, 1, H, W)) < 0.3).astype(float)
     else:
         target = rng.integers(0, channels, (2, H, W))
-    return logits, hide(target, labelled, task.ignore), labelled
+    return logits, hide(target, labelled, task.map.unlabelled), labelled
 
 
 def hide(target: np.ndarray, labelled: np.ndarray, ignore: float) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_unlabelled_pixels_change_neither_loss_nor_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(TASKS))
 def test_a_batch_without_labels_gives_zero_and_a_zero_gradient(name: str) -> None:
     logits, target, _ = example(name, np.random.default_rng(3))
-    target = np.full_like(target, TASKS[name].ignore)
+    target = np.full_like(target, TASKS[name].map.unlabelled)
     variable = torch.from_numpy(logits).requires_grad_()
     value = TASKS[name].loss(variable, torch.from_numpy(target), OPTIONS)
     value.backward()

@@ -9,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mtlcli import checkpoint, lookup
+from mtlcli import lookup
 from mtlcli.boundary import run_boundary
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
-from mtlcli.scoring import score
+from mtlcli.runs import checkpoint
+from mtlcli.scoring.measure import score
 
 SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
          "--feedforward", 32, "--query", "pixel")  # fmt: skip
@@ -84,8 +85,8 @@ def test_a_perfect_predictor_scores_perfectly_through_the_whole_evaluation(home:
         onehot = torch.nn.functional.one_hot(classes, 101).permute(2, 0, 1)[None].float()
         return {
             "semseg": onehot[:, : len(reader.info.classes["semseg"])],
-            "depth": torch.from_numpy(tasks["depth"].target(sample["depth"]))[None],
-            "normals": torch.from_numpy(tasks["normals"].target(sample["normals"]))[None],
+            "depth": torch.from_numpy(tasks["depth"].map.target(sample["depth"]))[None],
+            "normals": torch.from_numpy(tasks["normals"].map.target(sample["normals"]))[None],
         }
 
     scores = score(know, pictures, tasks, {}, 0, True)

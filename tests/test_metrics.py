@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtlcli import lookup
-from mtlcli.metrics import intersection_over_union
+from mtlcli.tasks._shared import intersection_over_union
 
 CLASSES = 6
 IMAGES = 5
@@ -126,7 +126,7 @@ def test_classes_that_never_occur_do_not_enter_the_mean() -> None:
 def test_nothing_labelled_has_no_score() -> None:
     for name in MEASURED:
         logits, target, _ = example(name)
-        nothing = np.full_like(target, task(name).ignore)
+        nothing = np.full_like(target, task(name).map.unlabelled)
         assert math.isnan(score(name, logits, nothing)), name
 
 

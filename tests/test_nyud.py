@@ -14,11 +14,11 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 
 from mtlcli.data.archive import open_archive
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import _nyud_official, nyud
 from mtlcli.datasets._nyud_tables import class_of_label, split_rows
 from mtlcli.errors import InputError
-from mtlcli.prepare import prepare
 
 Bundle = Callable[..., Path]
 

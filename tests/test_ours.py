@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli import checkpoint
 from mtlcli.boundary import run_boundary
 from mtlcli.data.reader import Reader
-from mtlcli.data.sources import Targets
+from mtlcli.drawing.sources import Targets
 from mtlcli.errors import InputError
-from mtlcli.ours import is_ours
+from mtlcli.files import is_ours
+from mtlcli.runs import checkpoint
 from tests.made_runs import write_run
 
 
@@ -156,7 +156,7 @@ def test_a_file_the_user_names_is_refused_unless_it_is_ours(home: Path, mtl: Cal
         assert mtl(*command, name).code == 0  # again
 
 
-@pytest.mark.parametrize("form", ["onnx", "torchscript"])
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 def test_an_exported_file_replaces_its_like_only(
     home: Path, network: Path, mtl: Callable, form: str
 ) -> None:
@@ -180,7 +180,7 @@ def test_counts_and_plots_replace_their_like_only(home: Path) -> None:
         option = {"counts": Path(name)} if name.endswith("csv") else {"plot": Path(name)}
         run_boundary(Path("pred"), Path("gt"), workers=1, quiet=True, **option, **more)  # type: ignore[arg-type]
 
-    for name in ("c.csv", "p.png", "p.pdf", "p.svg"):
+    for name in ("c.csv", "p.png"):
         Path(name).write_text("mine")
         with pytest.raises(InputError, match="--force"):
             run(name)

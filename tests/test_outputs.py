@@ -1,25 +1,26 @@
 """What commands write goes where it may, and where it may not is said before any work."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mtlcli import checkpoint, export, results, shipped
+from mtlcli.formats import export
+from mtlcli.runs import checkpoint, names, results
 
-NAME = Path(shipped.NAME)
+NAME = Path(names.SHIPPED)
 
 
 @pytest.fixture
 def package(home: Path, monkeypatch: pytest.MonkeyPatch, save_network: Callable) -> Path:
     """Where a network comes with the package, outside of $MTL_HOME."""
     own = save_network(home / "installed" / NAME / "last.pt")
-    for module in (shipped, checkpoint):
-        monkeypatch.setattr(module, "shipped", lambda: own)
+    monkeypatch.setattr(names, "find_shipped", lambda: own)
     return own
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".torchscript"])
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 def test_the_shipped_network_is_exported_into_the_working_folder(
     package: Path, suffix: str
 ) -> None:
@@ -36,20 +37,21 @@ def test_another_network_is_exported_beside_its_checkpoint(
 
 def test_nothing_is_written_into_the_package(package: Path, home: Path, mtl) -> None:
     before = list(package.parent.iterdir())
-    exported = mtl("export", NAME, "--format", "torchscript", "--quiet")
+    exported = mtl("export", NAME, "--format", "pt2", "--quiet")
     assert exported.code == 0, exported.err
-    assert (home / "nyud_small.torchscript").is_file()
+    assert (home / "nyud_small.pt2").is_file()
     assert list(package.parent.iterdir()) == before
 
 
 def test_scores_of_the_shipped_network_go_into_weights(package: Path, home: Path) -> None:
     folder = home / "weights" / NAME
-    assert results.record_file(NAME, None) == folder / "results.json"
+    assert results.place_results(NAME, None) == folder / "results.json"
     results.require_writable(NAME)
     assert not folder.exists()
-    results.write_results(NAME, None, {"images": 654})
-    assert results.record_file(package, 3) == folder / "results_first3.json"
-    assert results.record_file(package, None) == folder / "results.json"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps({"images": 654}))
+    assert results.place_results(package, 3) == folder / "results_first3.json"
+    assert results.place_results(package, None) == folder / "results.json"
 
 
 def test_a_refused_eval_leaves_nothing_behind(package: Path, home: Path, mtl) -> None:

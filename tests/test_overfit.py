@@ -11,8 +11,8 @@ import torch
 
 from mtlcli import lookup
 from mtlcli.data.augment import show, whole
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
-from mtlcli.prepare import prepare
 
 SIZE = (48, 64)
 CELLS = (12, 16)  # one label per cell of the network's finest map, so that it can be met exactly
@@ -40,7 +40,8 @@ def first_pictures(reader: Reader, tasks: dict, count: int) -> dict[str, torch.T
     """The first that have a label for every task, as one batch."""
     samples = (reader[i] for i in range(len(reader)))
     labelled = [s for s in samples if set(tasks) <= set(s)][:count]
-    shown = [show(coarse(s), whole(CELLS, SIZE), tasks) for s in labelled]
+    maps = {name: task.map for name, task in tasks.items()}
+    shown = [show(coarse(s), whole(CELLS, SIZE), maps) for s in labelled]
     assert len(shown) == count
     return {key: torch.from_numpy(np.stack([s[key] for s in shown])) for key in shown[0]}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli import checkpoint, shipped
-from mtlcli.predict import predict
+from mtlcli.drawing.prediction import predict
+from mtlcli.runs import checkpoint, names
 
 SMALL = ("--dataset", "rooms", "--init", "random", "--backbone", "resnet18_half", "--system",
          "multi_task", "--task", "depth", "--task", "semseg", "--iterations", 2, "--batch-size", 2,
@@ -57,8 +57,8 @@ def test_a_packed_run_cannot_be_resumed_and_says_so(run, mtl):
 
 
 def test_the_shipped_network_goes_by_its_name_in_weights_too(run, home, monkeypatch):
-    ours = home / "weights" / shipped.NAME / "last.pt"
+    ours = home / "weights" / names.SHIPPED / "last.pt"
     ours.parent.mkdir()
     os.link(run / "last.pt", ours)
-    monkeypatch.setattr(shipped, "shipped", lambda: ours)
-    assert checkpoint.file_of(Path("nyud_small")) == ours
+    monkeypatch.setattr(names, "find_shipped", lambda: ours)
+    assert names.file_of(Path("nyud_small")) == ours

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.data.parallel import run_jobs
+from mtlcli.data.parallel import in_order
 from mtlcli.errors import InputError, RunError
 
 
@@ -19,7 +19,7 @@ class Touch:
     def __init__(self, folder: Path, fails: int = -1, how: str = ""):
         self.folder, self.fails, self.how = folder, fails, how
 
-    def __call__(self, job: int) -> None:
+    def __call__(self, job: int) -> int:
         if job == self.fails and self.how == "input":
             raise InputError(f"job {job} is bad")
         if job == self.fails and self.how == "disk":
@@ -29,14 +29,21 @@ class Touch:
         if job == self.fails and self.how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         (self.folder / str(job)).touch()
+        return 2 * job
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_every_job_is_done_once_and_counted(tmp_path: Path, workers: int) -> None:
-    told: list[int] = []
-    run_jobs(Touch(tmp_path), range(5, 45), workers, told.append)
+def test_results_come_in_the_order_of_the_jobs(tmp_path: Path, workers: int) -> None:
+    assert list(in_order(Touch(tmp_path), range(5, 45), workers)) == [2 * n for n in range(5, 45)]
     assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(5, 45))
-    assert sum(told) == 40
+
+
+def test_jobs_wait_until_results_are_taken(tmp_path: Path) -> None:
+    results = in_order(Touch(tmp_path), range(1000), 2)
+    next(results)
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) < 20
+    results.close()
 
 
 @pytest.mark.parametrize(
@@ -52,13 +59,13 @@ def test_a_failure_reaches_the_caller(
     tmp_path: Path, how: str, kind: type[Exception], said: str
 ) -> None:
     with pytest.raises(kind, match=said):
-        run_jobs(Touch(tmp_path, 7, how), range(30), 2)
+        list(in_order(Touch(tmp_path, 7, how), range(30), 2))
 
 
 SLEEPER = """
 import sys, time
 from pathlib import Path
-from mtlcli.data.parallel import run_jobs
+from mtlcli.data.parallel import in_order
 
 class Sleep:
     def __call__(self, job):
@@ -67,7 +74,7 @@ class Sleep:
         time.sleep(0.1)
 
 if __name__ == "__main__":
-    run_jobs(Sleep(), range(10_000), 2)
+    list(in_order(Sleep(), range(10_000), 2))
 """
 
 

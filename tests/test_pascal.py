@@ -12,13 +12,13 @@ from PIL import Image
 from scipy.io import loadmat, savemat
 from skimage.morphology import thin
 
-from mtlcli.colors import voc_palette
 from mtlcli.data.archive import open_archive
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import pascal
 from mtlcli.datasets._pascal_labels import CONTEXT_IDS, WITH_NORMALS, boundaries, parts_of
 from mtlcli.errors import InputError
-from mtlcli.prepare import prepare
+from mtlcli.maps._colours import voc_palette
 
 SHAPES = {"2008_000001": (40, 60), "2008_000002": (60, 40), "2008_000003": (50, 50)}
 LISTS = {"train": ("2008_000001", "2008_000003"), "val": ("2008_000002",)}

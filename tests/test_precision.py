@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtlcli.training.precision import numerics
+from mtlcli.ops.devices import numerics
 
 CUDA = torch.device("cuda")
 

@@ -20,14 +20,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli.data import convert, disk
+from mtlcli import files
+from mtlcli.data import convert
 from mtlcli.data.hdf5 import read_info
+from mtlcli.data.inspect import check
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import nyud
 from mtlcli.datasets._dataset import Remote, Source
 from mtlcli.errors import InputError, RunError
-from mtlcli.inspect import check
-from mtlcli.prepare import prepare
 
 Bundle = Callable[..., Path]
 KILLS = int(os.environ.get("MTL_KILLS", "5"))
@@ -66,7 +67,7 @@ def test_what_is_complete_is_not_made_again(
 ) -> None:
     root = make_bundle(tmp_path)
     made = prepare("nyud", archive=root, quiet=True)
-    monkeypatch.setattr(convert, "run_jobs", None)  # nothing may be converted from here on
+    monkeypatch.setattr(convert, "in_order", None)  # nothing may be converted from here on
     shutil.rmtree(root)
     assert prepare("nyud", archive=root, quiet=True) == made
     assert prepare("nyud", quiet=True) == made
@@ -159,37 +160,33 @@ def test_sizes_that_differ_are_told(
         prepare("nyud", archive=root, workers=1, quiet=True)
 
 
-def test_a_full_disk_is_told_and_what_is_done_is_kept(
+def test_a_full_disk_is_told_and_harms_nothing(
     make_bundle: Bundle, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_bundle(tmp_path, train=12)
     expected = prepare("nyud", archive=root, workers=1, quiet=True).read_bytes()
     (home / "datasets/nyud.h5").unlink()
-    written = convert.write_at
-    calls = iter(range(10**6))
+    read, calls = nyud.Bundle.read, iter(range(10**6))
 
-    def fill_up(*arguments: Any) -> None:
-        if next(calls) == 40:
+    def fill_up(self: nyud.Bundle, *place: Any) -> Any:
+        if next(calls) == 7:
             raise OSError(28, "No space left on device")
-        written(*arguments)
+        return read(self, *place)
 
-    monkeypatch.setattr(convert, "write_at", fill_up)
-    with pytest.raises(RunError, match="No space left on the disk of"):
-        prepare("nyud", archive=root, workers=1, quiet=True)
-    reads = []
-    read = nyud.Bundle.read
-    monkeypatch.setattr(
-        nyud.Bundle, "read", lambda self, *place: reads.append(place) or read(self, *place)
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(nyud.Bundle, "read", fill_up)
+        with pytest.raises(RunError, match="No space left on the disk of"):
+            prepare("nyud", archive=root, workers=1, quiet=True)
+    assert not (home / "datasets/nyud.h5").exists()
     assert prepare("nyud", archive=root, workers=1, quiet=True).read_bytes() == expected
-    assert 0 < len(reads) < 14
+    assert leftovers(home / "datasets") == ["nyud.h5"]
 
 
 def test_too_little_space_is_told_before(
     make_bundle: Bundle, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = types.SimpleNamespace(free=1000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(RunError, match=r"0\.0 MB free, 0\.0 MB are needed"):
         prepare("nyud", archive=make_bundle(tmp_path), quiet=True)
 
@@ -253,7 +250,7 @@ def test_sources_are_tried_in_order_and_downloads_go_away(
     assert [a["name"] for a in info.archives] == ["whole.tar.gz"]
     assert leftovers(home / "datasets") == ["downloads", "nyud.h5", "sources.json"]
     assert leftovers(home / "datasets" / "downloads") == []
-    assert "cut.tar.gz" not in disk.read_json(home / "datasets" / "sources.json")
+    assert "cut.tar.gz" not in files.read_json(home / "datasets" / "sources.json")
     prepare("nyud", source="official", keep=True, force=True, workers=1, quiet=True)
     assert leftovers(home / "datasets" / "downloads") == ["whole.tar.gz"]
 
@@ -300,7 +297,7 @@ from pathlib import Path
 from mtlcli.data.progress import Bars
 from mtlcli.datasets import nyud, pascal
 from mtlcli.datasets._dataset import Remote, Source
-from mtlcli.prepare import prepare
+from mtlcli.data.prepare import prepare
 
 if __name__ == "__main__":
     url, file = sys.argv[1:]

@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from mtlcli.data import convert, target
+from mtlcli.data import convert, workplace
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
-from mtlcli.prepare import prepare
 
 SMALL: dict[str, Any] = {"size": (24, 32), "train": 2, "val": 1, "workers": 1, "quiet": True}
 
@@ -117,7 +117,7 @@ def test_a_link_to_a_dataset_counts_as_the_dataset(
     out.symlink_to(file)
     with pytest.raises(InputError, match="was made with"):
         prepare("rooms", out=out, **SMALL | {"train": 1})
-    monkeypatch.setattr(convert, "run_jobs", None)  # nothing may be converted from here on
+    monkeypatch.setattr(convert, "in_order", None)  # nothing may be converted from here on
     prepare("rooms", out=out, **SMALL)
 
 
@@ -154,8 +154,8 @@ def test_a_name_that_is_too_long_is_told(out: Path) -> None:
 
 
 def test_the_record_stands_where_it_is_looked_for(whole: bytes) -> None:
-    at = max(whole.index(name + b"\0") for name in target.RECORD)
-    assert at * 20 < target.HEAD  # so that even long lists of classes leave it there
+    at = max(whole.index(name + b"\0") for name in workplace.RECORD)
+    assert at * 20 < workplace.HEAD  # so that even long lists of classes leave it there
 
 
 FOLDERS: dict[str, dict[str, bytes]] = {
@@ -213,13 +213,13 @@ def interrupt(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(convert, "write_at", fill_up)
+        patch.setattr(convert, "write_arrays", fill_up)
         with pytest.raises(RunError, match="No space"):
             prepare("rooms", out=out, **SMALL)
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_work_folder_is_gone_on_with_and_goes(
+def test_a_work_folder_that_was_left_is_used_and_goes(
     out: Path, whole: bytes, marked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(out, monkeypatch)
@@ -228,9 +228,7 @@ def test_a_work_folder_is_gone_on_with_and_goes(
     if not marked:  # as versions before the mark left it
         (work / "mtl-prepare.lock").unlink()
         (work / "lock").touch()
-    reserved = (work / "dataset.h5").stat().st_ino
     prepare("rooms", out=out, **SMALL)
-    assert out.stat().st_ino == reserved
     assert out.read_bytes() == whole
     assert sorted(p.name for p in out.parent.iterdir()) == ["my.h5"]
 
@@ -255,7 +253,7 @@ def test_a_file_that_may_not_be_read_is_told(
             raise PermissionError(13, "Permission denied", str(path))
         return opened(path, *how)
 
-    monkeypatch.setattr(target, "open", refuse, raising=False)
+    monkeypatch.setattr(workplace, "open", refuse, raising=False)
     with pytest.raises(InputError, match=r"my\.h5 cannot be read: Permission denied"):
         prepare("rooms", out=out, **SMALL)
     assert out.read_bytes() == whole

@@ -12,13 +12,14 @@ import torch
 import torchvision
 from torch import nn
 
-from mtlcli import checkpoint, pretrained
+from mtlcli.backbones import _pretrained as pretrained
 from mtlcli.backbones import _swin_layout, hrnet18, swin_t
+from mtlcli.backbones._tensor_files import read_tensors
 from mtlcli.backbones._weights import Converted, UrlFile
 from mtlcli.errors import InputError, RunError
 from mtlcli.models.hrnet import HRNet
 from mtlcli.models.swin import Swin
-from mtlcli.tensor_files import read_tensors
+from mtlcli.runs import checkpoint
 
 TRAIN = ("train", "--dataset", "rooms", "--system", "multi_task", "--device", "cpu", "--workers", 0,
          "--batch-size", 2, "--iterations", 1, "--task", "depth", "--quiet")  # fmt: skip

@@ -12,7 +12,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from mtlcli import lookup, pretrained
+from mtlcli import lookup
+from mtlcli.backbones import _pretrained as pretrained
 from mtlcli.backbones import hrnet18
 from mtlcli.backbones._weights import HubFile, UrlFile
 from mtlcli.data import hub as data_hub
@@ -191,7 +192,10 @@ def test_an_address_is_tried_after_the_hub(home, hub, monkeypatch, weights):
 def test_the_hubs_own_variables_decide(home, hub, weights):
     """In a process of its own: the library reads them when it is imported."""
     hub.files = {"timm/hrnet_w18_small_v2.ms_in1k@main/model.safetensors": weights[0]}
-    code = "from mtlcli.pretrained import start; print(start('hrnet18', 'imagenet')[1].source)"
+    code = (
+        "from mtlcli.backbones import _pretrained as p; "
+        "print(p.start('hrnet18', 'imagenet')[1].source)"
+    )
     variables = os.environ | {"HF_HOME": str(home / "hf"), "HF_ENDPOINT": hub.address,
                               "HF_TOKEN": "hf_secret", "MTL_HOME": str(home)}  # fmt: skip
     variables.pop("HF_HUB_CACHE", None)

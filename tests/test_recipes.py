@@ -1,17 +1,21 @@
 """Recipes: complete, buildable, listed, overridden by what is typed, compared with."""
 
 import json
+from dataclasses import fields, replace
 
 import pytest
 
-from mtlcli import comparison, lookup, settings
-from mtlcli.bench.flops import count
-from mtlcli.bench.model import bench, build_meta
-from mtlcli.bench.parts import parts
-from mtlcli.config import RunConfig
+from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes import _recipe, nyud
-from mtlcli.recipes._index import options, recipe, recipes
+from mtlcli.recipes._recipe import options, recipe, recipes
+from mtlcli.runs import comparison
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.record import Record
+from mtlcli.scoring.bench_model import bench, build_meta
+from mtlcli.scoring.cost import count
+from mtlcli.systems import _settings as settings
 
 SMALL = ("--steps", 1, "--width", 32, "--position-channels", 8, "--points", 2,
          "--feedforward", 32, "--query", "pixel", "--device", "cpu", "--workers", 0,
@@ -35,13 +39,15 @@ def test_names_are_unique():
 def test_a_recipe_can_be_built_and_has_the_size_it_states(name):
     its = recipe(name)
     assert settings.complete(its.system, its.settings)
-    assert bench(its.config(), params_only=True).params["total"] == its.cost.parameters
+    assert (
+        bench(RunConfig(**its.options()), params_only=True).params["total"] == its.cost.parameters
+    )
 
 
 def test_stated_operations_are_those_of_the_network():
     its = recipe("nyud/hrnet18/demt_itsa/lean")
-    config, network = build_meta(its.config())
-    total = count(network, parts(network), config.size).total.all
+    config, network = build_meta(RunConfig(**its.options()))
+    total = count(network, {}, config.size)["total"].all
     assert its.cost.forward_tflop == pytest.approx(total / 1e12, abs=0.0006)
 
 
@@ -120,6 +126,11 @@ def test_train_by_recipe_then_eval_prints_the_published_row(home, mtl, rooms_rec
     assert "published: rooms/hrnet18/demt_itsa" in table
     assert "+35.00" in table
     assert "iterations 2 (recipe: 7)" in table
+    assert "training_images 8 (recipe: 400)" in table
+    assert overrides["training_images"] == [8, 400]
+    assert overrides["size"] == [[48, 64], [120, 160]], "its file is smaller than the published"
+    assert not {"amp", "crop", "tasks"} & set(overrides)
+    assert "(indicative: 3 of 100 pictures)" in table
     made = json.loads((run / "results.json").read_text())
     depth, semseg = made["main"]["depth"], made["main"]["semseg"]
     expected = 100 * ((2.0 - depth) / 2.0 + (semseg - 0.5) / 0.5) / 2
@@ -144,7 +155,8 @@ def test_a_reference_without_results_is_refused_before_work_begins(home, mtl):
     assert answer.code == 2
     assert "--reference weights/other" in answer.err
     (home / "results.json").write_text("[]")
-    assert "no scores" in mtl("eval", "x", "--reference", home / "results.json").err
+    answer = mtl("eval", "x", "--reference", home / "results.json")
+    assert f"{home}/results.json is not what mtl writes" in answer.err
 
 
 def test_a_run_without_recipe_is_compared_with_the_one_of_the_same_settings():
@@ -158,6 +170,60 @@ def test_a_run_without_recipe_is_compared_with_the_one_of_the_same_settings():
     assert comparison.recipe_of(RunConfig(dataset="rooms")) is None
 
 
-def test_a_recipe_departs_from_itself_in_nothing():
-    its = recipe("nyud/hrnet18/demt_itsa/lean")
-    assert comparison.departures(its.config(), its) == {}
+RECIPE = recipe("nyud/hrnet18/demt_itsa")
+OTHERS = {"dataset": "pascal", "tasks": ("depth",), "system": "demt", "backbone": "swin_t",
+          "init": "random", "size": (64, 96), "crop": (64, 96), "optimizer": "adamw",
+          "amp": True, "weighting": "uncertainty", "recipe": "another",
+          "settings": {"points": 3}}  # fmt: skip
+"""Another value of every field of `RunConfig` whose type does not tell one."""
+
+
+def change(value):
+    """Another value of a number or of a truth value."""
+    if isinstance(value, bool):
+        return not value
+    return 2 * value + 0.25 if isinstance(value, float) else 2 * value + (value == 0)
+
+
+def departures(config, **facts):
+    return Record(config=config, dataset=Info(), **{"device": "cpu", **facts}).departures(RECIPE)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(RunConfig)])
+def test_every_option_that_moves_scores_is_a_departure(name):
+    usual = RunConfig(**RECIPE.options())
+    value = OTHERS[name] if name in OTHERS else change(getattr(usual, name))
+    config = replace(replace(usual, settings={}), **{name: value})
+    found = departures(config)
+    if name in ("seed", "compile", "checkpointing", "deterministic", "recipe"):
+        assert found == {}
+    elif name == "settings":
+        assert found["points"] == (3, 16)
+    else:
+        assert found[name][0] == value
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_departs_from_itself_in_nothing(name):
+    its = recipe(name)
+    config, dataset = RunConfig(**its.options()), lookup.load("datasets", its.dataset).DATASET
+    complete = replace(config, tasks=dataset.tasks[::-1], size=dataset.size, crop=dataset.size,
+                       amp=False, settings=settings.complete(its.system, its.settings))  # fmt: skip
+    for made in (config, complete):
+        facts = {"device": "cpu", "training_images": dataset.splits["train"]}
+        assert Record(config=made, dataset=Info(), **facts).departures(its) == {}
+
+
+def test_half_precision_departs_where_it_is_not_the_default_of_the_device():
+    config = RunConfig(**RECIPE.options())
+    with_amp, without = replace(config, amp=True), replace(config, amp=False)
+    assert departures(with_amp, device="cuda:1") == departures(without, device="cpu") == {}
+    assert departures(with_amp, device="cpu") == {"amp": (True, False)}
+    assert departures(without, device="cuda") == {"amp": (False, True)}
+    assert departures(with_amp, device=None) == {}, "of a device that is not known nothing is said"
+
+
+def test_fewer_training_pictures_than_published_are_a_departure():
+    config = RunConfig(**RECIPE.options())
+    assert departures(config, training_images=40) == {"training_images": (40, 795)}
+    assert departures(config, training_images=795) == departures(config) == {}

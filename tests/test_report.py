@@ -4,24 +4,26 @@ import json
 import math
 import re
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from mtlcli import checkpoint, lookup
-from mtlcli.config import RunConfig
-from mtlcli.recipes._index import recipe
-from mtlcli.report.examples import Map, tile
-from mtlcli.report.gain import gain
+from mtlcli import lookup
+from mtlcli.data.hdf5 import Info
+from mtlcli.recipes._recipe import recipe
+from mtlcli.report import assemble as reporting
+from mtlcli.report.gallery import Map, draw, ranked, tile
 from mtlcli.report.paper_table import as_latex, as_markdown
-from mtlcli.report.style import CSS
-from mtlcli.report.table import number
-from mtlcli.reporting import report as reporting
-from mtlcli.reporting.gallery import draw, ranked
+from mtlcli.runs import checkpoint
+from mtlcli.runs.comparison import gain
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.table import number
 from tests.made_runs import HALF, TASKS, Reader
 
+CSS = files("mtlcli.report").joinpath("page.css").read_text()
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'
 DIRECTIONS = {"semseg": True, "depth": False, "normals": False, "edge": True}
 Maker = Callable[..., Path]
@@ -223,17 +225,16 @@ def test_a_folder_of_runs_means_all_of_them(make_run: Maker) -> None:
 def scored(home: Path, mtl) -> Path:
     """A network with random weights, scored by `mtl eval`."""
     from mtlcli.data.reader import Reader
-    from mtlcli.training.record import describe
 
     tasks = ("semseg", "depth", "edge", "sal")
     config = RunConfig(dataset="rooms", tasks=tasks, system="multi_task", size=(48, 64),
                        backbone="resnet18_half", init="random")  # fmt: skip
-    dataset = describe(Reader(home / "datasets" / "rooms.h5", "val"))
+    dataset = Reader(home / "datasets" / "rooms.h5", "val").info
     torch.manual_seed(0)
     network = checkpoint.build_network(config, dataset)
     folder = home / "weights" / "run"
     folder.mkdir(parents=True)
-    record = {"config": config.to_json(), "dataset": dataset}
+    record = {"config": config.to_json(), "dataset": dataset.to_json()}
     (folder / "run.json").write_text(json.dumps(record))
     checkpoint.save(folder / "last.pt", **record, iteration=0, network=network.state_dict())
     answer = mtl("eval", folder, "--workers", 0, "--device", "cpu", "--quiet")
@@ -285,7 +286,7 @@ def test_pictures_are_ranked_by_all_their_tasks() -> None:
 def drawn(task: str, prediction: np.ndarray, label: np.ndarray | None) -> tuple[Map, str]:
     """A tile of the gallery: its record and its text."""
     its = lookup.load("tasks", task).TASK
-    dataset = {"palettes": {}, "classes": {task: ["background", "head"]}}
+    dataset = Info(classes={task: ("background", "head")})
     found = draw(its, prediction, label, None, dataset, task)
     return found, " ".join(Reader(tile(found, "x")).texts)
 
@@ -300,7 +301,7 @@ def test_the_key_of_depth_says_where_colours_end_before_the_values() -> None:
 @pytest.mark.parametrize("task", ["human_parts", "sal", "depth"])
 def test_a_label_that_says_nothing_is_not_drawn_and_the_key_says_so(task: str) -> None:
     predicted = np.zeros((48, 64), np.uint8)
-    ignore = lookup.load("tasks", task).TASK.ignore
+    ignore = lookup.load("tasks", task).TASK.map.unlabelled
     if task != "human_parts":
         predicted = np.linspace(3, 5, 48 * 64, dtype=np.float32).reshape(1, 48, 64)
     found, text = drawn(task, predicted, np.full_like(predicted, ignore))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from mtlcli.report import assemble as reporting
 from mtlcli.report.paper_table import Column, Row, Table, as_latex, as_markdown, best
-from mtlcli.reporting import report as reporting
 from tests.made_runs import HALF, Reader
 
 NASTY = '<script>alert("1")</script> & %_{}#$^~\\ | `x`'

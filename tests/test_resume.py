@@ -14,9 +14,10 @@ import h5py
 import pytest
 import torch
 
-from mtlcli import checkpoint, train
+from mtlcli.runs import checkpoint
+from mtlcli.runs.folder import cut_log, read_log
+from mtlcli.training import loop as train
 from mtlcli.training import state as states
-from mtlcli.training.folder import cut_log, read_log
 
 BENCH = Path(__file__).parent / "bench" / "bench_resume.py"
 SMALL = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-channels", 8,
@@ -243,7 +244,7 @@ def test_options_of_the_command_line_default_to_those_of_the_record() -> None:
     from dataclasses import fields
 
     from mtlcli import cli
-    from mtlcli.config import RunConfig
+    from mtlcli.runs.config import RunConfig
     from mtlcli.training.conduct import Conduct
 
     shown = inspect.signature(cli.train.train).parameters

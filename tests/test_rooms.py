@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mtlcli.datasets import rooms
-from mtlcli.datasets._rooms import labels, layout, solids, trace
-from mtlcli.datasets._rooms.dice import Dice
+from mtlcli.datasets._rooms import layout, solids, trace
+from mtlcli.datasets._rooms.style import Dice
 from mtlcli.errors import InputError
 
 SIZE = (120, 160)
@@ -76,7 +76,7 @@ def test_exact_normals_are_those_of_the_depth_to_a_hundredth_of_a_degree_on_flat
         camera, _, hits = traced(index)
         surface = (hits.solid * 4 + hits.face).reshape(SIZE)
         flat = same_around(surface) & (hits.face.reshape(SIZE)[1:-1, 1:-1] < 3)
-        exact = labels.outward_normals(hits, camera)[1:-1, 1:-1]
+        exact = trace.outward_normals(hits, camera)[1:-1, 1:-1]
         error = degrees(normals_of_depth(hits.depth.reshape(SIZE)), exact)
         assert flat.mean() > 0.5
         assert error[flat].max() < 0.01
@@ -85,7 +85,7 @@ def test_exact_normals_are_those_of_the_depth_to_a_hundredth_of_a_degree_on_flat
 def test_stored_normals_are_within_quantisation_of_the_exact_ones():
     for index in range(5):
         camera, _, hits = traced(index)
-        exact = labels.outward_normals(hits, camera)
+        exact = trace.outward_normals(hits, camera)
         stored = decoded(rooms.render(index)["normals"])
         assert np.abs(np.linalg.norm(exact, axis=-1) - 1).max() < 1e-9
         assert degrees(exact, stored).max() < 0.4

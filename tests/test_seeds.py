@@ -5,14 +5,19 @@ import math
 import os
 import signal
 import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from mtlcli import checkpoint, train
-from mtlcli.seeds import Series
+from mtlcli.experiments._seeds import Series
+from mtlcli.runs import checkpoint
+from mtlcli.training import loop as train
+from tests.made_runs import write_run
 
 OPTIONS = ("--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
            "--batch-size", 2, "--iterations", 2, "--quiet", "--task", "depth", "--system",
@@ -71,6 +76,36 @@ def test_a_stopped_series_goes_on_where_it_was(home: Path, mtl, monkeypatch) -> 
     assert json.loads(resumed.out)["runs"] == json.loads(whole.out)["runs"]
 
 
+def test_seeds_side_by_side_are_those_one_after_the_other(home: Path, mtl) -> None:
+    for out, jobs in (("one", 1), ("two", 2)):
+        answer = mtl("train", *OPTIONS, "--seeds", 2, "--jobs", jobs, "--out", out, "--json")
+        assert answer.code == 0, answer.err
+    one, two = (json.loads((home / out / "results.json").read_text()) for out in ("one", "two"))
+    for run, scores in one["runs"].items():  # on other numbers of threads, so nearly
+        assert two["runs"][run] == pytest.approx(scores, rel=1e-5)
+
+
+@pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
+def test_runs_side_by_side_end_with_their_parent(home: Path, way: signal.Signals) -> None:
+    long = ["--seeds", "2", "--jobs", "2", "--out", "runs", "--iterations", "100000"]
+    command = [sys.executable, "-m", "mtlcli", "train", *map(str, OPTIONS), *long]
+    with subprocess.Popen(
+        command, cwd=home, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        begun = [home / "runs" / f"seed{k}" / "log.jsonl" for k in (0, 1)]
+        deadline = time.monotonic() + 120
+        while not all(log.exists() for log in begun) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        parent.send_signal(way)
+        said = parent.communicate(timeout=120)[1]  # the children hold no pipe of the parent's
+    while not all((log.parent / "last.pt").exists() for log in begun):
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.1)
+    if way is signal.SIGINT:
+        assert parent.returncode == 130
+        assert said.endswith("mtl train --resume runs\n")
+
+
 def test_more_seeds_later_keep_those_there_are(home: Path, mtl) -> None:
     assert mtl("train", *OPTIONS, "--seeds", 1, "--out", "runs").code == 0
     (home / "runs" / "seed0" / "results.json").write_text("{}")  # to be scored again
@@ -99,6 +134,8 @@ def test_one_run_is_no_series(home: Path, mtl) -> None:
 def test_a_score_that_is_missing_does_not_count(tmp_path: Path) -> None:
     values = {"seed0": 1.0, "seed1": 2.0, "seed2": 6.0, "seed3": math.nan}
     series = Series(folder=tmp_path, scores={run: {"depth": v} for run, v in values.items()})
+    for run in values:
+        write_run(tmp_path / run, {"depth": values[run]})
     record = series.to_json()
     assert record["mean"]["depth"] == 3.0
     assert record["deviation"]["depth"] == pytest.approx(math.sqrt(7))  # (4 + 1 + 9) / (3 - 1)

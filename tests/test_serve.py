@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from mtlcli import lookup
-from mtlcli.checkpoint import Trained
 from mtlcli.errors import InputError
 from mtlcli.page import look as looking
 from mtlcli.page.look import look, open_upload
-from mtlcli.page.tiles import as_values
+from mtlcli.page.tiles import as_bytes
+from mtlcli.runs.checkpoint import Trained
 from tests.served import NAMES, TASKS, served_page, small_network
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -93,14 +93,11 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 def test_hidden_pictures_hold_the_values(trained: Trained) -> None:
     metres = np.full((1, 4, 6), 3.217, np.float32)
-    kind, values = as_values(lookup.load("tasks", "depth").TASK.encode(metres), False)
-    assert kind == "metres"
+    values = as_bytes(lookup.load("tasks", "depth").TASK.map.encode(metres))
     assert (256 * values[0, 0, 0].astype(int) + values[0, 0, 1]) / 1000 == 3.217
     classes = np.arange(24, dtype=np.uint8).reshape(4, 6)
-    assert as_values(classes, True)[0] == "class"
-    assert (as_values(classes, True)[1] == classes).all()
-    assert as_values(classes, False)[0] == "share"
-    assert as_values(np.zeros((2000, 1000), np.uint8), False)[1].shape == (500, 250)
+    assert (as_bytes(classes) == classes).all()
+    assert as_bytes(np.zeros((2000, 1000), np.uint8)).shape == (500, 250)
 
 
 def test_without_gradio_the_command_that_installs_it_is_said(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mtlcli.errors import InputError
 from mtlcli.page import uploads as bounds
-from mtlcli.page.hosts import Hosts
+from mtlcli.page.guard import Hosts
 from mtlcli.page.uploads import Uploads
 from tests.served import SHOW, Visitor, free_port, served_page, small_network
 
@@ -308,7 +308,7 @@ def test_old_files_go_whoever_left_them(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_host_that_is_not_here_is_said_before_the_network_is_loaded(
     mtl: Any, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.checkpoint.load", lambda *_: pytest.fail("the work began"))
+    monkeypatch.setattr("mtlcli.runs.checkpoint.load", lambda *_: pytest.fail("the work began"))
     answer = mtl("serve", "--host", host)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "--host" in answer.err

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mtlcli import lookup, settings
+from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.systems import _settings as settings
 
 
 @pytest.mark.parametrize("system", lookup.names("systems"))

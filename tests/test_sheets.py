@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli import colors, deviation, keys
-from mtlcli.report.grid import Tile, draw_grid, draw_rows, in_columns, in_two
-from mtlcli.report.legend import FONT, draw_key, in_lines, key_height
-from mtlcli.visualizing.networks import load_networks
+from mtlcli.drawing.grid import Tile, draw_grid, draw_rows, in_columns, in_two
+from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
+from mtlcli.drawing.networks import load_networks
+from mtlcli.maps import _colours as colors
+from mtlcli.maps import _map as keys
+from mtlcli.maps import boundaries, classes, depth, directions
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 
@@ -27,11 +29,11 @@ def has_colour(sheet: np.ndarray, colour: tuple[int, int, int], pixels: int = 10
 
 
 def test_the_legend_names_the_classes_in_sight_most_frequent_first() -> None:
-    classes = np.zeros((50, 100), np.uint8)
-    classes[:, :60] = 2
-    classes[0, 0] = 1  # a speck
-    classes[40:, 90:] = 255
-    key = keys.of_classes(classes, {"names": ("wall", "floor", "bed"), "palette": PALETTE})
+    drawn = np.zeros((50, 100), np.uint8)
+    drawn[:, :60] = 2
+    drawn[0, 0] = 1  # a speck
+    drawn[40:, 90:] = 255
+    key = classes.key(drawn, {"names": ("wall", "floor", "bed"), "palette": PALETTE})
     assert key.entries == [("bed", PALETTE[2]), ("wall", PALETTE[0]), ("no label", (0, 0, 0))]
 
 
@@ -44,9 +46,9 @@ def test_what_does_not_fit_into_a_legend_is_counted() -> None:
 
 
 def test_the_ball_has_the_colours_of_floor_and_wall() -> None:
-    picture, cover = keys.ball(61)
-    frontal = colors.draw_normals(np.float32([0, 0, 1]).reshape(3, 1, 1), {})[0, 0]
-    floor = colors.draw_normals(np.float32([0, 1, 0]).reshape(3, 1, 1), {})[0, 0]
+    picture, cover = directions.draw_ball(61)
+    frontal = directions.draw(np.float32([0, 0, 1]).reshape(3, 1, 1), {})[0, 0]
+    floor = directions.draw(np.float32([0, 1, 0]).reshape(3, 1, 1), {})[0, 0]
     np.testing.assert_allclose(picture[30, 30], frontal, atol=3)
     np.testing.assert_allclose(picture[0, 30].astype(int), floor, atol=35)
     assert cover[0, 0] == 0
@@ -54,14 +56,14 @@ def test_the_ball_has_the_colours_of_floor_and_wall() -> None:
 
 
 def test_an_end_of_the_depth_scale_says_when_much_lies_beyond_it() -> None:
-    depth = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
+    metres = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
     ends = [
-        (keys.of_depth(depth, reach).low, keys.of_depth(depth, reach).high)
+        (depth.key(metres, reach).low, depth.key(metres, reach).high)
         for reach in ({"near": 2.0, "far": 6.0}, {"near": 0.5, "far": 4.0}, {"near": 1, "far": 5})
     ]
     assert ends == [("<2.0 m", "6.0 m"), ("0.5 m", ">4.0 m"), ("1.0 m", "5.0 m")]
-    unmeasured = np.where(depth < 2, 0, depth)
-    assert keys.of_depth(unmeasured, {"near": 2.0, "far": 5.0}).low == "2.0 m"
+    unmeasured = np.where(metres < 2, 0, metres)
+    assert depth.key(unmeasured, {"near": 2.0, "far": 5.0}).low == "2.0 m"
 
 
 def test_a_key_stays_within_its_column() -> None:
@@ -96,9 +98,9 @@ def test_runs_are_named_by_their_folders_dots_and_all(folder: Path, save_network
 
 
 def test_the_depth_scale_is_in_metres_and_can_be_shared() -> None:
-    depth = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
-    assert (keys.of_depth(depth, {}).low, keys.of_depth(depth, {}).high) == ("1.1 m", "4.9 m")
-    assert keys.of_depth(depth, {"near": 0.5, "far": 9.0}).high == "9.0 m"
+    metres = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
+    assert (depth.key(metres, {}).low, depth.key(metres, {}).high) == ("1.1 m", "4.9 m")
+    assert depth.key(metres, {"near": 0.5, "far": 9.0}).high == "9.0 m"
 
 
 def test_a_grid_is_filled_and_rows_align() -> None:
@@ -115,14 +117,14 @@ def test_a_grid_is_filled_and_rows_align() -> None:
 
 def test_error_maps_tell_right_from_wrong() -> None:
     truth = np.array([[0, 1, 255]], np.uint8)
-    made = deviation.of_classes(np.array([[0, 2, 1]], np.uint8), truth, {})
-    assert made.picture[0].tolist() == [list(deviation.RIGHT), list(deviation.WRONG), [0, 0, 0]]
+    made = classes.error(np.array([[0, 2, 1]], np.uint8), truth, {})
+    assert made.picture[0].tolist() == [list(classes.RIGHT), list(classes.WRONG), [0, 0, 0]]
     assert made.summary == "50% of pixels right"
     metres = np.float32([[[2, 3, 0]]])
-    assert deviation.of_depth(metres + 0.5, metres, {}).summary == "RMSE 0.50 m"
-    assert not deviation.of_depth(metres, metres, {}).picture[0, 2].any()
+    assert depth.error(metres + 0.5, metres, {}).summary == "RMSE 0.50 m"
+    assert not depth.error(metres, metres, {}).picture[0, 2].any()
     up, left = np.float32([0, 1, 0]).reshape(3, 1, 1), np.float32([1, 0, 0]).reshape(3, 1, 1)
-    assert deviation.of_normals(up, left, {}).summary == "mean error 90.0°"
+    assert directions.error(up, left, {}).summary == "mean error 90.0°"
 
 
 def test_boundaries_are_found_missed_or_invented() -> None:
@@ -131,11 +133,11 @@ def test_boundaries_are_found_missed_or_invented() -> None:
     claim = np.zeros_like(truth)
     claim[0, 45] = 0.8
     half = np.maximum(claim, 0.9 * truth)
-    perfect = deviation.of_boundaries(truth, truth, {"max_dist": 0.011})
+    perfect = boundaries.error(truth, truth, {"max_dist": 0.011})
     assert float(perfect.summary.split()[1]) > 0.98
-    assert not has_colour(perfect.picture, deviation.MISSED, 1)
-    wrong = deviation.of_boundaries(claim, truth, {"max_dist": 0.011})
-    assert has_colour(wrong.picture, deviation.MISSED)
-    both = deviation.of_boundaries(half, truth, {"max_dist": 0.011})
-    assert has_colour(both.picture, deviation.HIT)
-    assert deviation.of_boundaries(claim * 0, truth * 0, {}).summary.startswith("F 0.00")
+    assert not has_colour(perfect.picture, boundaries.MISSED, 1)
+    wrong = boundaries.error(claim, truth, {"max_dist": 0.011})
+    assert has_colour(wrong.picture, boundaries.MISSED)
+    both = boundaries.error(half, truth, {"max_dist": 0.011})
+    assert has_colour(both.picture, boundaries.HIT)
+    assert boundaries.error(claim * 0, truth * 0, {}).summary.startswith("F 0.00")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from mtlcli import checkpoint
-from mtlcli.surgery import RADIUS, SURGERIES
-from mtlcli.training.folder import read_log
+from mtlcli.runs import checkpoint
+from mtlcli.runs.folder import read_log
+from mtlcli.training.weightings import RADIUS, SURGERIES
 
 SURGERY = "extra [surgery] is not installed"
 for package in ("torchjd", "quadprog", "qpsolvers", "cvxpy"):
@@ -141,7 +141,9 @@ def test_what_cannot_work_together_is_refused(home: Path, mtl, options, named: s
 
 
 def test_missing_packages_are_named(home: Path, mtl, monkeypatch) -> None:
-    monkeypatch.setattr("mtlcli.surgery.find_spec", lambda name: None if name == "cvxpy" else name)
+    monkeypatch.setattr(
+        "mtlcli.training.weightings.find_spec", lambda name: None if name == "cvxpy" else name
+    )
     answer = mtl(*TRAIN, "--weighting", "cagrad")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "needs cvxpy: pip install" in answer.err

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mtlcli.training.board import scalars
-from mtlcli.training.folder import read_log
+from mtlcli.runs.folder import read_log
+from mtlcli.training.log import scalars
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
          "--batch-size", 2, "--quiet", "--task", "depth", "--backbone", "resnet18_half",
@@ -75,7 +75,7 @@ def test_the_board_shows_the_log_once_after_a_resume(home: Path, mtl) -> None:
 def test_a_missing_package_is_one_line_before_anything_is_written(
     home: Path, mtl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.training.board.find_spec", lambda name: None)
+    monkeypatch.setattr("mtlcli.training.log.find_spec", lambda name: None)
     answer = mtl(*TRAIN, "--iterations", 1, "--tensorboard", "--out", "run")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "pip install" in answer.err

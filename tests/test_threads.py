@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mtlcli.threads import cpu_quota, wanted, whole_cores
+from mtlcli.home import choose_environment, cpu_quota, whole_cores
 
 V1 = "4:memory:/docker/a\n3:cpu,cpuacct:/docker/a\n"
 
@@ -49,15 +49,15 @@ def test_the_quota_is_the_least_of_the_groups(
 def test_threads_never_exceed_the_quota(cores: int, quota: float | None, threads: int) -> None:
     assert whole_cores(cores, quota) == threads
     limited = quota is not None and quota < cores
-    counts = {v for n, v in wanted({}, cores, quota).items() if n != "OMP_WAIT_POLICY"}
+    counts = {v for n, v in choose_environment({}, cores, quota).items() if n != "OMP_WAIT_POLICY"}
     assert counts == ({str(threads)} if limited else set())
 
 
 def test_what_the_user_set_stays() -> None:
     given = {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "7"}
-    assert wanted(given, 8, 2.0) == {}
-    assert wanted({"NUMBA_NUM_THREADS": "3"}, 8, 2.0).get("OMP_NUM_THREADS") == "2"
-    assert "NUMBA_NUM_THREADS" not in wanted({"NUMBA_NUM_THREADS": "3"}, 8, 2.0)
+    assert choose_environment(given, 8, 2.0) == {}
+    assert choose_environment({"NUMBA_NUM_THREADS": "3"}, 8, 2.0).get("OMP_NUM_THREADS") == "2"
+    assert "NUMBA_NUM_THREADS" not in choose_environment({"NUMBA_NUM_THREADS": "3"}, 8, 2.0)
 
 
 COMMAND = """

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from mtlcli import checkpoint, train
-from mtlcli.config import RunConfig
 from mtlcli.data.batches import Share, TrainingStream
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
-from mtlcli.models.offset_spread import EVERY, offset_spread
-from mtlcli.report.curves import collect
+from mtlcli.models.deformable_attention import EVERY, offset_spread
+from mtlcli.report.figures import collect
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import read_log
+from mtlcli.training import loop as train
 from mtlcli.training.clock import Clock
-from mtlcli.training.collapse import WINDOW, CollapseWatch
 from mtlcli.training.failures import Divergence
-from mtlcli.training.folder import read_log
+from mtlcli.training.watches import WINDOW, CollapseWatch
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
          "--batch-size", 4, "--iterations", 3, "--quiet", "--task", "depth", "--task",
@@ -44,9 +44,6 @@ def test_a_run_tells_where_its_time_and_its_points_go(home: Path, mtl) -> None:
         assert len(spread["pixels"]) == len(spread["outside"]) == 3
         assert spread["pixels"] == pytest.approx([1.5] * 3, abs=0.1)  # points 1 and 2 px away
         assert spread["outside"][0] < spread["outside"][2] < 1
-    with Image.open(home / "run" / "curves.png") as picture:
-        assert picture.width > picture.height
-        assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20
 
 
 def test_without_a_terminal_there_are_lines_now_and_then(home: Path, mtl, monkeypatch) -> None:
@@ -235,7 +232,8 @@ def test_a_dry_run_counts_memory_and_writes_nothing(home: Path, mtl) -> None:
     again = mtl(*TRAIN, *ITSA, "--dry-run", "--checkpointing")
 
     def per_image(text: str) -> float:
-        return float(text.split(" GB per image")[0].rsplit(" ", 1)[1])
+        number, unit = text.split(" per image")[0].split()[-2:]
+        return float(number) * {"GB": 1e9, "MB": 1e6}[unit]
 
     assert per_image(again.out) < per_image(plain.out)
     large = mtl(*TRAIN, *ITSA, "--dry-run", "--batch-size", 4096, "--size", 1024, 1024)

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mtlcli.data import video
-from mtlcli.data.video import Writer, ahead, opened
+from mtlcli.drawing import video
+from mtlcli.drawing.video import Writer, ahead, opened
 from mtlcli.errors import InputError, RunError
 
 
@@ -101,7 +101,7 @@ def test_two_networks_are_shown_in_rows(folder: Path, network: Path, save_networ
 
 
 def test_progress_says_frames_per_second(folder: Path, network: Path, mtl, monkeypatch) -> None:
-    from mtlcli.visualizing import stream
+    from mtlcli.drawing import stream
 
     bars = []
 
@@ -152,8 +152,8 @@ def test_a_camera_stops_after_so_many_frames(
 def test_a_slow_network_repeats_a_camera_s_frames_without_drawing_them_anew(
     folder: Path, network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mtlcli.visualizing import stream
-    from mtlcli.visualizing.networks import load_networks
+    from mtlcli.drawing import stream
+    from mtlcli.drawing.networks import load_networks
 
     drawn = []
 
@@ -176,7 +176,7 @@ def test_a_slow_network_repeats_a_camera_s_frames_without_drawing_them_anew(
 
 
 def test_frames_together_give_the_maps_of_each_alone(network: Path) -> None:
-    from mtlcli.visualizing.networks import all_logits, inputs, load_networks, one_by_one
+    from mtlcli.drawing.networks import all_logits, inputs, load_networks, one_by_one
 
     networks = load_networks([network], (), "cpu")
     images = list(np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), np.uint8))
@@ -200,7 +200,7 @@ def test_ctrl_c_leaves_a_whole_file(
     code: int,
     frames: int,
 ) -> None:
-    from mtlcli.visualizing import stream
+    from mtlcli.drawing import stream
 
     calls = []
 

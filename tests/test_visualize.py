@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli import colors, deviation
 from mtlcli.data.images import read_image
-from mtlcli.data.sources import Targets, find_sources
+from mtlcli.drawing.grid import Tile, in_columns, layout_of
+from mtlcli.drawing.sources import Targets, find_sources
 from mtlcli.errors import InputError
-from mtlcli.report.grid import Tile, in_columns, layout_of
+from mtlcli.maps import _colours as colors
+from mtlcli.maps import boundaries
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 
@@ -130,7 +131,7 @@ def test_a_sample_is_drawn_with_truth_and_error(home: Path, save_network, mtl) -
     sheet = np.asarray(opened("visualized/rooms_val_0.png"))
     tile = layout_of([[Tile(title="", picture=np.zeros((48, 64, 3), np.uint8))] * 3]).tile
     assert sheet.shape[0] > 3 * tile[0]
-    assert has_colour(sheet, deviation.MISSED) or has_colour(sheet, deviation.HIT)
+    assert has_colour(sheet, boundaries.MISSED) or has_colour(sheet, boundaries.HIT)
 
 
 # ---- separate files ----

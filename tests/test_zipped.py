@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mtlcli.data import disk
+from mtlcli import files
 from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.datasets._dataset import Remote
 from mtlcli.errors import RunError
@@ -67,7 +67,7 @@ def test_a_zip_that_is_there_is_not_fetched_again(downloader: Downloader) -> Non
     (downloader.folder / "x.tar.gz.zip.part").write_bytes(GOOD)
     with serving(a=host) as base:
         note = {"url": f"{base}/a", "validator": None, "total": len(GOOD)}
-        disk.write_json(downloader.folder / "x.tar.gz.zip.part.json", note)
+        files.write_json(downloader.folder / "x.tar.gz.zip.part.json", note)
         assert downloader.fetch(zipped(base)).read_bytes() == DATA
     assert host.asked == []
 
@@ -149,7 +149,7 @@ def test_a_bomb_meets_the_free_space_first(
 ) -> None:
     bomb = packed(("x.tar.gz", bytes(50_000_000)))
     usage = types.SimpleNamespace(free=10_000_000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
     with serving(a=Host(data=bomb, kind=ZIP)) as base, pytest.raises(RunError, match="are needed"):
         downloader.fetch(zipped(base, sha256=hashlib.sha256(DATA).hexdigest()))
     assert not (downloader.folder / "x.tar.gz.part").exists()

@@ -30,7 +30,8 @@ The original matcher drops a few matches at random; an exact one reads 0.03 to 0
 
 from mtlcli.boundary.command import Result, run_boundary
 from mtlcli.boundary.counts import Counts, ground_truth, image_counts, quantise, region_boundaries
-from mtlcli.boundary.folder import Pair, folder_counts, pair_files, read_ids, worker_pool
+from mtlcli.boundary.folder import Pair, folder_counts, pair_files, read_ids
+from mtlcli.boundary.pool import worker_pool
 from mtlcli.boundary.protocols import (
     BSDS,
     MTI,

@@ -1,4 +1,4 @@
-"""The work of `mtl boundary PRED GT`: score a folder of boundary maps against a ground truth."""
+"""The work of `mtl boundary PRED GT`: a folder of boundary maps scored, and its curve drawn."""
 
 import csv
 from collections.abc import Sequence
@@ -7,16 +7,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from mtlcli.boundary.counts import Counts, GtAs, known_kind
+from mtlcli.boundary.counts import Counts, GtAs, require_kind
 from mtlcli.boundary.folder import folder_counts, pair_files
 from mtlcli.boundary.protocols import BSDS, Protocol, bsds_thresholds, protocol_named
 from mtlcli.boundary.scores import Scores, score
 from mtlcli.errors import InputError, RunError
-from mtlcli.ours import plot_mark, require_ours
+from mtlcli.files import require_ours, save_picture
+
+SIDE, LEFT, TOP, ROOM = 640, 80, 60, 80  # pixels of the unit square, and around it
+FINER = 2  # drawn so many times larger, then reduced: lines without steps
+INK, GREY, LINE = (26, 26, 26), (190, 190, 190), (0, 96, 168)
+DOT = 6  # radius of what marks the best threshold
+
+
+def draw_curve(path: Path, title: str, scores: Scores) -> None:
+    """Write a .png: the curve, the best threshold marked, and grey lines of equal F.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    size = FINER * (LEFT + SIDE + ROOM // 2), FINER * (TOP + SIDE + ROOM)
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    text = ImageFont.load_default(16 * FINER)
+
+    def place(recall: float, precision: float) -> tuple[float, float]:
+        return FINER * (LEFT + SIDE * recall), FINER * (TOP + SIDE * (1 - precision))
+
+    def line(points: Sequence[tuple[float, float]], colour: tuple[int, int, int], w: int) -> None:
+        pen.line([place(*point) for point in points], colour, FINER * w, joint="curve")
+
+    for f in np.arange(1, 10) / 10:
+        recalls = np.linspace(f / (2 - f), 1, 200)
+        line([(r, f * r / (2 * r - f)) for r in recalls], GREY, 1)
+        pen.text(place(1, f / (2 - f)), f" F {f:.1f}", GREY, text, anchor="lm")
+    line([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)], INK, 1)
+    for tick in np.arange(0, 6) / 5:
+        pen.text(place(tick, -0.02), f"{tick:.1f}", INK, text, anchor="mt")
+        pen.text(place(-0.02, tick), f"{tick:.1f}", INK, text, anchor="rm")
+    pen.text(place(0.5, -0.07), "recall", INK, text, anchor="mt")
+    pen.text(place(0, 1.02), "precision", INK, text, anchor="rb")
+    pen.text(place(0.5, 1.05), title, INK, text, anchor="mb")
+    line([(r, p) for r, p in scores.curve.tolist() if np.isfinite(r + p)], LINE, 2)
+    if np.isfinite(scores.recall + scores.precision):
+        x, y = place(scores.recall, scores.precision)
+        pen.ellipse((x - DOT * FINER, y - DOT * FINER, x + DOT * FINER, y + DOT * FINER), LINE)
+    save_picture(sheet.reduce(FINER), path)
+
 
 COLUMNS = ("id", "threshold", "cntR", "sumR", "cntP", "sumP")  # of the .csv, which tell it
-PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +121,7 @@ def run_boundary(
         ids: text file naming the images to score; None: all.
         workers: processes; None: one per available core.
         counts: .csv to write, one row id,threshold,cntR,sumR,cntP,sumP per image and threshold.
-        plot: .png, .pdf or .svg to draw the precision-recall curve into.
+        plot: .png to draw the precision-recall curve into.
         force: replace a .csv or plot that mtl did not write.
         quiet: no progress bar.
 
@@ -89,14 +130,14 @@ def run_boundary(
         RunError: a worker process died, or a result cannot be written.
     """
     chosen = _protocol(protocol, thresholds)
-    kind = known_kind(gt_as)
+    kind = require_kind(gt_as)
     tolerance = chosen.max_dist if max_dist is None else max_dist
     if not 0 < tolerance < 1:
         raise InputError(f"--max-dist {tolerance:g}: a fraction of the diagonal, above 0, below 1")
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: at least 1 is needed")
     _check_output(counts, (".csv",))
-    _check_output(plot, PLOT_SUFFIXES)
+    _check_output(plot, (".png",))
     if counts:
         require_ours("--counts", counts, force, mark=",".join(COLUMNS))
     if plot:
@@ -117,7 +158,9 @@ def run_boundary(
         if counts:
             write_counts(counts, per_image, chosen)
         if plot:
-            draw_curve(plot, result)
+            s = result.scores
+            title = f"{chosen.name}, {len(pairs)} images: odsF {s.odsF:.4f}, oisF {s.oisF:.4f}, "
+            draw_curve(plot, f"{title}AP {s.AP:.4f}", s)
     except OSError as error:
         raise RunError(f"{error.filename or counts or plot}: cannot be written ({error})") from None
     return result
@@ -153,28 +196,3 @@ def write_counts(path: Path, counts: Sequence[Counts], protocol: Protocol) -> No
             columns = (c.cntR.tolist(), c.sumR.tolist(), c.cntP.tolist(), c.sumP.tolist())
             for row in zip(protocol.thresholds, *columns):
                 writer.writerow([c.id, *row])
-
-
-def draw_curve(path: Path, result: Result) -> None:
-    """Draw precision over recall with lines of equal F, the best threshold marked."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 5), layout="constrained")
-    axes = figure.add_subplot(
-        xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="recall", ylabel="precision"
-    )
-    recall, precision = np.meshgrid(np.linspace(0.005, 1, 200), np.linspace(0.005, 1, 200))
-    equal_f = 2 * precision * recall / (precision + recall)
-    lines = axes.contour(
-        recall, precision, equal_f, levels=np.arange(1, 10) / 10, colors="0.85", linewidths=0.8
-    )
-    axes.clabel(lines, fmt="F %.1f", fontsize=7)
-    s = result.scores
-    axes.plot(*s.curve.T, linewidth=2)
-    axes.plot(s.recall, s.precision, "o", color="C0")
-    axes.set_title(
-        f"{result.protocol.name}, {result.images} images: "
-        f"odsF {s.odsF:.4f}, oisF {s.oisF:.4f}, AP {s.AP:.4f}",
-        fontsize=9,
-    )
-    figure.savefig(path, dpi=150, metadata=plot_mark(path))

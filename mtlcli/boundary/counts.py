@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcli.boundary.interrupt import interrupt_held
+from mtlcli.boundary.pool import interrupt_held
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError
 
@@ -127,14 +127,14 @@ def ranks(prediction: NDArray[np.uint8], protocol: Protocol) -> NDArray[np.uint1
 
 def ground_truth(truth: NDArray[Any], gt_as: GtAs) -> NDArray[np.bool_]:
     """(H, W) boundary map of a ground truth, taken as in `image_counts`."""
-    if known_kind(gt_as) == "boundary":
+    if require_kind(gt_as) == "boundary":
         return truth != 0
     from mtlcli.boundary.thinning import thin
 
     return thin(region_boundaries(truth))
 
 
-def known_kind(name: str) -> GtAs:
+def require_kind(name: str) -> GtAs:
     """`name`, if it says how a ground truth can be taken; InputError if not."""
     for kind in get_args(GtAs):
         if name == kind:

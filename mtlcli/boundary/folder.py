@@ -1,31 +1,21 @@
 """Counts of a folder of predictions against a folder of ground truths, on several processes."""
 
-import os
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tqdm import tqdm
 
 from mtlcli.boundary.counts import Counts, GtAs, image_counts
-from mtlcli.boundary.files import (
-    PREDICTION_SUFFIXES,
-    TRUTH_SUFFIXES,
-    read_prediction,
-    read_truth,
-)
-from mtlcli.boundary.interrupt import interrupt_ignored
+from mtlcli.boundary.files import PREDICTION_SUFFIXES, TRUTH_SUFFIXES, read_prediction, read_truth
+from mtlcli.boundary.pool import worker_pool
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError, RunError
-from mtlcli.threads import available_cores
+from mtlcli.home import available_cores
 
 LISTED = 20  # names written out in an error line
 
@@ -143,37 +133,3 @@ def pair_counts(pair: Pair, *, protocol: Protocol, gt_as: GtAs, max_dist: float 
         return image_counts(prediction, truth, protocol, gt_as=gt_as, max_dist=max_dist, id=pair.id)
     except InputError as error:
         raise InputError(f"{pair.prediction}: {error}") from None
-
-
-@contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Freshly started processes that ignore Ctrl-C: this process gets it, and ends them.
-
-    They end at once when the block is left by an error or Ctrl-C, and when this process dies. As
-    with every such pool, a script must use it below `if __name__ == "__main__":`.
-    """
-    context = get_context("spawn")
-    lifeline, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers, context, initializer=_live_by, initargs=(lifeline,))
-    try:
-        with interrupt_ignored():
-            for _ in range(workers):
-                pool.submit(os.getpid)
-        yield pool
-    except BaseException:
-        held.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        held.close()
-        lifeline.close()
-
-
-def _live_by(lifeline: Connection) -> None:
-    """End this worker when nobody holds the other end of its lifeline any more."""
-
-    def watch() -> None:
-        lifeline.poll(None)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

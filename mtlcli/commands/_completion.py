@@ -2,8 +2,9 @@
 completion of files takes over where none fits.
 """
 
-from mtlcli import lookup, run_names
-from mtlcli.config import datasets_dir
+from mtlcli import lookup
+from mtlcli.home import datasets_dir
+from mtlcli.runs.names import list_names
 
 
 def datasets() -> list[str]:
@@ -43,11 +44,11 @@ def experiments() -> list[str]:
 
 def recipes() -> list[str]:
     """Published runs."""
-    from mtlcli.recipes._index import recipes
+    from mtlcli.recipes._recipe import recipes
 
     return sorted(recipes())
 
 
 def runs() -> list[str]:
     """What was trained, and the network that comes with the package."""
-    return list(run_names.names())
+    return list(list_names())

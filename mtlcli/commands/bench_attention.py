@@ -1,12 +1,11 @@
 """`mtl bench attention`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mtlcli.commands import _completion
-from mtlcli.commands._options import AsJson, Device, Force, Quiet, SizeOption, print_json
+from mtlcli.commands._options import AsJson, Device, Quiet, SizeOption, print_json
 
 
 def bench_attention(
@@ -19,23 +18,14 @@ def bench_attention(
     dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16, of ours.")] = None,
     backward: Annotated[bool, typer.Option(help="Forward and backward together, too.")] = True,
     repeats: Annotated[int, typer.Option(help="Runs of what is quick.")] = 5,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help="Also over 2 to 8 tasks and over image sizes.")
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(help=".png, .pdf or .svg of --scaling.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="An eighth of the sides.")] = False,
-    slow: Annotated[bool, typer.Option("--slow", help="Run whole what takes minutes.")] = False,
-    force: Force = False,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Time deformable against global attention, in one run."""
-    from mtlcli.bench.attention import bench
-    from mtlcli.ours import require_ours
+    from mtlcli.scoring.bench_attention import bench
 
-    if plot:
-        require_ours("--plot", plot, force)
     measured = bench(
         dataset=dataset,
         tasks=tasks,
@@ -43,16 +33,10 @@ def bench_attention(
         dtype=dtype,
         backward=backward,
         repeats=repeats,
-        grow=scaling or plot is not None,
         quick=quick,
-        slow=slow,
         device=device,
         quiet=quiet,
     )
-    if plot and measured.scaling:
-        from mtlcli.bench.scaling import plot as draw
-
-        draw(measured.scaling, plot)
     if as_json:
         print_json(measured.to_json())
     else:

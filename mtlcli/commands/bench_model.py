@@ -33,9 +33,9 @@ def bench_model(
 
     The settings of the system are options too, for example `--steps 1 --query pixel`.
     """
-    from mtlcli import settings
-    from mtlcli.bench.model import bench
-    from mtlcli.config import RunConfig
+    from mtlcli.runs.config import RunConfig
+    from mtlcli.scoring.bench_model import bench
+    from mtlcli.systems import _settings as settings
 
     config = RunConfig(
         dataset=dataset,

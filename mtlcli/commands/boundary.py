@@ -25,7 +25,7 @@ def boundary(
     ids: Annotated[Path | None, typer.Option(help="File that names the images to score.")] = None,
     workers: Annotated[int | None, typer.Option(help="Default: one per core.")] = None,
     counts: Annotated[Path | None, typer.Option(help=".csv of all counts to write.")] = None,
-    plot: Annotated[Path | None, typer.Option(help=".png, .pdf or .svg to draw into.")] = None,
+    plot: Annotated[Path | None, typer.Option(help=".png to draw into.")] = None,
     force: Force = False,
     as_json: AsJson = False,
     quiet: Quiet = False,

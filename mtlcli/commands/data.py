@@ -24,7 +24,7 @@ def data(
     quiet: Quiet = False,
 ) -> None:
     """Say what a dataset file holds, check it, or draw samples."""
-    from mtlcli import inspect
+    from mtlcli.data import inspect
 
     description = inspect.describe(file, everything=everything, quiet=quiet)
     if not as_json:
@@ -33,9 +33,9 @@ def data(
     if sound and not as_json:
         print(sound)
     if browse:
-        from mtlcli.visualizing import browse as sheet
+        from mtlcli.drawing import browse as browsing
 
-        sheet.browse(file, browse, force=force)
+        browsing.browse(file, browse, force=force)
         if not as_json:
             print(browse)
     if as_json:

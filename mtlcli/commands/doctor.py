@@ -10,7 +10,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     Looks through datasets, weights and runs. Exit code 1 if a file is damaged.
     """
-    from mtlcli.doctor import examine
+    from mtlcli.runs.health import examine
 
     health = examine()
     if as_json:

@@ -40,27 +40,27 @@ def evaluate(
     with the package into weights/nyud_small.
     """
     from mtlcli.boundary import read_ids
-    from mtlcli.eval import comparison_table, evaluate
-    from mtlcli.run_names import meant
+    from mtlcli.runs.names import resolve
+    from mtlcli.scoring.evaluate import comparison_table, evaluate
 
     edge = {
         "protocol": edge_protocol,
         "gt_as": edge_gt_as,
         "ids": read_ids(edge_ids) if edge_ids else None,
     }
-    results = evaluate(
+    scored = evaluate(
         checkpoint,
         split=split,
         limit=limit,
         overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
         save_predictions=save_predictions,
-        reference=meant(reference, "--reference") if reference else None,
+        reference=resolve(reference, "--reference") if reference else None,
         constant=constant,
         device=device,
         workers=workers,
         quiet=quiet,
     )
     if as_json:
-        print_json(results.record)
+        print_json(scored.results.to_json())
     else:
-        print(comparison_table(checkpoint, results))
+        print(comparison_table(checkpoint, scored))

@@ -36,8 +36,8 @@ def experiment(
         for known in lookup.names("experiments"):
             print(f"{known}: {lookup.load('experiments', known).EXPERIMENT.title}")
         return
-    from mtlcli.experiment import collect, conduct, measure_costs
-    from mtlcli.report.experiment_table import table
+    from mtlcli.experiments._grid import collect, conduct, measure_costs
+    from mtlcli.experiments._table import table
 
     if not table_only:
         conduct(name, labels=cell or (), seeds=seed or (), jobs=jobs, device=device, quiet=quiet)

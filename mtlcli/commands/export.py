@@ -13,7 +13,7 @@ from mtlcli.commands._options import AsJson, Force, Quiet, Run, SizeOption, prin
 def export(
     run: Run,
     format: Annotated[
-        str, typer.Option(help="onnx or torchscript.", autocompletion=_completion.formats)
+        str, typer.Option(help="onnx or pt2.", autocompletion=_completion.formats)
     ] = "onnx",
     size: SizeOption = None,
     out: Annotated[
@@ -28,7 +28,7 @@ def export(
 
     The file is run and compared with the network before it stays.
     """
-    from mtlcli.export import TOLERANCE, export
+    from mtlcli.formats.export import TOLERANCE, export
 
     done = export(run, format=format, size=size, out=out, force=force, quiet=quiet)
     if as_json:

@@ -21,7 +21,7 @@ def import_demt(
     as_json: AsJson = False,
 ) -> None:
     """Turn a checkpoint of DeMT's own code into a run."""
-    from mtlcli.import_demt import import_demt
+    from mtlcli.runs.import_demt import import_demt
 
     imported = import_demt(file, dataset=dataset, out=out)
     if as_json:

@@ -17,7 +17,7 @@ def pack(
 
     Half precision, and only what predicting needs.
     """
-    from mtlcli.pack import pack
+    from mtlcli.runs.pack import pack
 
     packed = pack(run, out)
     if as_json:

@@ -40,7 +40,7 @@ def prepare(
     quiet: Quiet = False,
 ) -> None:
     """Turn a dataset into one file, datasets/NAME.h5."""
-    from mtlcli.prepare import prepare
+    from mtlcli.data.prepare import prepare
 
     path = prepare(
         name,

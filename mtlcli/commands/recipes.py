@@ -8,12 +8,12 @@ def recipes(as_json: AsJson = False) -> None:
 
     `mtl train --recipe NAME` does one.
     """
-    from mtlcli.recipes._index import recipes
+    from mtlcli.recipes._recipe import recipes
 
     known = recipes().values()
     if as_json:
         print_json([recipe.to_json() for recipe in known])
         return
-    from mtlcli.comparison import recipes_table
+    from mtlcli.runs.comparison import recipes_table
 
     print(recipes_table(known))

@@ -36,7 +36,7 @@ def report(
 
     The page has scores, curves, pictures, costs and settings, and fetches nothing.
     """
-    from mtlcli.reporting import report as reporting
+    from mtlcli.report import assemble as reporting
 
     if markdown + latex + as_json > 1:
         raise InputError("--markdown, --latex and --json exclude each other: choose one.")

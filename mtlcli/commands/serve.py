@@ -27,6 +27,6 @@ def serve(
     """Open a local page that predicts what is dropped there."""
     from functools import partial
 
-    from mtlcli.serve import serve
+    from mtlcli.page.serve import serve
 
     serve(run, host=host, port=port, device=device, announce=partial(print, flush=True))

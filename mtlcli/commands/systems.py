@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -42,14 +43,18 @@ def headline(system: str) -> str:
 
 def record(system: str) -> dict[str, Any]:
     """All that is to be said of a system."""
-    from mtlcli import settings
+    from mtlcli.systems import _settings as settings
 
-    meanings = settings.meanings(system)
+    meanings, choices = settings.meanings(system), settings.choices(system)
     return {
         "title": headline(system),
         "about": settings.about(system),
         "settings": {
-            setting: {"default": default, "meaning": meanings[setting]}
+            setting: {
+                "default": default,
+                "meaning": meanings[setting],
+                "choices": list(choices.get(setting, ())),
+            }
             for setting, default in settings.defaults(system).items()
         },
     }
@@ -57,11 +62,11 @@ def record(system: str) -> dict[str, Any]:
 
 def explained(system: str) -> str:
     """Its settings as options of `mtl train`, each with its default and its meaning."""
-    from mtlcli import settings
+    from mtlcli.systems import _settings as settings
 
     known = record(system)["settings"]
     head = {
-        setting: f"{settings.flag(setting)} {shown(entry['default'])}"
+        setting: f"{settings.flag(setting)} {options_shown(entry)}"
         for setting, entry in known.items()
     }
     left = max(map(len, head.values())) + 2
@@ -72,6 +77,7 @@ def explained(system: str) -> str:
             max(line, left + 30),
             initial_indent=f"  {option:{left}}",
             subsequent_indent=" " * (left + 2),
+            break_on_hyphens=False,
         )
         for setting, option in head.items()
     ]
@@ -79,7 +85,13 @@ def explained(system: str) -> str:
     return f"{settings.about(system)}\n\n{options}"
 
 
-def shown(default: Any) -> str:
+def options_shown(entry: Mapping[str, Any]) -> str:
+    """The default of a setting first, then what else can be chosen."""
+    others = [choice for choice in entry["choices"] if choice != entry["default"]]
+    return "|".join(map(format_default, (entry["default"], *others)))
+
+
+def format_default(default: Any) -> str:
     """A default as one would type it."""
     if default is None:
         return "(automatic)"

@@ -10,13 +10,14 @@ from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
+from mtlcli.runs.names import is_run
 
 
 def looks_like_a_run(word: str) -> bool:
     """What follows --compare: all but what is certainly to be shown."""
     path = Path(word)
-    is_run = path.suffix == ".pt" or (path / "run.json").exists() or (path / "last.pt").exists()
-    return is_run or not (path.exists() or word.isdigit())
+    is_there = path.exists() or word.isdigit()
+    return path.suffix == ".pt" or is_run(path) or not is_there
 
 
 def looks_like_tasks(word: str) -> bool:
@@ -98,8 +99,8 @@ def visualize(
 
     Ctrl-C ends a video or camera; its file stays whole.
     """
+    from mtlcli.drawing.pictures import visualize, visualize_samples
     from mtlcli.errors import InputError
-    from mtlcli.visualize import visualize, visualize_samples
 
     if bool(source) == bool(dataset):
         raise InputError("Say what to draw: `mtl visualize SOURCE`, or `--dataset NAME --index N`.")
@@ -144,8 +145,8 @@ def show(drawn: Any, as_json: bool) -> None:
             }
         )
         return
-    from mtlcli.checkpoint import file_of, is_shipped
-    from mtlcli.default_run import COMES_WITH_MTL
+    from mtlcli.runs.default_run import COMES_WITH_MTL
+    from mtlcli.runs.names import file_of, is_shipped
 
     for network in drawn.networks:
         note = drawn.remark or (COMES_WITH_MTL if is_shipped(file_of(network)) else "")

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtlcli.data.disk import require_space
 from mtlcli.data.members import BLOCK, Folder, Merged, Tar, Zip
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
+from mtlcli.files import checksums, require_space
 
 Progress = Callable[[int], object]
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -48,12 +48,8 @@ def identify(path: Path, progress: Progress = lambda n: None) -> dict[str, Any]:
         total = sum(size for _, size in listing)
         digest = hashlib.sha256(text.encode()).hexdigest()
         return {"name": path.resolve().name, "bytes": total, "listing_sha256": digest}
-    digest_of = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest_of.update(block)
-            progress(len(block))
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest_of.hexdigest()}
+    found = checksums(path, progress)
+    return {"name": path.name, "bytes": found["size"], "sha256": found["sha256"]}
 
 
 def open_archive(path: Path, work: Path, progress: Progress = lambda n: None) -> Files:

@@ -5,25 +5,18 @@ each array (bilinear for the image, nearest for labels), so that nothing is comp
 crop.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 
-from mtlcli.planes import through_table
-
-IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
-IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
-NORMALISED = np.ascontiguousarray(
-    ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD).T
-)  # (3, 256)
+from mtlcli.data.images import normalise
+from mtlcli.maps._map import IGNORE, Map
 
 SCALES = (0.5, 2.0)
 CROP_ATTEMPTS = 10
 LARGEST_CLASS = 0.75  # of the labelled pixels of a crop (cat_max_ratio)
-IGNORE = 255
 
 Sample = dict[str, np.ndarray]
 NOTHING: Mapping[str, np.ndarray] = {}
@@ -144,38 +137,34 @@ def to_byte(values: np.ndarray) -> np.ndarray:
     return values.clip(0, 255).astype(np.uint8)
 
 
-def normalise(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32, ImageNet mean 0 and deviation 1."""
-    return through_table(image, NORMALISED)
-
-
 def show(
-    sample: Sample, view: View, tasks: Mapping[str, Any], taken: Mapping[str, np.ndarray] = NOTHING
+    sample: Sample, view: View, maps: Mapping[str, Map], taken: Mapping[str, np.ndarray] = NOTHING
 ) -> Sample:
-    """The sample in a view: normalised image (0 outside the picture), targets of `tasks` (ignored
+    """The sample in a view: normalised image (0 outside the picture), targets of `maps` (unlabelled
     outside).
 
-    A task without a label in this sample is ignored everywhere. `tasks` maps names to Task records;
-    `taken` are arrays of the sample, as they are in view, that the caller has already.
+    A task without a label in this sample is unlabelled everywhere. `maps` says by task what its
+    labels look like; `taken` are arrays of the sample, as they are in view, that the caller has
+    already.
     """
     rows, columns = view.inside(*sample["image"].shape[:2])
     image = taken["image"] if "image" in taken else view.take(sample["image"], cv2.INTER_LINEAR)
     shown = {"image": outside(normalise(image), rows, columns, 0)}
-    for name, task in tasks.items():
+    for name, its in maps.items():
         if name in sample:
             label = taken[name] if name in taken else view.take(sample[name], cv2.INTER_NEAREST)
-            shown[name] = outside(as_target(label, view, task), rows, columns, task.ignore)
+            shown[name] = outside(as_target(label, view, its), rows, columns, its.unlabelled)
         else:
-            shown[name] = task.unlabelled(*view.size)
+            shown[name] = its.empty(*view.size)
     return shown
 
 
-def as_target(label: np.ndarray, view: View, task: Any) -> np.ndarray:
+def as_target(label: np.ndarray, view: View, its: Map) -> np.ndarray:
     """The target of a label in stored form, taken through a view."""
-    target = task.target(label)
-    if view.mirrored and task.mirror:
-        target = task.mirror(target)
-    return task.zoom(target, view.zoom) if task.zoom else target
+    target = its.target(label)
+    if view.mirrored and its.mirror:
+        target = its.mirror(target)
+    return its.zoom(target, view.zoom) if its.zoom else target
 
 
 def outside(array: np.ndarray, rows: slice, columns: slice, value: float) -> np.ndarray:
@@ -189,22 +178,24 @@ def outside(array: np.ndarray, rows: slice, columns: slice, value: float) -> np.
 
 def augment(
     sample: Sample,
-    tasks: Mapping[str, Any],
+    maps: Mapping[str, Map],
     size: tuple[int, int],
     resolution: tuple[float, float],
     rng: np.random.Generator,
+    balanced: Sequence[str] = (),
 ) -> Sample:
     """One training sample: image (3, H, W) float32 and a target for every task.
 
     Args:
         sample: in the stored form (see `mtlcli.data.reader`).
-        tasks: names and Task records.
+        maps: what the labels look like, by task.
         size: height and width of the crop.
         resolution: working pixels per stored pixel along y and x.
         rng: the only source of chance.
+        balanced: tasks of which a crop shall show several classes.
     """
     taken: Sample = {}
-    balancing = [name for name, task in tasks.items() if task.balances_crops and name in sample]
+    balancing = [name for name in balanced if name in sample]
 
     def accept(view: View) -> bool:
         for name in balancing:
@@ -214,4 +205,4 @@ def augment(
 
     view = random_view(sample["image"].shape[:2], size, resolution, rng, accept)
     taken["image"] = distort_colours(view.take(sample["image"], cv2.INTER_LINEAR), rng)
-    return show(sample, view, tasks, taken)
+    return show(sample, view, maps, taken)

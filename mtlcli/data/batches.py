@@ -7,16 +7,16 @@ on the number of workers or on where the run was interrupted. That is what makes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from mtlcli.data.augment import Sample, augment, normalise
+from mtlcli.data.augment import Sample, augment
+from mtlcli.data.images import normalise, to_resolution
 from mtlcli.data.loading import Batch, loading
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, MtlError, RunError, in_one_line
+from mtlcli.tasks._task import Task
 
 Size = tuple[int, int]
 Resolution = tuple[float, float]
@@ -28,7 +28,7 @@ class TrainingStream(Dataset):
     def __init__(
         self,
         reader: Reader,
-        tasks: Mapping[str, Any],
+        tasks: Mapping[str, Task],
         size: Size,
         resolution: Resolution,
         seed: int,
@@ -37,13 +37,14 @@ class TrainingStream(Dataset):
         """
         Args:
             reader: the training split.
-            tasks: names and Task records.
+            tasks: by their names.
             size: height and width of the crops.
             resolution: working pixels per stored pixel, along y and x.
             seed: of the order and of the augmentation.
             chosen: indices of the samples to train on; by default all.
         """
-        self.reader, self.tasks = reader, dict(tasks)
+        self.reader, self.maps = reader, {name: task.map for name, task in tasks.items()}
+        self.balanced = [name for name, task in tasks.items() if task.balances_crops]
         self.chosen = range(len(reader)) if chosen is None else chosen
         self.size, self.resolution, self.seed = size, resolution, seed
 
@@ -57,7 +58,7 @@ class TrainingStream(Dataset):
         rng, index = np.random.default_rng((self.seed, 1, position)), self.index(position)
         with naming(self.reader, index):
             sample = self.reader[index]
-            return augment(sample, self.tasks, self.size, self.resolution, rng)
+            return augment(sample, self.maps, self.size, self.resolution, rng, self.balanced)
 
 
 class WholePictures(Dataset):
@@ -69,18 +70,19 @@ class WholePictures(Dataset):
     def __init__(
         self,
         reader: Reader,
-        tasks: Mapping[str, Any],
+        tasks: Mapping[str, Task],
         resolution: Resolution,
         chosen: Sequence[int] | None = None,
     ):
         """
         Args:
             reader: the split.
-            tasks: names and Task records.
+            tasks: by their names.
             resolution: working pixels per stored pixel, along y and x.
             chosen: indices of the pictures; by default all.
         """
-        self.reader, self.tasks, self.resolution = reader, dict(tasks), resolution
+        self.maps = {name: task.map for name, task in tasks.items()}
+        self.reader, self.resolution = reader, resolution
         self.chosen = range(len(reader)) if chosen is None else chosen
 
     @property
@@ -95,7 +97,7 @@ class WholePictures(Dataset):
         with naming(self.reader, self.chosen[index]):
             stored = self.reader[self.chosen[index]]
             image = to_resolution(stored["image"], self.resolution)
-            targets = {n: t.target(stored[n]) for n, t in self.tasks.items() if n in stored}
+            targets = {n: its.target(stored[n]) for n, its in self.maps.items() if n in stored}
             size = np.array(stored["image"].shape[:2])
             return {"image": normalise(image), "size": size, **targets}
 
@@ -119,18 +121,6 @@ def naming(reader: Reader, index: int) -> Iterator[None]:
             f"{reader.path}, {where} cannot be used: {in_one_line(error)}. "
             f"`mtl data {reader.path} --check` looks through all samples."
         ) from error
-
-
-def to_resolution(image: np.ndarray, resolution: Resolution) -> np.ndarray:
-    """The picture resized by `resolution` (along y and x); shrinking averages, enlarging
-    interpolates.
-    """
-    if resolution == (1.0, 1.0):
-        return image
-    height, width = (max(1, round(n * r)) for n, r in zip(image.shape[:2], resolution))
-    shrinks = min(resolution) < 1
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ file without a published checksum is trusted the first time; its sha256 goes int
 (`sources.json`) and is demanded ever after.
 """
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.data import mirror
-from mtlcli.data.disk import read_json, size_of, write_json
 from mtlcli.data.drive import Drive
 from mtlcli.data.mirror import MirrorError, WrongContent
 from mtlcli.data.packed import Zipped
-from mtlcli.data.part import Part
 from mtlcli.data.transfer import Transfer
-from mtlcli.data.way import BLOCK, Bars, Patience, Report, Way
+from mtlcli.data.way import Bars, Part, Patience, Way
 from mtlcli.datasets._dataset import Remote
 from mtlcli.errors import RunError
+from mtlcli.files import checksums, read_json, size_of, write_json
 
 
 class DownloadError(RunError):
@@ -103,7 +101,7 @@ class Downloader:
         try:
             way.run()
             found = self._checksums(remote, way.part.path)
-            if problem := _difference(remote, found, self._known(remote), self.ledger):
+            if problem := _difference(remote, found, self._recall(remote), self.ledger):
                 raise WrongContent(problem)
         except WrongContent:
             way.discard()
@@ -118,7 +116,7 @@ class Downloader:
             DownloadError: it differs.
         """
         found = self._checksums(remote, path)
-        if problem := _difference(remote, found, self._known(remote), self.ledger):
+        if problem := _difference(remote, found, self._recall(remote), self.ledger):
             raise DownloadError(f"{path} is not the right file: {problem}; delete it")
         self._remember(remote, found, remote.urls[0])
 
@@ -126,7 +124,7 @@ class Downloader:
         with self.bars.bytes(f"Checking {remote.file}", size_of(path)) as bar:
             return checksums(path, bar, with_md5=remote.md5 is not None)
 
-    def _known(self, remote: Remote) -> dict[str, Any]:
+    def _recall(self, remote: Remote) -> dict[str, Any]:
         """What the ledger says of the file; an entry that cannot be understood counts as none."""
         entry = read_json(self.ledger).get(remote.file)
         if not isinstance(entry, dict):
@@ -135,7 +133,7 @@ class Downloader:
         return entry if sound else {}
 
     def _remember(self, remote: Remote, found: Mapping[str, Any], url: str) -> None:
-        if self._known(remote):
+        if self._recall(remote):
             return
         entry = {**found, "url": url, "first_used": time.strftime("%Y-%m-%d")}
         write_json(self.ledger, read_json(self.ledger) | {remote.file: entry})
@@ -155,18 +153,3 @@ def _difference(
         first = f"the one first used on {day} had {known['sha256']}"
         return f"its sha256 is {found['sha256']}, {first} (remove it from {ledger} to accept)"
     return ""
-
-
-def checksums(
-    path: Path, bar: Report = lambda n: None, *, with_md5: bool = False
-) -> dict[str, Any]:
-    """Size, sha256 and, if asked for, md5 of a file."""
-    digests = {"sha256": hashlib.sha256()}
-    if with_md5:
-        digests["md5"] = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            for digest in digests.values():
-                digest.update(block)
-            bar(len(block))
-    return {"size": size_of(path)} | {name: d.hexdigest() for name, d in digests.items()}

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtlcli.data import mirror
-from mtlcli.data.disk import require_space, size_of
 from mtlcli.data.mirror import MirrorError
-from mtlcli.data.part import Note
-from mtlcli.data.way import BLOCK, Bars, Report, Way
+from mtlcli.data.way import BLOCK, Bars, Note, Report, Way
 from mtlcli.errors import MtlError
+from mtlcli.files import require_space, size_of
 
 NO_REST = "byte range"  # gdown says so where what was left cannot be continued
 SIGNS = {  # what a page of Drive or gdown says, in small letters -> why there is no file

@@ -12,21 +12,21 @@ KEY is `image` or a task. Times are not recorded, so equal content gives equal b
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from mtlcli import lookup
-from mtlcli.config import datasets_dir
+from mtlcli import lookup, maps
 from mtlcli.errors import InputError
+from mtlcli.home import datasets_dir
+from mtlcli.maps._map import NO_OPTIONS, Map, Options
 
 SCHEMA = 1
 SUFFIX = ".h5"
-CHANNELS = {"image": 3, "normals": 3}
+IMAGE = "image"
 LIBVER = ("earliest", "v110")  # readable by every HDF5 in use
 
 
@@ -34,35 +34,72 @@ LIBVER = ("earliest", "v110")  # readable by every HDF5 in use
 class Info:
     """What a dataset file knows about itself: all that training and evaluation need."""
 
-    name: str
-    title: str
-    size: tuple[int, int]  # height, width of a training crop in pixels
-    tasks: tuple[str, ...]
-    classes: Mapping[str, tuple[str, ...]]
-    palettes: Mapping[str, tuple[tuple[int, int, int], ...]]
-    options: Mapping[str, Mapping[str, Any]]  # task -> settings of its loss and metric
-    expected: Mapping[str, int]  # samples of the complete dataset by split
-    shape: tuple[int, int] | None  # of every stored sample; None where they differ
-    vector_normals: bool  # normals as float32 vectors instead of uint8 codes
-    geometry: str
-    source: str
-    layout: str
-    archives: tuple[Mapping[str, Any], ...]  # name, bytes and sha256 of what was converted
-    provenance: Mapping[str, str]  # task -> where its labels come from
-    derived: tuple[str, ...]  # tasks whose labels were computed at preparation
-    request: Mapping[str, Any] = field(default_factory=dict)  # options `mtl prepare` was given
+    name: str = ""
+    title: str = ""
+    size: tuple[int, int] = (0, 0)  # height, width of a training crop in pixels
+    tasks: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    palettes: Mapping[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
+    options: Mapping[str, Options] = field(default_factory=dict)  # task -> see `Options`
+    expected: Mapping[str, int] = field(default_factory=dict)  # split -> samples of the whole set
+    shape: tuple[int, int] | None = None  # of every stored sample; None where they differ
+    vector_normals: bool = False  # directions as float32 vectors instead of uint8 codes
+    geometry: str = ""
+    source: str = ""
+    layout: str = ""
+    archives: tuple[Mapping[str, Any], ...] = ()  # name, bytes and sha256 of what was converted
+    provenance: Mapping[str, str] = field(default_factory=dict)  # task -> origin of its labels
+    derived: tuple[str, ...] = ()  # tasks whose labels were computed at preparation
+    request: Mapping[str, Any] | None = None  # options `mtl prepare` was given
     terms: str = ""
     tool: str = ""
 
-    def dtype(self, key: str) -> np.dtype:
+    def map(self, task: str) -> Map:
+        """What the labels of a task look like."""
+        return maps.map_of(task, self.kinds, self.options.get(task, NO_OPTIONS))
+
+    def drawing(self, task: str) -> dict[str, Any]:
+        """The options that drawing a task's map needs: names and palette among them."""
+        return {
+            **self.options.get(task, NO_OPTIONS),
+            "names": self.classes.get(task, ()),
+            "palette": self.palettes.get(task),
+        }
+
+    def dtype(self, key: str) -> np.dtype[Any]:
         """The numpy type in which `key` is stored."""
-        vector = key == "normals" and self.vector_normals
-        return np.dtype(np.float32 if key == "depth" or vector else np.uint8)
+        if key == IMAGE:
+            return np.dtype(np.uint8)
+        its = self.map(key)
+        return np.dtype(its.exact if its.exact and self.vector_normals else its.stored)
+
+    def planes(self, key: str) -> int:
+        """Numbers at a pixel of `key`."""
+        return 3 if key == IMAGE else self.map(key).planes
+
+    def stored_shape(self, key: str, size: tuple[int, ...]) -> tuple[int, ...]:
+        """(H, W) or (H, W, 3) of `key` for a picture of this height and width."""
+        return (*size, self.planes(key)) if self.planes(key) > 1 else size
 
     def sample_shape(self, key: str) -> tuple[int, ...]:
-        """(H, W) or (H, W, 3) of `key` in a file of equal sizes."""
+        """The same of every sample, in a file of equal sizes."""
         assert self.shape is not None
-        return (*self.shape, CHANNELS[key]) if key in CHANNELS else self.shape
+        return self.stored_shape(key, self.shape)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Info":
+        """From plain types, lists restored as tuples; what an older file lacks is as usual.
+
+        Raises:
+            KeyError, TypeError: it is no such record.
+        """
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: _frozen(v) for k, v in record.items() if k in known})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only."""
+        return json.loads(json.dumps(asdict(self)))
 
 
 def write_info(file: h5py.File, info: Info, *, complete: bool) -> None:
@@ -127,8 +164,7 @@ def what_is_there(path: Path) -> str:
         return f". Did you mean {prepared[path.stem]}?"
     if path.stem in known:
         return f": run `mtl prepare {path.stem}` first."
-    nearest = get_close_matches(path.stem, (*prepared, *known), n=1)
-    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    hint = lookup.suggest(path.stem, (*prepared, *known), mark="")
     there = ", ".join(sorted(prepared)) or "none"
     return f".{hint} Prepared: {there}; `mtl prepare NAME` makes {', '.join(known)}."
 
@@ -146,7 +182,8 @@ def info_of(file: h5py.File) -> Info:
         InputError: it is damaged, or another program's.
     """
     try:
-        return Info(**{f.name: _frozen(json.loads(file.attrs[f.name])) for f in fields(Info)})
+        there = (f.name for f in fields(Info) if f.name in file.attrs)
+        return Info.from_json({name: json.loads(file.attrs[name]) for name in there})
     except (KeyError, ValueError, TypeError, OSError) as error:
         path = Path(file.filename)
         raise InputError(f"{path} has no readable record of itself{made_again(path)}.") from error
@@ -162,46 +199,4 @@ def _frozen(value: Any) -> Any:
 
 def keys_of(info: Info) -> tuple[str, ...]:
     """The arrays of a sample: the image, then the tasks."""
-    return ("image", *info.tasks)
-
-
-def create_split(file: h5py.File, split: str, ids: tuple[str, ...], keys: tuple[str, ...]) -> None:
-    """The parts of a split that both layouts share: names, presence and checksums."""
-    group = file.create_group(split)
-    group.create_dataset("ids", data=np.array([i.encode() for i in ids]))
-    for key in keys:
-        reserve(group, f"present/{key}", (len(ids),), np.dtype(np.uint8))
-        reserve(group, f"crc32/{key}", (len(ids),), np.dtype(np.uint32))
-
-
-def reserve(
-    group: h5py.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype,
-    chunk: tuple[int, ...] | None = None,
-) -> h5py.Dataset:
-    """A dataset whose place in the file is fixed at once, so that plain writes can fill it."""
-    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    if chunk:
-        plist.set_chunk(chunk)
-    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plist.set_obj_track_times(False)
-    link = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    link.set_create_intermediate_group(True)
-    kind = h5py.h5t.py_create(dtype, logical=True)
-    space = h5py.h5s.create_simple(shape)
-    h5py.h5d.create(group.id, name.encode(), kind, space, plist, link)
-    return group[name]
-
-
-def chunk_offsets(dataset: h5py.Dataset) -> np.ndarray:
-    """Byte position in the file of each sample's chunk, (N,) int64."""
-    offsets = np.zeros(dataset.shape[0], np.int64)
-
-    def note(chunk: h5py.h5d.StoreInfo) -> None:
-        offsets[chunk.chunk_offset[0]] = chunk.byte_offset
-
-    dataset.id.chunk_iter(note)
-    return offsets
+    return (IMAGE, *info.tasks)

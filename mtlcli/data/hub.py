@@ -47,7 +47,7 @@ def fetch(repo: str, path: str, revision: str, *, quiet: bool = False) -> Cached
     failure, told = None, None
     with silent_library():
         try:
-            told = asked(repo, path, revision)
+            told = ask_etag(repo, path, revision)
         except Exception as error:  # of many kinds, the library's and of those below it
             failure = error
         try:
@@ -69,7 +69,7 @@ def cached(repo: str, path: str, revision: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def asked(repo: str, path: str, revision: str) -> str | None:
+def ask_etag(repo: str, path: str, revision: str) -> str | None:
     """The file's ETag on the hub. A busy hub is asked again, one that cannot be reached is not; the
     library would ask either five times more, over 23 seconds.
 

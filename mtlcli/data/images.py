@@ -1,4 +1,4 @@
-"""Reading the user's own pictures."""
+"""Pictures: reading the user's own, and the form in which networks see them."""
 
 import warnings
 from pathlib import Path
@@ -8,9 +8,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mtlcli.errors import InputError
+from mtlcli.maps._decode import through_table
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 LARGEST = 100_000_000  # pixels
+IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
+IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
+NORMALISED = np.ascontiguousarray(
+    ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD).T
+)  # (3, 256)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -79,3 +85,20 @@ def grey_to_rgb(grey: np.ndarray) -> np.ndarray:
     elif 0 < brightest <= 1 and (grey % 1).any():
         grey = grey * 255
     return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def to_resolution(image: np.ndarray, resolution: tuple[float, float]) -> np.ndarray:
+    """The picture resized by `resolution` (along y and x); shrinking averages, enlarging
+    interpolates.
+    """
+    if resolution == (1.0, 1.0):
+        return image
+    height, width = (max(1, round(n * r)) for n, r in zip(image.shape[:2], resolution))
+    shrinks = min(resolution) < 1
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def normalise(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32, ImageNet mean 0 and deviation 1."""
+    return through_table(image, NORMALISED)

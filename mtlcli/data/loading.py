@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.queues import Queue
-from threading import Timer
+from threading import Timer, current_thread, main_thread
 from typing import Any
 
 import cv2
@@ -91,12 +91,27 @@ def _chained(first: list[int], others: Iterator[list[int]]) -> Iterator[list[int
 
 def _begun(loader: DataLoader) -> Any:
     try:
-        return iter(loader)
+        with _no_alarm():
+            return iter(loader)
     except OSError as error:
         raise RunError(
             f"Cannot start processes that prepare batches ({error.strerror or error}): "
             "use --workers 0."
         ) from error
+
+
+@contextmanager
+def _no_alarm() -> Iterator[None]:
+    """torch answers the death of a process with an exception wherever this one is just then, be it
+    while a checkpoint is written. Whoever waits for a batch learns of it, too, within 5 seconds.
+    """
+    alarm = getattr(signal, "SIGCHLD", None)
+    before = signal.getsignal(alarm) if alarm and current_thread() is main_thread() else None
+    try:
+        yield
+    finally:
+        if alarm and before is not None:
+            signal.signal(alarm, before)
 
 
 def _explained(batches: Iterator[Batch], link: Link) -> Iterator[Batch]:

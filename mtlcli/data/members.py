@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from mtlcli.data.disk import require_space
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
+from mtlcli.files import require_space
 
 BLOCK = 1 << 20
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mtlcli.data import archive as archives
-from mtlcli.data.disk import read_json
 from mtlcli.data.download import Downloader
 from mtlcli.data.progress import Bars
 from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample
 from mtlcli.errors import InputError
+from mtlcli.files import read_json
 
 Archives = tuple[Mapping[str, Any], ...]
 

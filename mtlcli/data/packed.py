@@ -7,11 +7,10 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mtlcli.data.disk import require_space, size_of
 from mtlcli.data.mirror import WrongContent, link_of
-from mtlcli.data.part import Note, Part
 from mtlcli.data.transfer import Transfer
-from mtlcli.data.way import BLOCK, Report, Way
+from mtlcli.data.way import BLOCK, Note, Part, Report, Way
+from mtlcli.files import require_space, size_of
 
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError,

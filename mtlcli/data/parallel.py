@@ -1,100 +1,50 @@
-"""Runs independent jobs on all cores; no worker outlives its parent, the first error stops all."""
+"""Runs independent jobs on all cores, results in order; the first error stops all."""
 
-import multiprocessing as mp
-import os
-import signal
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection, wait
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
+from mtlcli.boundary.pool import do_given, worker_pool
 from mtlcli.errors import MtlError, RunError
 
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 SERIAL_BELOW = 8  # jobs; starting processes takes longer than doing so few
+AHEAD = 4  # jobs a process that are begun before their result is asked for
 
 
-def run_jobs(
-    work: Callable[[int], None],
-    jobs: Sequence[int],
-    workers: int,
-    progress: Callable[[int], object] = lambda done: None,
-) -> None:
-    """Call `work(job)` for every job, in any order; `work` must be picklable.
-
-    `progress` is told how many jobs have ended since it was last told.
+def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Generator[Result]:
+    """`work(job)` for every job, in the order of the jobs; `work` must be picklable.
 
     Raises:
-        MtlError: the first that a job raised.
-        RunError: a worker ended without a word, as the system's memory guard makes them.
+        MtlError, OSError: the first that a job raised.
+        RunError: a job failed otherwise, or a worker ended without a word, as the system's memory
+            guard makes them.
     """
     if workers <= 1 or len(jobs) < SERIAL_BELOW:
-        for job in jobs:
-            work(job)
-            progress(1)
+        yield from map(work, jobs)
         return
-    context = mp.get_context("spawn")
-    taken, done = context.Value("q", 0), context.Value("q", 0)
-    ends: list[Connection] = []
-    processes = []
-    for _ in range(min(workers, len(jobs))):
-        end, far_end = context.Pipe(duplex=False)
-        args = (work, tuple(jobs), taken, done, far_end, os.getpid())
-        process = context.Process(target=_serve, args=args, daemon=True)
-        process.start()
-        far_end.close()
-        ends.append(end)
-        processes.append(process)
+    workers = min(workers, len(jobs))
+    with worker_pool(workers, work) as pool:
+        begun: deque[Future[Result]] = deque()
+        for job in jobs:
+            begun.append(pool.submit(do_given, job))
+            if len(begun) == AHEAD * workers:
+                yield _result(begun.popleft())
+        while begun:
+            yield _result(begun.popleft())
+
+
+def _result(future: "Future[Result]") -> Result:
     try:
-        _watch(ends, done, progress)
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-
-
-def _watch(ends: list[Connection], done: Any, progress: Callable[[int], object]) -> None:
-    told, waiting = 0, set(ends)
-    while waiting:
-        for end in wait(list(waiting), timeout=0.2):
-            waiting.discard(end)  # type: ignore[arg-type]
-            _raise_failure(end)  # type: ignore[arg-type]
-        now = done.value
-        progress(now - told)
-        told = now
-
-
-def _raise_failure(end: Connection) -> None:
-    try:
-        failure = end.recv()
-    except EOFError:
+        return future.result()
+    except (MtlError, OSError):
+        raise
+    except BrokenProcessPool:
         raise RunError(
-            "A worker process was killed (out of memory?); run the command again to go on."
+            "A worker process was killed (out of memory?); run the command again."
         ) from None
-    if failure is not None:
-        raise failure
-
-
-def _serve(
-    work: Callable[[int], None],
-    jobs: Sequence[int],
-    taken: Any,
-    done: Any,
-    report: Connection,
-    parent: int,
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    try:
-        while os.getppid() == parent:
-            with taken.get_lock():
-                mine = taken.value
-                taken.value += 1
-            if mine >= len(jobs):
-                break
-            work(jobs[mine])
-            with done.get_lock():
-                done.value += 1
-        report.send(None)
-    except (MtlError, OSError) as error:
-        report.send(error)
     except Exception as error:
-        report.send(RunError(f"{type(error).__name__}: {error}"))
+        raise RunError(f"{type(error).__name__}: {error}") from error

@@ -20,10 +20,10 @@ Sample = dict[str, np.ndarray]
 class Reader:
     """The samples of one split in stored form: `reader[i]` is a dict of numpy arrays.
 
-    image uint8 (H, W, 3) RGB; semseg, human_parts uint8 (H, W) class index, 255 ignored;
-    sal uint8 (H, W) 0/1, 255 ignored; edge uint8 (H, W), 255 on a boundary, 0 off it;
-    depth float32 (H, W) metres, 0 invalid; normals uint8 (H, W, 3) codes n = 2x/255 - 1 with
-    (0, 0, 0) invalid, or float32 (H, W, 3) unit vectors with the zero vector invalid. A task
+    image uint8 (H, W, 3) RGB; by kind of map (see `mtlcli.maps`) classes uint8 (H, W) index, 255
+    ignored; foreground uint8 (H, W) 0/1, 255 ignored; boundaries uint8 (H, W), 255 on a boundary, 0
+    off it; depth float32 (H, W) metres, 0 invalid; directions uint8 (H, W, 3) codes n = 2x/255 - 1
+    with (0, 0, 0) invalid, or float32 (H, W, 3) unit vectors with the zero vector invalid. A task
     without a label for the sample is absent.
 
     Raises:
@@ -34,7 +34,7 @@ class Reader:
         self.path, self.split = Path(path), split
         with open_dataset(self.path) as file:
             self.info: Info = info_of(file)
-            self.keys = ("image", *self._known(tasks))
+            self.keys = ("image", *self._require_tasks(tasks))
             if split not in file:
                 there = ", ".join(s for s in self.info.expected if s in file)
                 raise InputError(f"{self.path} has no split '{split}'; it has {there}.")
@@ -44,7 +44,7 @@ class Reader:
         self._file: h5py.File | None = None
         self._pid = -1
 
-    def _known(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    def _require_tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         wanted = self.info.tasks if tasks is None else tuple(tasks)
         for task in wanted:
             if task not in self.info.tasks:

@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mtlcli.data.hdf5 import CHANNELS, Info
+from mtlcli.data.hdf5 import IMAGE, Info
 from mtlcli.errors import InputError
+from mtlcli.maps._map import NO_OPTIONS
 
-FARTHEST = 1000.0  # metres; beyond it a depth map is in other units
-UNIT_TOLERANCE = 0.02  # of a normal vector's length
-IGNORE = 255
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 
 
@@ -61,7 +59,7 @@ def require_stored_form(sample: Mapping[str, Any], info: Info, where: str) -> No
         InputError: an array has another type, size or range than the stored form allows.
     """
     try:
-        shape = image_pixels(sample["image"]).shape
+        shape = image_pixels(sample[IMAGE]).shape
     except Exception as error:
         raise InputError(f"{where}: image cannot be decoded ({error}).") from error
     if info.shape is not None and shape[:2] != info.shape:
@@ -69,46 +67,23 @@ def require_stored_form(sample: Mapping[str, Any], info: Info, where: str) -> No
             f"{where}: image is {_size(shape)}, this dataset's are {_size(info.shape)}."
         )
     for task, label in sample.items():
-        if task != "image":
+        if task != IMAGE:
             _require_label(task, label, shape, info, where)
 
 
 def _require_label(
     task: str, label: np.ndarray, shape: tuple[int, ...], info: Info, where: str
 ) -> None:
-    expected = (*shape[:2], CHANNELS[task]) if task in CHANNELS else shape[:2]
     if label.shape[:2] != shape[:2]:
         raise InputError(f"{where}: {task} is {_size(label.shape)}, its image is {_size(shape)}.")
+    expected = info.stored_shape(task, shape[:2])
     if label.shape != expected or label.dtype != info.dtype(task):
         found = f"{label.dtype}{label.shape}"
         raise InputError(f"{where}: {task} is {found}, expected {info.dtype(task)}{expected}.")
-    problem = _range_problem(task, label, info)
+    classes, options = len(info.classes.get(task, ())), info.options.get(task, NO_OPTIONS)
+    problem = info.map(task).problem(label, classes, options)
     if problem:
         raise InputError(f"{where}: {task} {problem}.")
-
-
-def _range_problem(task: str, label: np.ndarray, info: Info) -> str:
-    if label.dtype == np.float32 and not np.isfinite(label).all():
-        return "has values that are not finite"
-    if task == "depth":
-        low, high = label.min(initial=0), label.max(initial=0)
-        wrong = low if low < 0 else high
-        return (
-            f"has value {wrong:g}, outside 0 .. {FARTHEST:g} metres"
-            if (low < 0 or high > FARTHEST)
-            else ""
-        )
-    if task == "normals" and info.vector_normals:
-        length = np.sqrt(np.einsum("hwc,hwc->hw", label, label))
-        off = length[(length > 0) & (np.abs(length - 1) > UNIT_TOLERANCE)]
-        return f"has a vector of length {off[0]:.3f}, expected 1 or 0" if len(off) else ""
-    count = 2 if task == "sal" else len(info.classes.get(task, ()))
-    if not count:
-        return ""
-    wrong = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[count:IGNORE])
-    if len(wrong):
-        return f"has value {wrong[0] + count}, outside 0 .. {count - 1} (and {IGNORE} = ignored)"
-    return ""
 
 
 def _size(shape: tuple[int, ...]) -> str:

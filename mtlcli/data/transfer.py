@@ -8,10 +8,9 @@ from typing import BinaryIO
 
 from mtlcli import __version__
 from mtlcli.data import mirror
-from mtlcli.data.disk import require_space
 from mtlcli.data.mirror import MirrorError
-from mtlcli.data.part import Note
-from mtlcli.data.way import BLOCK, Report, Way
+from mtlcli.data.way import BLOCK, Note, Report, Way
+from mtlcli.files import require_space
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ task without a label for that sample is absent. `image` may also be the bytes of
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from mtlcli.errors import InputError
 
 RGB = tuple[int, int, int]
 Sample = dict[str, Any]
-IGNORE = 255  # class index, saliency or part that carries no label
 
 
 class Files(Protocol):
@@ -80,8 +81,28 @@ class Dataset:
     size: tuple[int, int]  # height, width of a training crop in pixels
     splits: Mapping[str, int]  # samples of the complete dataset: {"train": 795, "val": 654}
     tasks: tuple[str, ...]
+    kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]]  # task -> names, in order of class index
     palettes: Mapping[str, tuple[RGB, ...]]  # task -> colour of each class
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # task -> settings
     sources: Mapping[str, Source] = field(default_factory=dict)  # in order of preference
     terms: str = ""  # what the publishers ask of users
+
+
+T = TypeVar("T")
+
+
+def decode_member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
+    """Read and decode one member.
+
+    Raises:
+        InputError: the member is missing, cut short or corrupt, or has values it cannot have.
+    """
+    data = files.read(name)
+    try:
+        return decode(data)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{files.label}: {name}: {reason}; replace that file.") from error

@@ -13,6 +13,11 @@
       normals: {files: "normals/{id}.png"}      # 2x/255 - 1, black none; or .npy of unit vectors
       edge: {files: "edges/{id}.png", positive_weight: 0.9}             # white lines on black
       sal: {files: "salient/{id}.png"}                                  # white where salient
+      heat: {kind: depth, files: "heat/{id}.npy", unit: "°C", zoom: false}      # a task of your own
+
+A task of another name says its `kind`: classes, depth, directions, boundaries or foreground (see
+`mtlcli.maps`), and may have a `title`. Depth may have another `unit`; `zoom: false` says that its
+values stay what they are when a thing is seen from nearer, as heights and temperatures do.
 
 A picture without a file for a task has no label there; loss and metric pass over it.
 """
@@ -20,20 +25,19 @@ A picture without a file for a task has no label there; loss and metric pass ove
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from mtlcli.colors import voc_palette
-from mtlcli.datasets import _decode
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample
+from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample, decode_member
 from mtlcli.datasets._folder_entries import check
 from mtlcli.errors import InputError
-
-EDGE = {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism"}  # as on NYUD
-FARTHEST = 1000.0  # metres
+from mtlcli.maps import map_of
+from mtlcli.maps._colours import voc_palette
+from mtlcli.maps._map import Map
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +84,13 @@ class Recipe:
         for ident in (i for some in ids.values() for i in some):
             if self.image.format(id=ident) not in there:
                 raise InputError(f"{files.label} lacks {self.image.format(id=ident)}.")
-        normals = self.tasks.get("normals", {}).get("files", "")
-        pictures = Pictures(files=files, there=there, ids=ids, image=self.image, tasks=self.tasks)
+        exact = any(
+            s["files"].endswith(".npy") for t, s in self.tasks.items() if self._map(t).exact
+        )
+        maps = {task: self._map(task) for task in self.tasks}
+        pictures = Pictures(
+            files=files, there=there, ids=ids, image=self.image, tasks=self.tasks, maps=maps
+        )
         return Plan(
             source="folder",
             layout="folder",
@@ -90,9 +99,12 @@ class Recipe:
             tasks=self.DATASET.tasks,
             shape=None,
             read=pictures.read,
-            vector_normals=normals.endswith(".npy"),
+            vector_normals=exact,
             provenance={t: str(s["files"]) for t, s in self.tasks.items()},
         )
+
+    def _map(self, task: str) -> Map:
+        return map_of(task, self.DATASET.kinds)
 
 
 def _text(path: Path) -> str:
@@ -126,19 +138,25 @@ def _ids(path: Path, root: Path, split: str, said: str | list[Any]) -> tuple[str
 
 def _dataset(said: Mapping[str, Any], name: str, splits: Mapping[str, tuple[str, ...]]) -> Dataset:
     classes = {t: tuple(map(str, e["classes"])) for t, e in said["tasks"].items() if "classes" in e}
-    options = {}
-    if "edge" in said["tasks"]:
-        given = said["tasks"]["edge"]
-        options["edge"] = EDGE | {k: given[k] for k in EDGE if k in given}
+    kinds = {t: str(e["kind"]) for t, e in said["tasks"].items() if "kind" in e}
+    options = {t: _options(map_of(t, kinds), e) for t, e in said["tasks"].items()}
     return Dataset(
         title=str(said.get("title", name)),
         size=(said["size"][0], said["size"][1]),
         splits={s: len(some) for s, some in splits.items()},
         tasks=tuple(said["tasks"]),
+        kinds=kinds,
         classes=classes,
         palettes={t: voc_palette(len(c) + 1)[1:] for t, c in classes.items()},
-        options=options,
+        options={task: its for task, its in options.items() if its},
     )
+
+
+def _options(its: Map, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What training and drawing shall know of a task, from its entry."""
+    lasting = {*its.settings, "title"} - {*its.reading}
+    usual = {name: value for name, value in its.settings.items() if value is not None}
+    return usual | {name: value for name, value in entry.items() if name in lasting}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +168,7 @@ class Pictures:
     ids: Mapping[str, tuple[str, ...]]
     image: str
     tasks: Mapping[str, Mapping[str, Any]]
+    maps: Mapping[str, Map]
 
     def read(self, split: str, index: int) -> Sample:
         """One sample in stored form; tasks without a file are absent."""
@@ -158,29 +177,10 @@ class Pictures:
         for task, entry in self.tasks.items():
             name = entry["files"].format(id=ident)
             if name in self.there:
-                sample[task] = _decode.member(self.files, name, Label(task, name, entry))
+                decode = partial(_decode, self.maps[task], name, entry)
+                sample[task] = decode_member(self.files, name, decode)
         return sample
 
 
-@dataclass(frozen=True)
-class Label:
-    """Turns the bytes of a label file into its stored form."""
-
-    task: str
-    name: str
-    entry: Mapping[str, Any]
-
-    def __call__(self, data: bytes) -> np.ndarray:
-        array = self.name.endswith(".npy")
-        if self.task == "depth":
-            raw = _decode.numbers(data) if array else _decode.indices(data).astype(np.float32)
-            metres = raw * np.float32(self.entry.get("metres", 1.0))
-            return _decode.require_range(metres, 0, FARTHEST, "depth in metres")
-        if self.task == "normals":
-            return _decode.numbers(data) if array else _decode.colour(data)
-        indices = _decode.indices(data)
-        if self.task == "edge":
-            return np.where(indices > 127, np.uint8(255), np.uint8(0))
-        if self.task == "sal":
-            return (indices > 127).astype(np.uint8)
-        return _decode.require_range(indices, 0, 255, "class").astype(np.uint8)
+def _decode(its: Map, name: str, entry: Mapping[str, Any], data: bytes) -> np.ndarray:
+    return its.read(data, name, entry)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.maps import map_of
 
 MOST_CLASSES = 255  # one value of a byte stays for "unlabelled"
 NAME = re.compile(r"\w[\w.-]*")
@@ -77,14 +77,20 @@ TASK_ENTRIES = {
         f"a list of at most {MOST_CLASSES} names, such as [grass, path]",
         lambda v: _words_of(v, MOST_CLASSES),
     ),
+    "kind": Kind("a kind of map, such as classes or depth", _is_text),
+    "title": Kind("a text", _is_word),
     "metres": POSITIVE,
+    "scale": POSITIVE,
+    "unit": Kind("a text, such as °C", _is_text),
+    "zoom": Kind("true or false", lambda v: isinstance(v, bool)),
+    "protocol": Kind("the name of a boundary protocol, such as seism", _is_text),
     "positive_weight": Kind("a number between 0 and 1", lambda v: _is_number(v) and 0 < v < 1),
     "max_dist": POSITIVE,
 }
+ANYTHING = Kind("", lambda v: True)  # of a kind of map that came later
 SPLIT = Kind(
     "a text file with one id a line, or a list of ids", lambda v: _is_text(v) or _words_of(v)
 )
-NEED_NO_CLASSES = ("depth", "normals", "edge", "sal")
 
 
 def check(path: Path, said: Any) -> None:
@@ -100,15 +106,26 @@ def check(path: Path, said: Any) -> None:
         if not (isinstance(split, str) and NAME.fullmatch(split)):
             raise InputError(f"{path}: splits: {_shown(split)} is no name; write e.g. 'val'.")
         _check_value(path, f"splits: {split}", value, SPLIT)
-    known = lookup.names("tasks")
     for task, entry in said["tasks"].items():
-        if task not in known:
-            raise InputError(f"{path}: unknown task {_shown(task)}; known: {', '.join(known)}.")
-        where = f"task '{task}': "
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: {where}needs entries, such as files: {task}/{{id}}.png.")
-        required = ("files",) if task in NEED_NO_CLASSES else ("files", "classes")
-        _check_entries(path, where, entry, TASK_ENTRIES, required)
+        _check_task(path, task, entry)
+
+
+def _check_task(path: Path, task: Any, entry: Any) -> None:
+    if not (isinstance(task, str) and NAME.fullmatch(task)):
+        raise InputError(f"{path}: tasks: {_shown(task)} is no name; write e.g. 'depth'.")
+    where = f"task '{task}': "
+    if not isinstance(entry, dict):
+        raise InputError(f"{path}: {where}needs entries, such as files: {task}/{{id}}.png.")
+    if "kind" in entry:
+        _check_value(path, f"{where}kind", entry["kind"], TASK_ENTRIES["kind"])
+    try:
+        its = map_of(task, {task: entry["kind"]} if "kind" in entry else {})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    required = ("files", "classes") if its.has_classes else ("files",)
+    allowed = (*required, "kind", "title", *its.settings)
+    known = {key: TASK_ENTRIES.get(key, ANYTHING) for key in allowed}
+    _check_entries(path, where, entry, known, required)
 
 
 def _check_entries(

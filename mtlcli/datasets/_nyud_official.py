@@ -12,10 +12,11 @@ import cv2
 import h5py
 import numpy as np
 
-from mtlcli.datasets import _decode
-from mtlcli.datasets._dataset import IGNORE, Files, Sample
+from mtlcli.datasets._dataset import Files, Sample, decode_member
 from mtlcli.datasets._nyud_tables import COUNT, class_of_label, split_rows
 from mtlcli.errors import InputError
+from mtlcli.maps import _decode
+from mtlcli.maps._map import IGNORE
 
 FOCAL = (518.85790117450188, 519.46961112127485)  # RGB camera, pixels
 CENTRE = (324.58244941119034, 252.73616633400465)  # of the full frame, counted from 0
@@ -64,7 +65,7 @@ def read_splits(files: Files, count: int) -> dict[str, np.ndarray]:
             return split_rows()
         raise InputError(f"{files.label} has {count} images and no splits.mat beside it.")
     rows = {
-        split: _decode.member(files, lists[0], _decode.matlab(key)).ravel().astype(np.int64) - 1
+        split: decode_member(files, lists[0], _decode.matlab(key)).ravel().astype(np.int64) - 1
         for split, key in (("train", "trainNdxs"), ("val", "testNdxs"))
     }
     if max(r.max(initial=-1) for r in rows.values()) >= count:

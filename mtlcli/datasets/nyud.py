@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtlcli.colors import voc_palette
-from mtlcli.datasets import _decode, _nyud_official
-from mtlcli.datasets._dataset import IGNORE, Dataset, Files, Plan, Remote, Sample, Source
+from mtlcli.datasets import _nyud_official
+from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source, decode_member
 from mtlcli.errors import InputError
+from mtlcli.maps import _decode
+from mtlcli.maps._colours import voc_palette
+from mtlcli.maps._map import IGNORE
 
 FULL, CROPPED = (480, 640), (425, 560)
 CROP = np.s_[45:470, 40:600]  # Gupta's I(46:470, 41:600, :)
@@ -168,7 +170,7 @@ def _plan_bundle(
     ids = {s: _read_list(files, f"{root}gt_sets/{s}.txt")[:limit] for s in DATASET.splits}
     members = {k: f"{root}{FOLDERS[k]}/{{}}{LAYOUTS[layout][k]}" for k in ("image", *tasks)}
     _require_members(files, members, ids)
-    first = _decode.member(files, members["image"].format(ids["train"][0]), _decode.colour)
+    first = decode_member(files, members["image"].format(ids["train"][0]), _decode.colour)
     shape, crop = _geometry(files.label, first.shape[:2], geometry)
     bundle = Bundle(files=files, members=members, ids=ids, crop=crop)
     return Plan(
@@ -261,7 +263,7 @@ class Bundle:
         sample = {}
         for key, pattern in self.members.items():
             decode = DECODERS[key, pattern.rpartition(".")[2]]
-            array = _decode.member(self.files, pattern.format(ident), decode)
+            array = decode_member(self.files, pattern.format(ident), decode)
             sample[key] = array if self.crop is None else array[self.crop]
         return sample
 

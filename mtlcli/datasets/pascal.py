@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlcli.colors import voc_palette
-from mtlcli.datasets import _decode
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source
+from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source, decode_member
 from mtlcli.datasets._pascal_labels import (
     boundaries,
     keep_valid_normals,
@@ -22,6 +20,8 @@ from mtlcli.datasets._pascal_labels import (
     semseg_of_context,
 )
 from mtlcli.errors import InputError
+from mtlcli.maps import _decode
+from mtlcli.maps._colours import voc_palette
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",
@@ -225,7 +225,7 @@ class Photographs:
         return sample
 
     def _member(self, kind: str, ident: str, decode: Any) -> Any:
-        return _decode.member(self.files, self.members[kind][ident], decode)
+        return decode_member(self.files, self.members[kind][ident], decode)
 
     def _labelmap(self, ident: str) -> np.ndarray | None:
         if ident not in self.members["labelmap"]:

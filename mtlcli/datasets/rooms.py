@@ -8,14 +8,13 @@ they agree by construction.
 import numpy as np
 
 from mtlcli.datasets._dataset import RGB, Dataset
-from mtlcli.datasets._rooms.dice import Dice
 from mtlcli.datasets._rooms.figure import PARTS
-from mtlcli.datasets._rooms.labels import labels
 from mtlcli.datasets._rooms.layout import compose
 from mtlcli.datasets._rooms.light import illuminate, photograph
+from mtlcli.datasets._rooms.patterns import colour
 from mtlcli.datasets._rooms.solids import pack
-from mtlcli.datasets._rooms.texture import colour
-from mtlcli.datasets._rooms.trace import FOCAL, Camera, trace
+from mtlcli.datasets._rooms.style import Dice
+from mtlcli.datasets._rooms.trace import FOCAL, Camera, labels, trace
 from mtlcli.errors import InputError
 
 CLASSES: dict[str, RGB] = {

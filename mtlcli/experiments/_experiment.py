@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtlcli.config import RunConfig
+from mtlcli.runs.config import RunConfig
 
 WIDTH = 32
 """Of every decoder: what a CPU can train."""

@@ -1,7 +1,7 @@
 """The five systems, and the two cheaper queries, on all of NYUD-v2 at half resolution, on a GPU."""
 
-from mtlcli.config import RunConfig
 from mtlcli.experiments._experiment import Experiment
+from mtlcli.runs.config import RunConfig
 
 SYSTEMS = ("single_task", "multi_task", "mqtransformer", "demt", "demt_itsa")
 QUERIES = ("pixel", "deformable")

@@ -1,7 +1,7 @@
 """The five systems, and the two cheaper queries, on 128 real NYUD-v2 pictures, on a CPU."""
 
-from mtlcli.config import RunConfig
 from mtlcli.experiments._experiment import SYSTEMS, Experiment
+from mtlcli.runs.config import RunConfig
 
 EXPERIMENT = Experiment(
     title="Systems on 128 NYUD-v2 pictures, half a ResNet-18 from random weights, 107x140",

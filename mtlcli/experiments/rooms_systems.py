@@ -1,7 +1,7 @@
 """The five systems, and the two cheaper queries, on rendered rooms, on a CPU."""
 
-from mtlcli.config import RunConfig
 from mtlcli.experiments._experiment import SYSTEMS, Experiment
+from mtlcli.runs.config import RunConfig
 
 EXPERIMENT = Experiment(
     title="Systems on rooms, half a ResNet-18 from random weights, 48x64",

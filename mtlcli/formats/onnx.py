@@ -39,7 +39,7 @@ def write(
     if weights > LARGEST:
         raise RunError(
             f"An ONNX file holds at most 2 GB, these weights are {weights / 1e9:.1f} GB; "
-            "use --format torchscript."
+            "use --format pt2."
         )
     try:
         program = convert(network, images, names, TRANSLATIONS)

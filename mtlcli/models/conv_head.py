@@ -1,6 +1,17 @@
-"""The prediction head of every system: a 3x3 convolution and a linear map to the logits."""
+"""The prediction head of every system, and the stack of maps that the baselines put under it."""
 
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def hypercolumn(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C_i, H_i, W_i), finest first -> (B, sum of C_i, H_0, W_0), bilinear."""
+    size = maps[0].shape[-2:]
+    resized = [F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in maps[1:]]
+    return torch.cat([maps[0], *resized], 1)
 
 
 class ConvHead(nn.Module):

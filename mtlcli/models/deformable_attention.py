@@ -6,18 +6,47 @@ by a factor (arXiv 2508.04422: lambda), while the gradient that flows on to the 
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
-from mtlcli.models.offset_spread import offset_spread
-from mtlcli.models.precision import full_precision
-from mtlcli.ops import BORDERS, deformable_attention
+from mtlcli.ops import Border, deformable_attention
+from mtlcli.ops.devices import full_precision
 
-SCOPES = ("offsets", "offsets_and_weights", "module")
+EVERY = 7  # queries of the first image; all of them would cost as much as the attention
+
+
+@torch.no_grad()
+def offset_spread(
+    reference: Tensor, offsets: Tensor, shapes: Sequence[tuple[int, int]]
+) -> tuple[Tensor, Tensor]:
+    """Mean displacement in pixels and share of points outside, per resolution, finest first.
+
+    Args:
+        reference: (N, 2), (x, y) in [0, 1].
+        offsets: (B, N, M, L, P, 2), (x, y) in pixels of each of the L maps.
+        shapes: the maps' (H, W); those of one shape are counted together.
+
+    Returns:
+        two float32 tensors (R,), for the R different shapes.
+    """
+    some = offsets[0, ::EVERY].float()  # n, M, L, P, 2
+    size = torch.tensor([(w, h) for h, w in shapes], device=some.device)[:, None]  # L, 1, 2
+    place = reference[::EVERY, None, None, None].float() + some / size
+    outside = ((place < 0) | (place > 1)).any(-1).float().mean((0, 1, 3))  # L
+    pixels = some.norm(dim=-1).mean((0, 1, 3))  # L
+    levels = sorted(set(shapes), reverse=True)
+    members = [[i for i, shape in enumerate(shapes) if shape == level] for level in levels]
+    return (
+        torch.stack([pixels[chosen].mean() for chosen in members]),
+        torch.stack([outside[chosen].mean() for chosen in members]),
+    )
+
+
+Scope = Literal["offsets", "offsets_and_weights", "module"]
 
 
 class DeformableAttention(nn.Module):
@@ -48,10 +77,12 @@ class DeformableAttention(nn.Module):
         gradient_scope: str = "offsets",
     ) -> None:
         super().__init__()
-        if gradient_scope not in SCOPES:
-            raise InputError(f"Gradient scopes are {', '.join(SCOPES)}, not '{gradient_scope}'.")
-        if border not in BORDERS:
-            raise InputError(f"Borders are {', '.join(BORDERS)}, not '{border}'.")
+        if gradient_scope not in get_args(Scope):
+            raise InputError(
+                f"Gradient scopes are {', '.join(get_args(Scope))}, not '{gradient_scope}'."
+            )
+        if border not in get_args(Border):
+            raise InputError(f"Borders are {', '.join(get_args(Border))}, not '{border}'.")
         if width % heads:
             raise InputError(f"{heads} heads do not divide a width of {width} channels.")
         self.layout = (heads, maps, points)

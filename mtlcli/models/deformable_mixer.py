@@ -6,14 +6,16 @@ absolute coordinates, so that they begin tens of pixels long and many points lie
 read 0; `relative` coordinates begin at the pixel itself.
 """
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
-from mtlcli.models.precision import full_precision
+from mtlcli.ops.devices import full_precision
 
-COORDINATES = ("absolute", "relative")
+Coordinates = Literal["absolute", "relative"]
 TAPS = 9
 """Points of the 3x3 neighbourhood whose coordinates the offsets are made of."""
 
@@ -31,7 +33,7 @@ class DeformableMixer(nn.Module):
     """
 
     def __init__(
-        self, width: int, space_first: bool = False, coordinates: str = "absolute"
+        self, width: int, space_first: bool = False, coordinates: Coordinates = "absolute"
     ) -> None:
         super().__init__()
         self.space_first = space_first
@@ -53,10 +55,10 @@ class ChannelSampling(nn.Module):
     Equals a deformable convolution with a 1x1 kernel and one offset group per input channel.
     """
 
-    def __init__(self, width: int, coordinates: str) -> None:
+    def __init__(self, width: int, coordinates: Coordinates) -> None:
         super().__init__()
-        if coordinates not in COORDINATES:
-            known = " or ".join(COORDINATES)
+        if coordinates not in get_args(Coordinates):
+            known = " or ".join(get_args(Coordinates))
             raise InputError(f"Mixer coordinates are {known}, not '{coordinates}'.")
         self.absolute = coordinates == "absolute"
         self.correction = nn.Conv2d(width, 2 * TAPS, 3, padding=1)

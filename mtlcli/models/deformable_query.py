@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.models.demt import small_mlp
 from mtlcli.models.position import cell_centres
-from mtlcli.models.task_interaction import small_mlp
 from mtlcli.models.task_pyramid import TaskPyramid
 
 

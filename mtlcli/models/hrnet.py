@@ -13,7 +13,7 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlcli.models.residual import BasicBlock, Bottleneck
+from mtlcli.models.resnet import BasicBlock, Bottleneck
 
 
 class HRNet(nn.Module):

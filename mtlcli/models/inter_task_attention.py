@@ -6,17 +6,18 @@ Shapes: B images, T tasks, (H, W) a task's map, C channels without and C' with p
 """
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
 from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.models.demt import small_mlp
 from mtlcli.models.position import cell_centres, sine_code
-from mtlcli.models.task_interaction import small_mlp
 from mtlcli.models.task_pyramid import TaskPyramid
 
-GRIDS = ("tasks", "repeated")
+Grid = Literal["tasks", "repeated"]
 
 
 class InterTaskAttention(nn.Module):
@@ -45,8 +46,10 @@ class InterTaskAttention(nn.Module):
         make_step: Callable[[], "RefinementStep"],
     ) -> None:
         super().__init__()
-        if position_grid not in GRIDS:
-            raise InputError(f"Position grids are {', '.join(GRIDS)}, not '{position_grid}'.")
+        if position_grid not in get_args(Grid):
+            raise InputError(
+                f"Position grids are {', '.join(get_args(Grid))}, not '{position_grid}'."
+            )
         if steps < 1:
             raise InputError(f"Inter-task attention needs at least 1 step, not {steps}.")
         if position_channels < 0 or position_channels % 4:

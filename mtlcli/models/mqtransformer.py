@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from mtlcli.models.attention import Attention
-from mtlcli.models.normed_attention import NormedAttention, WindowAttention
+from mtlcli.models.attention import Attention, NormedAttention, WindowAttention
 
 DROP_PATH = 0.1
 QUERY_DROP = 0.5

@@ -16,7 +16,7 @@ from mtlcli.models.conv_head import ConvHead
 from mtlcli.models.deformable_mixer import DeformableMixer
 from mtlcli.models.hrnet import ExchangeModule
 from mtlcli.models.inter_task_attention import RefinementStep
-from mtlcli.models.residual import Bottleneck
+from mtlcli.models.resnet import Bottleneck
 
 BOXES = (
     Bottleneck,

@@ -3,12 +3,14 @@
 Shapes: B images, T tasks, (H, W) a task's map, C channels, S pixels of all maps of all levels.
 """
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
 
-DOWNSAMPLINGS = ("conv3x3", "conv1x1_maxpool")
+Downsampling = Literal["conv3x3", "conv1x1_maxpool"]
 
 
 class TaskPyramid(nn.Module):
@@ -59,7 +61,9 @@ def _halving(width: int, downsampling: str) -> nn.Module:
         return nn.Conv2d(width, width, 3, stride=2, padding=1)
     if downsampling == "conv1x1_maxpool":
         return nn.Sequential(nn.Conv2d(width, width, 1), nn.MaxPool2d(2, ceil_mode=True))
-    raise InputError(f"Downsamplings are {', '.join(DOWNSAMPLINGS)}, not '{downsampling}'.")
+    raise InputError(
+        f"Downsamplings are {', '.join(get_args(Downsampling))}, not '{downsampling}'."
+    )
 
 
 def _halve(halvings: nn.ModuleList, x_BTHWC: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """Deformable attention over several maps: one contract, interchangeable implementations."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from mtlcli.errors import InputError
 from mtlcli.ops.choice import choose
 
-BORDERS = ("clamp", "zeros")
+Border = Literal["clamp", "zeros"]
 
 
 def deformable_attention(
@@ -56,8 +57,8 @@ def _check(
     logits: Tensor,
     border: str,
 ) -> None:
-    if border not in BORDERS:
-        raise InputError(f"border must be one of {', '.join(BORDERS)}, not '{border}'.")
+    if border not in get_args(Border):
+        raise InputError(f"border must be one of {', '.join(get_args(Border))}, not '{border}'.")
     if value.dim() != 4 or logits.dim() != 5:
         raise InputError(
             f"value must be (B, S, M, D) and logits (B, N, M, L, P), "

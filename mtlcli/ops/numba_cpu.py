@@ -13,12 +13,7 @@ from torch import Tensor
 
 from mtlcli.errors import InputError
 from mtlcli.ops import standby
-from mtlcli.ops.autograd import (
-    empty_gradients,
-    empty_results,
-    make_differentiable,
-    queries_whole,
-)
+from mtlcli.ops.autograd import empty_gradients, empty_results, make_differentiable, queries_whole
 from mtlcli.ops.numba_backward import backward
 from mtlcli.ops.numba_cells import MOST, TILE, Problem, Rows, tile_order
 from mtlcli.ops.numba_forward import forward

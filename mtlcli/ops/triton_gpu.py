@@ -13,14 +13,9 @@ from torch import Tensor
 
 from mtlcli.errors import InputError
 from mtlcli.ops import standby
-from mtlcli.ops.autograd import (
-    empty_gradients,
-    empty_results,
-    make_differentiable,
-    queries_whole,
-)
+from mtlcli.ops.autograd import empty_gradients, empty_results, make_differentiable, queries_whole
 from mtlcli.ops.in_order import value_gradient
-from mtlcli.ops.triton_cuts import pitch
+from mtlcli.ops.triton_cells import pitch
 from mtlcli.ops.triton_launch import Problem, differentiate, forward, log_sum_exp, scatter
 
 STORED = (torch.float32, torch.float16, torch.bfloat16)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtlcli.ops import triton_backward, triton_forward
-from mtlcli.ops.triton_cuts import cuts, pitch, raster, tiles
+from mtlcli.ops.triton_cells import cuts, pitch, raster, tiles
 
 SOFTMAX_QUERIES, SOFTMAX_CHUNK = 16, 64
 OPTIONS: dict[str, Any] = {"num_stages": 1, "enable_fp_fusion": True}  # of the compiler

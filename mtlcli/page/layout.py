@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,12 @@ import gradio as gr
 import numpy as np
 from starlette.middleware import Middleware
 
-from mtlcli.checkpoint import Trained
 from mtlcli.data.stored import decode
 from mtlcli.errors import InputError
-from mtlcli.page.guard import Guard
-from mtlcli.page.hosts import Hosts
-from mtlcli.page.hover import SCRIPT, STYLE
+from mtlcli.page.guard import Guard, Hosts
 from mtlcli.page.look import MOST_BYTES, MOST_PIXELS, look
 from mtlcli.page.uploads import FORGET, Uploads
+from mtlcli.runs.checkpoint import Trained
 
 Pair = tuple[np.ndarray, np.ndarray]
 Seen = tuple[bytes, Mapping[str, bytes]]  # the picture and its maps by title, as PNG
@@ -27,6 +26,7 @@ SESSIONS = 64  # visitors who are remembered, some megabytes each
 WAITING = 16  # visitors in the queue; the network serves one at a time
 FONTS = ("system-ui", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "monospace")
+HERE = files("mtlcli.page")
 
 
 def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
@@ -63,7 +63,7 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
                     label="Picture | prediction", interactive=False, max_height=420, format="png"
                 )
                 choice = gr.Radio(titles, value=titles[0], label="Prediction", container=False)
-        tiles = gr.HTML(js_on_load=SCRIPT, elem_id="tiles")
+        tiles = gr.HTML(js_on_load=(HERE / "hover.js").read_text(), elem_id="tiles")
         upload.change(show, [upload, choice], [kept, slider, tiles], api_visibility="private")
         choice.change(
             pair, [kept, choice], slider, api_visibility="private", show_progress="hidden"
@@ -100,7 +100,7 @@ def heading(trained: Trained) -> str:
     """Which network this is, and what the page takes."""
     config = trained.config
     return (
-        f"### {config.system}, {config.backbone}, trained on {trained.dataset['title']}\n"
+        f"### {config.system}, {config.backbone}, trained on {trained.dataset.title}\n"
         f"Drop a picture (up to {MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million "
         "pixels) or use the webcam; point at a map to read its values. Nothing leaves the "
         "computer that runs this page."
@@ -145,6 +145,6 @@ def launch(trained: Trained, host: str, port: int, folder: Path) -> tuple[gr.Blo
         mcp_server=False,
         enable_monitoring=False,
         theme=gr.themes.Default(font=FONTS, font_mono=FIXED_FONTS),
-        css=STYLE,
+        css=(HERE / "hover.css").read_text(),
     )
     return page, address

@@ -9,12 +9,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mtlcli.checkpoint import Trained
 from mtlcli.data.images import read_image
+from mtlcli.drawing.prediction import predict, tiles_of
 from mtlcli.errors import InputError
 from mtlcli.page.tiles import tiles_html
-from mtlcli.predict import predict
-from mtlcli.prediction import tiles_of
+from mtlcli.runs.checkpoint import Trained
 
 MOST_BYTES = 25 * 2**20  # of an upload
 MOST_PIXELS = 50_000_000  # of a picture

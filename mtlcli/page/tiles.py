@@ -13,9 +13,11 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from mtlcli.checkpoint import Trained
-from mtlcli.keys import Ball, Key, Scale, Swatches, ball, plain
-from mtlcli.report.grid import Tile
+from mtlcli.drawing.grid import Tile
+from mtlcli.maps._colours import plain
+from mtlcli.maps._map import Ball, Key, Scale, Swatches
+from mtlcli.maps.directions import draw_ball
+from mtlcli.runs.checkpoint import Trained
 
 VALUES = 512  # pixels along the longer side of the hidden pictures
 BALL = 44  # pixels, of the key to normals
@@ -27,10 +29,10 @@ def tiles_html(
     """The picture and one tile per task, in the order of `trained.tasks`."""
     figures = [figure(Tile(title="Picture", picture=image), hover="")]
     for (name, task), tile in zip(trained.tasks.items(), tiles):
-        names = trained.dataset["classes"].get(name, ())
-        kind, values = as_values(task.encode(maps[name]), bool(names))
+        names = trained.dataset.classes.get(name, ())
+        values = as_bytes(task.map.encode(maps[name]))
         hover = (
-            f'data-kind="{kind}" data-names="{escape(json.dumps(names))}" '
+            f'data-kind="{task.map.pointed}" data-names="{escape(json.dumps(names))}" '
             f'data-values="{data_url(values, "PNG")}"'
         )
         figures.append(figure(tile, hover))
@@ -61,22 +63,20 @@ def key_html(key: Key | None) -> str:
         bar = f'<i class="mtl-bar" style="background:linear-gradient(90deg, {stops})"></i>'
         return f"{escape(key.low)}{bar}{escape(key.high)}"
     if isinstance(key, Ball):
-        colours, cover = ball(BALL)
+        colours, cover = draw_ball(BALL)
         picture = np.dstack((colours, (255 * cover).astype(np.uint8)))
         return f'<img class="mtl-ball" alt="" src="{data_url(picture, "PNG")}">{escape(key.text)}'
     return ""
 
 
-def as_values(encoded: np.ndarray, has_names: bool) -> tuple[str, np.ndarray]:
-    """What the pointer reads and how to read it: `class`, `metres`, `direction` or `share`."""
+def as_bytes(encoded: np.ndarray) -> np.ndarray:
+    """What the pointer reads: the values at less resolution, those of 16 bits as two bytes."""
     step = -(-max(encoded.shape[:2]) // VALUES)
     small = encoded[::step, ::step]
-    if small.dtype == np.uint16:
-        high, low = small >> 8, small & 255
-        return "metres", np.stack((high, low, np.zeros_like(low)), -1).astype(np.uint8)
-    if small.ndim == 3:
-        return "direction", small
-    return "class" if has_names else "share", small
+    if small.dtype != np.uint16:
+        return small
+    high, low = small >> 8, small & 255
+    return np.stack((high, low, np.zeros_like(low)), -1).astype(np.uint8)
 
 
 def data_url(picture: np.ndarray, kind: str) -> str:

@@ -1,10 +1,11 @@
-"""The record of a recipe: the options of one training run, and what was published about it."""
+"""The record of a recipe: the options of a run and what was published about it; the list of all."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtlcli.config import RunConfig
+from mtlcli import lookup
+from mtlcli.errors import InputError
 
 PAPER = "arXiv 2508.04422"
 """Bohn et al., Efficient Inter-Task Attention for Multitask Transformer Models (2025)."""
@@ -76,10 +77,6 @@ class Recipe:
         chosen = {name: getattr(self, name) for name in names}
         return chosen | {"settings": dict(self.settings), "recipe": self.name}
 
-    def config(self) -> RunConfig:
-        """The run that it describes."""
-        return RunConfig(**self.options())
-
     def to_json(self) -> dict[str, Any]:
         """Plain types only."""
         published = [
@@ -101,3 +98,36 @@ def in_table(number: int, scores: Mapping[str, float], gain: float, reference: s
     """A row of one of the paper's tables."""
     source = f"{PAPER}, Table {number}"
     return Published(source=source, scores=scores, gain=gain, reference=reference)
+
+
+def recipes() -> dict[str, Recipe]:
+    """Every recipe by its name."""
+    files = (lookup.load("recipes", name) for name in lookup.names("recipes"))
+    return {recipe.name: recipe for file in files for recipe in file.RECIPES}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a name.
+
+    Raises:
+        InputError: there is none; the message names the nearest.
+    """
+    known = recipes()
+    if name not in known:
+        hint = lookup.suggest(name, known)
+        raise InputError(f"There is no recipe '{name}'.{hint} `mtl recipes` lists them.")
+    return known[name]
+
+
+def options(name: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `RunConfig`: those of a recipe, replaced by those given explicitly.
+
+    Settings replace one by one; another system than the recipe's has only those given.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
+    its = recipe(name).options()
+    same = explicit.get("system", its["system"]) == its["system"]
+    settings = (its["settings"] if same else {}) | dict(explicit.get("settings", {}))
+    return its | dict(explicit) | {"settings": settings}

@@ -3,15 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mtlcli.recipes._recipe import (
-    DEMT,
-    NOTES,
-    RELEASED,
-    Cost,
-    Published,
-    Recipe,
-    in_table,
-)
+from mtlcli.recipes._recipe import DEMT, NOTES, RELEASED, Cost, Published, Recipe, in_table
 
 ATRC = "ATRC (arXiv 2104.13874)"
 REFERENCE = "nyud/hrnet18/demt"

@@ -1,1 +1,1 @@
-"""Results as tables."""
+"""Runs on one page: tables, charts, pictures and costs, as HTML, Markdown or LaTeX."""

@@ -5,13 +5,13 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 import numpy as np
 from PIL import Image
 
-from mtlcli.ours import MARK
-from mtlcli.report.markup import Html, tag, together
-from mtlcli.report.style import CSS
+from mtlcli.files import MARK
+from mtlcli.report.chart import Html, tag, together
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # asks nobody for anything
 ICON = "data:,"  # or a browser asks for one
@@ -40,7 +40,7 @@ def page(title: str, about: str, sections: Iterable[Section]) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("title", title),
         tag("link", rel="icon", href=ICON),
-        tag("style", Html(CSS)),
+        tag("style", Html(files("mtlcli.report").joinpath("page.css").read_text())),
     )
     body = tag(
         "body",

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
-from mtlcli.models.conv_head import ConvHead
-from mtlcli.models.deformable_mixer import DeformableMixer
+from mtlcli.models.conv_head import ConvHead, hypercolumn
+from mtlcli.models.deformable_mixer import Coordinates, DeformableMixer
 from mtlcli.models.demt import InteractionDecoder
-from mtlcli.models.hypercolumn import hypercolumn
 
 
 class Network(nn.Module):
@@ -73,7 +72,7 @@ def interaction_network(
     interaction: nn.Module,
     queries: nn.Module,
     space_first: bool = False,
-    mixer_coordinates: str = "absolute",
+    mixer_coordinates: Coordinates = "absolute",
     logits_deviation: float = 0.01,
 ) -> Network:
     """DeMT's network around an interaction block and its query blocks; `channels` by name.

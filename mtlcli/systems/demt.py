@@ -1,17 +1,19 @@
 """DeMT (Xu et al., AAAI 2023, arXiv 2301.03461): deformable mixers, then attention among tasks."""
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from torch import nn
 
 from mtlcli.errors import InputError
-from mtlcli.models.attention import Attention
-from mtlcli.models.task_interaction import TaskInteraction, TaskQueries, TaskQuery
+from mtlcli.models.attention import Attention, Reach
+from mtlcli.models.deformable_mixer import Coordinates
+from mtlcli.models.demt import TaskInteraction, TaskQueries, TaskQuery
 from mtlcli.systems._network import Network, by_name, check_positive, interaction_network
 
 TITLE = "DeMT"  # in tables
 
-QUERY_REACHES = ("global", "pixel")
+QueryReach = Literal["global", "pixel"]
 
 
 def build(
@@ -20,10 +22,10 @@ def build(
     *,
     width: int = 256,
     heads: int = 4,
-    interaction: str = "global",
-    query: str = "global",
+    interaction: Reach = "global",
+    query: QueryReach = "global",
     space_first: bool = False,
-    mixer_coordinates: str = "absolute",
+    mixer_coordinates: Coordinates = "absolute",
 ) -> Network:
     """The paper's network, or with interaction `self` and query `pixel` the released one.
 
@@ -58,12 +60,12 @@ def build(
     )
 
 
-def task_queries(tasks: int, width: int, heads: int, reach: str) -> TaskQueries:
+def task_queries(tasks: int, width: int, heads: int, reach: QueryReach) -> TaskQueries:
     """DeMT's query blocks, one per task.
 
     Raises:
         InputError: a reach other than `global` and `pixel`.
     """
-    if reach not in QUERY_REACHES:
-        raise InputError(f"Query blocks reach {' or '.join(QUERY_REACHES)}, not '{reach}'.")
+    if reach not in get_args(QueryReach):
+        raise InputError(f"Query blocks reach {' or '.join(get_args(QueryReach))}, not '{reach}'.")
     return TaskQueries(TaskQuery(width, Attention(width, heads, reach)) for _ in range(tasks))

@@ -1,20 +1,23 @@
 """DeMT-ITSA (Bohn et al., arXiv 2508.04422): DeMT with deformable inter-task self-attention."""
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from torch import nn
 
 from mtlcli.errors import InputError
-from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.models.deformable_attention import DeformableAttention, Scope
+from mtlcli.models.deformable_mixer import Coordinates
 from mtlcli.models.deformable_query import DeformableQueries, DeformableQuery
-from mtlcli.models.inter_task_attention import InterTaskAttention, RefinementStep
-from mtlcli.models.task_pyramid import TaskPyramid
+from mtlcli.models.inter_task_attention import Grid, InterTaskAttention, RefinementStep
+from mtlcli.models.task_pyramid import Downsampling, TaskPyramid
+from mtlcli.ops import Border
 from mtlcli.systems._network import Network, by_name, check_positive, interaction_network
 from mtlcli.systems.demt import task_queries
 
 TITLE = "DeMT-ITSA"  # in tables
 
-QUERIES = ("global", "pixel", "deformable")
+Query = Literal["global", "pixel", "deformable"]
 
 
 def build(
@@ -23,21 +26,21 @@ def build(
     *,
     width: int = 256,
     position_channels: int = 24,
-    position_grid: str = "tasks",
+    position_grid: Grid = "tasks",
     steps: int = 3,
     levels: int = 3,
-    downsampling: str = "conv3x3",
+    downsampling: Downsampling = "conv3x3",
     heads: int = 4,
     points: int = 16,
-    border: str = "clamp",
+    border: Border = "clamp",
     gradient_scale: float = 100.0,
-    gradient_scope: str = "offsets",
+    gradient_scope: Scope = "offsets",
     shared_convolutions: bool = True,
     tied_steps: bool = False,
     feedforward: int = 1024,
     dropout: float = 0.1,
-    query: str = "global",
-    mixer_coordinates: str = "absolute",
+    query: Query = "global",
+    mixer_coordinates: Coordinates = "absolute",
     logits_deviation: float = 0.01,
 ) -> Network:
     """The paper's network; every default is the paper's, or the likeliest where it is silent.
@@ -87,7 +90,7 @@ def build(
 
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must be from 0 to below 1, not {dropout}.")
-    if query not in QUERIES:
+    if query not in get_args(Query):
         raise InputError(f"Queries are global, pixel or deformable, not '{query}'.")
     interaction = InterTaskAttention(
         width,

@@ -1,6 +1,7 @@
 """MQTransformer (Xu et al., arXiv 2205.14354): tasks exchange a few learned queries each."""
 
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 from torch import nn
 
@@ -16,7 +17,7 @@ from mtlcli.systems._network import (
 
 TITLE = "MQTransformer"  # in tables
 
-REACHES = ("global", "self")
+PixelReach = Literal["global", "self"]
 
 
 def build(
@@ -26,7 +27,7 @@ def build(
     width: int = 256,
     queries: int = 64,
     heads: int = 4,
-    attention: str = "global",
+    attention: PixelReach = "global",
     windows: bool = True,
 ) -> Network:
     """The released network, with the attention that its code meant.
@@ -50,8 +51,8 @@ def build(
     check_positive(width=width, queries=queries, heads=heads)
     if width % (2 * heads):
         raise InputError(f"width {width} must be a multiple of 2 x heads = {2 * heads}.")
-    if attention not in REACHES:
-        raise InputError(f"Pixels attend {' or '.join(REACHES)}, not '{attention}'.")
+    if attention not in get_args(PixelReach):
+        raise InputError(f"Pixels attend {' or '.join(get_args(PixelReach))}, not '{attention}'.")
     inputs = hypercolumn_channels(backbone)
     return Network(
         backbone,

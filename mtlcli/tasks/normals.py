@@ -1,53 +1,64 @@
 """Surface normals: outward unit vectors in the camera frame (x right, y down, z forward)."""
 
-import cv2
-import numpy as np
+from collections.abc import Sequence
 
-from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
-from mtlcli.planes import through_table
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtlcli.maps import directions
+from mtlcli.maps._map import NO_OPTIONS, Options
+from mtlcli.tasks._shared import Statistics, masked_mean, mean_of
 from mtlcli.tasks._task import Task
 
-CODE_VALUES = np.tile((2 * np.arange(256) / 255 - 1).astype(np.float32), (3, 1))  # (3, 256)
+SHORTEST = 1e-12  # length by which a vector is divided at least
 
 
-def target(stored: np.ndarray) -> np.ndarray:
-    """Stored (H, W, 3) codes or vectors -> (3, H, W) float32; the zero vector is "no label".
+def normals_l1(logits: Tensor, target: Tensor, options: Options = NO_OPTIONS) -> Tensor:
+    """L1 distance between the normalised prediction and the target, summed over x, y, z.
 
-    Codes decode as n = 2x/255 - 1 (ATRC's and DeMT's PNG files); the code (0, 0, 0) is no label.
+    target (B, 3, H, W) unit vectors, the zero vector ignored. Per pixel, not per pixel and channel:
+    ATRC's and DeMT's convention (MTI-Net divides by 3 once more).
     """
-    if stored.dtype != np.uint8:
-        return np.ascontiguousarray(stored.transpose(2, 0, 1), dtype=np.float32)
-    vectors = through_table(stored, CODE_VALUES)
-    unlabelled = cv2.inRange(stored, (0, 0, 0), (0, 0, 0))
-    if cv2.countNonZero(unlabelled):
-        np.copyto(vectors, 0, where=unlabelled > 0)
-    return vectors
+    distance = (F.normalize(logits, dim=1) - target).abs().sum(dim=1)
+    return masked_mean(distance, target.ne(0).any(dim=1))
 
 
-def mirror(normals: np.ndarray) -> np.ndarray:
-    """In a mirrored picture left and right change places, so x changes its sign."""
-    normals[0] *= -1
-    return normals
+def unit_vectors(logits: Tensor) -> Tensor:
+    """(B, 3, H, W) vectors of length 1."""
+    vectors = logits.float()
+    return vectors / vectors.square().sum(dim=1, keepdim=True).sqrt().clamp(min=SHORTEST)
+
+
+def angular_error(logits: Tensor, target: Tensor, options: Options) -> Statistics:
+    """`sum` of the angles (degrees, float64) to the label over the `count` labelled pixels.
+
+    The angle is 2 atan2(|a - b|, |a + b|) of the unit vectors a, b, exact for small and large
+    angles alike.
+    """
+    valid = target.ne(0).any(dim=0)
+    a = F.normalize(logits.double(), dim=0)[:, valid]
+    b = F.normalize(target.double(), dim=0)[:, valid]
+    angle = 2 * torch.atan2((a - b).norm(dim=0), (a + b).norm(dim=0))
+    return {"sum": torch.rad2deg(angle).sum().cpu().numpy(), "count": valid.sum().cpu().numpy()}
+
+
+def mean_angle(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
+    """Mean angle over all pixels, degrees."""
+    return {"mErr": mean_of(statistics)}
 
 
 TASK = Task(
     title="Surface normals",
+    map=directions.MAP,
     holds="outward unit vectors: x right, y down, z forward from the camera",
     channels=3,
     weight=10.0,
-    ignore=0.0,
     metric="mErr",
     unit="°",
     higher_is_better=False,
-    target=target,
-    loss=losses.normals_l1,
-    decode=decode.unit_vectors,
-    measure=metrics.angular_error,
-    score=metrics.mean_angle,
-    constant=constant.mean_direction,
-    encode=encode.as_normal_codes,
-    draw=colors.draw_normals,
-    key=keys.of_normals,
-    deviation=deviation.of_normals,
-    mirror=mirror,
+    loss=normals_l1,
+    decode=unit_vectors,
+    measure=angular_error,
+    score=mean_angle,
 )

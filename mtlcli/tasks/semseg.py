@@ -1,26 +1,26 @@
 """Semantic segmentation: the class of every pixel."""
 
-from mtlcli import colors, constant, decode, deviation, encode, keys, losses, metrics
-from mtlcli.tasks._task import Task, as_stored
+from mtlcli.maps import classes
+from mtlcli.tasks._shared import (
+    confusion,
+    cross_entropy,
+    intersection_over_union,
+    most_likely_class,
+)
+from mtlcli.tasks._task import Task
 
 TASK = Task(
     title="Semantic segmentation",
+    map=classes.MAP,
     holds="the class of every pixel",
     channels=None,
     weight=1.0,
-    ignore=255,
     metric="mIoU",
     unit="",
     higher_is_better=True,
-    target=as_stored,
-    loss=losses.cross_entropy,
-    decode=decode.most_likely_class,
-    measure=metrics.confusion,
-    score=metrics.intersection_over_union,
-    constant=constant.class_log_frequency,
-    encode=encode.as_classes,
-    draw=colors.draw_classes,
-    key=keys.of_classes,
-    deviation=deviation.of_classes,
+    loss=cross_entropy,
+    decode=most_likely_class,
+    measure=confusion,
+    score=intersection_over_union,
     balances_crops=True,
 )

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtlcli.config import RunConfig
 from mtlcli.data.batches import TrainingStream
 from mtlcli.data.loading import loader_failure
 from mtlcli.errors import Interrupted, MtlError, RunError, in_one_line
 from mtlcli.ops.standby import is_memory
+from mtlcli.runs.config import RunConfig
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL")
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -1,43 +1,98 @@
-"""log.jsonl, the progress bar (or lines) and the curves: what a run tells while it goes on."""
+"""log.jsonl, the progress bar (or lines) and TensorBoard: what a run tells while it goes on."""
 
 import json
 import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
-from mtlcli.config import RunConfig
-from mtlcli.distributed import average, is_first
-from mtlcli.errors import in_one_line
-from mtlcli.report.curves import draw_curves
-from mtlcli.training.board import Board
+from mtlcli.errors import InputError, in_one_line
+from mtlcli.ops.processes import average, is_first
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import LOG, read_log
+from mtlcli.tasks._task import Task
 from mtlcli.training.clock import Clock, progress_text
-from mtlcli.training.collapse import CollapseWatch
 from mtlcli.training.conduct import Conduct
-from mtlcli.training.folder import LOG, read_log
-from mtlcli.training.offsets import OffsetWatch
 from mtlcli.training.state import State
+from mtlcli.training.watches import CollapseWatch, OffsetWatch
+
+BOARD = "tensorboard"
+
+
+def require_tensorboard() -> None:
+    """To be called before a run begins.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise InputError("--tensorboard needs tensorboard: pip install 'mtlcli[tb]'.")
+
+
+class Board:
+    """Shows a run from its first line on, also when it was begun without."""
+
+    def __init__(self, run: Path) -> None:
+        """
+        Args:
+            run: folder of the run; what its board showed before is replaced by the lines of its
+                log, so that nothing is shown twice after a resume.
+        """
+        with warnings.catch_warnings():  # tensorboard's imports warn of its dependencies
+            warnings.simplefilter("ignore")
+            from torch.utils.tensorboard import SummaryWriter
+        self.writer = SummaryWriter(str(run / BOARD), purge_step=0)
+        for line in read_log(run):
+            self.write(line)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Show a line of the log."""
+        for name, value in scalars(line).items():
+            self.writer.add_scalar(name, value, line["iteration"])
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Nothing is written any more."""
+        self.writer.close()
+
+
+def scalars(line: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of the log by the name of their curve, GROUP/CURVE."""
+    found = {f"loss/{task}": value for task, value in line["loss"].items()}
+    found |= {"loss/total": line["total"]} if "total" in line else {}
+    found["learning rate"] = line["lr"]
+    for attention, spread in line.get("offsets", {}).items():
+        for level, (pixels, outside) in enumerate(zip(spread["pixels"], spread["outside"])):
+            found[f"offsets in pixels/{attention}/{2**level}"] = pixels
+            found[f"points outside/{attention}/{2**level}"] = outside
+    found |= {f"held-out metric/{task}": value for task, value in line.get("holdout", {}).items()}
+    if "gain" in line:
+        found["held-out metric/gain in percent"] = line["gain"]
+    return found | {f"speed/{name}": value for name, value in line.get("speed", {}).items()}
+
 
 LINES = 1000  # at most about this many per run
-CURVES = "curves.png"
 SILENCE = 30.0  # seconds between two lines on a stderr that is no terminal
 
 
 class Log:
     """Writes a line every so often; between two lines it only counts."""
 
-    def __init__(self, state: State, tasks: Mapping[str, Any], conduct: Conduct) -> None:
+    def __init__(self, state: State, tasks: Mapping[str, Task], conduct: Conduct) -> None:
         """
         Args:
             state: of the run; lines that its folder already has are kept.
-            tasks: names and Task records.
+            tasks: by their names.
             conduct: whether there is a progress bar, and a board for TensorBoard.
         """
         self.state, self.tasks = state, dict(tasks)
@@ -76,9 +131,6 @@ class Log:
         with self._optional("--tensorboard"):
             if self.board:
                 self.board.close()
-        with self._optional(CURVES):
-            if error is None and is_first():
-                draw_curves(read_log(self.state.folder), self.state.folder / CURVES)
 
     def begin(self, iteration: int) -> None:
         """Prepare for an iteration, counted from 1."""

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mtlcli import checkpoint
-from mtlcli.config import RunConfig
+from mtlcli.data.hdf5 import Info
+from mtlcli.files import gigabytes
 from mtlcli.models.recompute import BOXES, recompute
-from mtlcli.training.clock import GIGABYTE
-from mtlcli.training.precision import autocast
+from mtlcli.ops.devices import autocast
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 
 PER_PARAMETER = 3  # weight, gradient and momentum, float32
 USABLE = 0.9  # of the memory; the rest is for libraries and fragments
@@ -64,7 +65,7 @@ class Need:
         return f"does not fit: use {' or '.join(ways)}"
 
 
-def estimate(config: RunConfig, dataset: dict[str, Any], device: torch.device) -> Need:
+def estimate(config: RunConfig, dataset: Info, device: torch.device) -> Need:
     """What a run with these options needs: measured on a CUDA device, counted elsewhere.
 
     Args:
@@ -167,8 +168,3 @@ def device_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def gigabytes(count: float) -> str:
-    """12.3 GB."""
-    return f"{count / GIGABYTE:.3g} GB"

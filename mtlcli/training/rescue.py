@@ -1,13 +1,56 @@
-"""What was done of a run is kept when something unexpected ends it."""
+"""A run ends whole: after the iteration when asked to stop, with what was done if it fails."""
 
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from mtlcli.distributed import world
+from mtlcli.errors import RunError
+from mtlcli.ops.processes import world
 from mtlcli.training.failures import Divergence
 from mtlcli.training.state import State, generators, set_generators
+
+Asked = Callable[[], bool]
+T = TypeVar("T")
+
+
+@contextmanager
+def stopping() -> Iterator[Asked]:
+    """Within it, the signals do nothing but make the function it gives answer True."""
+    asked: list[int] = []
+
+    def remember(number: int, frame: Any) -> None:
+        asked.append(number)
+
+    previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def until(asked: Asked, batches: Iterable[T]) -> Iterator[T]:
+    """The batches until a stop is asked for.
+
+    A signal to the whole process group ends the loader's processes too: their failure is then no
+    error.
+    """
+    iterator = iter(batches)
+    while not asked():
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except RunError:
+            if asked():
+                return
+            raise
+        yield batch
 
 
 class Rescue:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli import scoring
 from mtlcli.data.batches import WholePictures
-from mtlcli.training.folder import read_log
+from mtlcli.runs.folder import read_log
+from mtlcli.scoring import measure as scoring
+from mtlcli.tasks._task import Task
 from mtlcli.training.state import State
 
 BEST = "best.pt"
@@ -37,7 +38,7 @@ class Selection:
         self,
         state: State,
         pictures: WholePictures,
-        tasks: Mapping[str, Any],
+        tasks: Mapping[str, Task],
         options: Mapping[str, Mapping[str, Any]],
         workers: int,
     ) -> None:
@@ -45,7 +46,7 @@ class Selection:
         Args:
             state: of the run; what its log says of earlier evaluations still counts.
             pictures: held out, perhaps none.
-            tasks: names and Task records.
+            tasks: by their names.
             options: of their metrics.
             workers: processes that read pictures.
         """
@@ -87,7 +88,7 @@ class Selection:
 
 
 def mean_gain(
-    scores: Mapping[str, float], first: Mapping[str, float], tasks: Mapping[str, Any]
+    scores: Mapping[str, float], first: Mapping[str, float], tasks: Mapping[str, Task]
 ) -> float:
     """Mean over the tasks of the relative improvement over the first evaluation, in percent.
 

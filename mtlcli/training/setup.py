@@ -1,30 +1,86 @@
-"""What the loop works with, made from the options of a run."""
+"""What the loop works with, made from the options of a run; batch norm over all processes."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mtlcli import distributed, lookup
-from mtlcli.config import RunConfig
+from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.models.recompute import recompute
-from mtlcli.surgery import SURGERIES, require_torchjd
-from mtlcli.training.batchnorm import synchronise
-from mtlcli.training.precision import half_type, make_scaler
+from mtlcli.ops import processes as distributed
+from mtlcli.ops.devices import half_type, make_scaler
+from mtlcli.ops.processes import world
+from mtlcli.runs.checkpoint import tasks_of
+from mtlcli.runs.config import RunConfig
 from mtlcli.training.state import State
-from mtlcli.weighting import WEIGHTINGS
+from mtlcli.training.weightings import SURGERIES, WEIGHTINGS, require_torchjd
 
-EVERY_WEIGHTING = {**WEIGHTINGS, **SURGERIES}
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Statistics are those of the batches of all processes together, gradients too.
+
+    Sums are float64, so that mean and variance are those of one process but for rounding.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or world() == 1:
+            return super().forward(x)
+        axes, wide = (0, 2, 3), x.double()
+        count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float64)
+        sums = torch.cat((wide.sum(axes), wide.square().sum(axes), count))
+        total = _Sum.apply(sums)
+        mean, square = (total[:-1] / total[-1].detach()).chunk(2)
+        variance = (square - mean.square()).clamp(min=0)
+        self._track(mean.detach(), variance.detach(), float(total[-1].detach()))
+        scale = (variance + self.eps).rsqrt() * self.weight
+        shift = self.bias - mean * scale
+        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        unbiased = variance * count / max(count - 1, 1)
+        for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running.lerp_(now.to(running.dtype), self.momentum or 0.0)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def synchronise(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network with batch normalisation over all processes: torch's on CUDA, else ours."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm
+    return network
 
 
 def make_state(
     config: RunConfig,
     network: nn.Module,
-    dataset: Mapping[str, Any],
+    dataset: Info,
     folder: Path,
     device: torch.device,
     images: int,
@@ -36,7 +92,7 @@ def make_state(
         network = synchronise(network, device)
     if config.checkpointing:
         recompute(network)
-    weighting = make_weighting(config, network, images).to(device)
+    weighting = make_weighting(config, dataset, network, images).to(device)
     return State(
         config=config,
         dataset=dataset,
@@ -49,12 +105,12 @@ def make_state(
     )
 
 
-def make_weighting(config: RunConfig, network: nn.Module, images: int) -> nn.Module:
+def make_weighting(config: RunConfig, dataset: Info, network: nn.Module, images: int) -> nn.Module:
     """What makes one loss of those of the tasks; an epoch has so many `images`."""
-    weights = {name: lookup.load("tasks", name).TASK.weight for name in config.tasks}
+    weights = {n: task.weight for n, task in tasks_of(config.tasks, dataset).items()}
     epoch = max(1, config.accumulate * images // config.batch_size)
     backbone = network.get_submodule("backbone") if hasattr(network, "backbone") else network
-    return EVERY_WEIGHTING[config.weighting](weights, list(backbone.parameters()), epoch)
+    return WEIGHTINGS[config.weighting](weights, list(backbone.parameters()), epoch)
 
 
 def check_weighting(config: RunConfig, device: torch.device) -> None:
@@ -64,8 +120,8 @@ def check_weighting(config: RunConfig, device: torch.device) -> None:
         InputError: names those that exist, or the option to leave out.
     """
     name = config.weighting
-    if name not in EVERY_WEIGHTING:
-        raise InputError(f"--weighting {name}: known are {', '.join(EVERY_WEIGHTING)}.")
+    if name not in WEIGHTINGS:
+        raise InputError(f"--weighting {name}: known are {', '.join(WEIGHTINGS)}.")
     looks = f"--weighting {name} compares the gradients of the tasks"
     if name in (*SURGERIES, "gradnorm"):
         if config.compile:
@@ -98,7 +154,7 @@ def make_optimizer(
     return torch.optim.SGD(groups, momentum=config.momentum, **shared)
 
 
-def prepared(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
+def prepare_network(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
     """The network as the loop calls it: shared among processes, compiled."""
     shared = network
     if distributed.world() > 1:

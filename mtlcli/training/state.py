@@ -1,4 +1,4 @@
-"""All that changes while a network is trained: what a checkpoint holds, and how it comes back."""
+"""What changes while a network is trained, how it comes back, and what must be as it was."""
 
 import shutil
 from collections.abc import Mapping
@@ -9,12 +9,80 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcli import checkpoint
-from mtlcli.config import RunConfig
-from mtlcli.distributed import gather, is_first, rank, world
+from mtlcli.data.hdf5 import Info
+from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
+from mtlcli.ops.processes import gather, is_first, rank, world
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig, spell
+from mtlcli.runs.folder import LAST, RECORD
+from mtlcli.runs.record import Record, read_record
+from mtlcli.systems import _settings as settings
 
-LAST = "last.pt"
+
+def read_begun(folder: Path) -> Record:
+    """The record of a run that can go on.
+
+    Raises:
+        InputError: no run began there, or not one of this version.
+    """
+    if not (folder / RECORD).is_file():
+        raise InputError(
+            f"--resume {folder}: no run began there (it has no {RECORD}); "
+            f"start one with `mtl train --out {folder}`."
+        )
+    record = read_record(folder)
+    if record.fingerprint is None or record.device is None:
+        raise InputError(f"{folder / RECORD} is no record of a run that this version can resume.")
+    return record
+
+
+def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, Any]) -> None:
+    """A run is continued with its own options.
+
+    Args:
+        folder: of the run.
+        config: of the run, complete.
+        given: fields of `RunConfig` that the user gave now.
+
+    Raises:
+        InputError: some of them differ; all are named.
+    """
+    typed = given.get("settings", {})
+    complete = settings.complete(config.system, typed)
+    now = flat({**given, "settings": {name: complete[name] for name in typed}})
+    own = flat(config.to_json() | {"settings": settings.complete(config.system, config.settings)})
+    differing = [
+        f"{settings.flag(name)} is {spell(own[name])} there, not {spell(value)}"
+        for name, value in now.items()
+        if spell(value) != spell(own[name])
+    ]
+    if differing:
+        raise InputError(
+            f"--resume {folder}: {'; '.join(differing)}. A run is resumed with its own options: "
+            "leave these out."
+        )
+
+
+def flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the settings of the system among them; tasks in the order of their names."""
+    plain = {k: v for k, v in options.items() if k not in ("settings", "tasks")}
+    if "tasks" in options:
+        plain["task"] = sorted(options["tasks"])
+    return plain | dict(options["settings"])
+
+
+def refuse_other_data(folder: Path, fingerprint: str | None, reader: Reader) -> None:
+    """A run is continued with the samples it began with.
+
+    Raises:
+        InputError: the dataset file holds others.
+    """
+    if reader.fingerprint() != fingerprint:
+        raise InputError(
+            f"--resume {folder}: the training samples in {reader.path} have changed since the run "
+            "began; put the file of then back, or train anew with another --out."
+        )
 
 
 @dataclass
@@ -22,7 +90,7 @@ class State:
     """A run between two iterations."""
 
     config: RunConfig
-    dataset: Mapping[str, Any]  # what a network must remember of its dataset
+    dataset: Info  # that it is trained on
     folder: Path
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -52,7 +120,7 @@ class State:
         checkpoint.save(
             self.folder / name,
             config=self.config.to_json(),
-            dataset=dict(self.dataset),
+            dataset=self.dataset.to_json(),
             iteration=self.iteration,
             network=weights,
             optimizer=self.optimizer.state_dict(),

@@ -19,9 +19,9 @@ from PIL import Image
 
 from mtlcli.data.archive import open_archive
 from mtlcli.data.hdf5 import keys_of
+from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import nyud
-from mtlcli.prepare import prepare
 
 TABLE = {"image": 714, "semseg": 12.6, "depth": 952, "normals": 714, "edge": 12.6}  # kB, spec
 

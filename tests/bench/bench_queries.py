@@ -13,11 +13,11 @@ from statistics import median
 
 import torch
 
-from mtlcli.bench.flops import count
-from mtlcli.bench.model import build, build_meta
-from mtlcli.config import RunConfig
-from mtlcli.device import pick_device
-from mtlcli.report.table import markdown
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.table import markdown
+from mtlcli.scoring.bench_model import build, build_meta
+from mtlcli.scoring.cost import count
 
 QUERIES = ("global", "pixel", "deformable")
 
@@ -50,7 +50,7 @@ def measure(size: tuple[int, int], rounds: int, device: torch.device) -> dict[st
     middle = {query: median(values[1:]) for query, values in times.items()}
     found = {}
     for query, network in zip(QUERIES, empty):
-        flops = count(network, {}, size).total.all
+        flops = count(network, {}, size)["total"].all
         found[query] = {"flops": flops, "seconds": middle[query],
                         "over_global": middle["global"] / middle[query]}  # fmt: skip
     return found

@@ -19,11 +19,13 @@ from typing import Any
 
 import torch
 
-from mtlcli import checkpoint, lookup, train
-from mtlcli.config import RunConfig
-from mtlcli.prepare import prepare
+from mtlcli import lookup
+from mtlcli.data.prepare import prepare
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import read_log
+from mtlcli.training import loop as train
 from mtlcli.training.conduct import Conduct
-from mtlcli.training.folder import read_log
 
 CONFIG = RunConfig(
     dataset="rooms",

@@ -10,9 +10,9 @@ import time
 import numpy as np
 
 from mtlcli.datasets import rooms
-from mtlcli.datasets._rooms import layout, light, solids, texture, trace
-from mtlcli.datasets._rooms.dice import Dice
-from mtlcli.datasets._rooms.labels import labels
+from mtlcli.datasets._rooms import layout, light, patterns, solids, trace
+from mtlcli.datasets._rooms.style import Dice
+from mtlcli.datasets._rooms.trace import labels
 
 STAGES = ("compose", "trace", "illuminate", "colour", "photograph", "labels")
 
@@ -29,7 +29,7 @@ def stages(index: int, size: tuple[int, int]) -> list[float]:
     ticks.append(time.process_time())
     lit = light.illuminate(pack, hits, camera, scene.lights, scene.ambient)
     ticks.append(time.process_time())
-    paint = texture.colour(pack, hits, camera)
+    paint = patterns.colour(pack, hits, camera)
     ticks.append(time.process_time())
     light.photograph(paint, lit, pack, hits, camera, scene.film, dice)
     ticks.append(time.process_time())

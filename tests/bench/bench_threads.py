@@ -21,8 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from mtlcli.report.table import markdown
-from mtlcli.threads import COUNTS, own_cores, quota, wanted
+from mtlcli.home import COUNTS, choose_environment, own_cores, quota
+from mtlcli.runs.table import markdown
 
 RUNTIME = (*COUNTS, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS")
 WARM_UP = 5  # steps that are not counted
@@ -33,7 +33,7 @@ OURS, SPINNING, ONE = "of the command", "threads spin", "one thread"
 def environments(also: list[str]) -> dict[str, dict[str, str]]:
     """Name -> environment of a training process; each of `also` is NAME=VALUE."""
     bare = {name: value for name, value in os.environ.items() if name not in RUNTIME}
-    ours = wanted(bare, own_cores(), quota())
+    ours = choose_environment(bare, own_cores(), quota())
     spinning = {name: value for name, value in ours.items() if name != "OMP_WAIT_POLICY"}
     return {
         OURS: bare | ours,
@@ -46,8 +46,8 @@ def environments(also: list[str]) -> dict[str, dict[str, str]]:
 def train(folder: Path, iterations: int) -> None:
     """A part of the demo's run, into a folder that is new."""
     from mtlcli import demo
-    from mtlcli.train import train
     from mtlcli.training.conduct import Conduct
+    from mtlcli.training.loop import train
 
     config = replace(demo.RECIPE, iterations=iterations)
     train(config, out=folder, conduct=Conduct(device="cpu", quiet=True))
@@ -55,7 +55,7 @@ def train(folder: Path, iterations: int) -> None:
 
 def prepare() -> None:
     """The demo's rooms, fewer of them."""
-    from mtlcli.prepare import prepare
+    from mtlcli.data.prepare import prepare
 
     prepare("rooms", size=(120, 160), train=32, val=1, quiet=True)
 

@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mtlcli import checkpoint
 from mtlcli.data.images import read_image
-from mtlcli.predict import network_input, predict
-from mtlcli.prediction import grid
-from mtlcli.visualizing.networks import load_networks
-from mtlcli.visualizing.stream import play
+from mtlcli.drawing.networks import load_networks
+from mtlcli.drawing.prediction import grid, network_input, predict
+from mtlcli.drawing.stream import play
+from mtlcli.runs import checkpoint
 
 ROUNDS = 3
 
@@ -99,7 +98,7 @@ def one_picture(run: Path, folder: Path) -> None:
     print(f"draw     {seconds(lambda: grid(trained, image, maps)):.2f} s")
     sheet = Image.fromarray(grid(trained, image, maps))
     print(f"save     {seconds(lambda: sheet.save(folder / 'sheet.png')):.2f} s")
-    imports = [sys.executable, "-c", "import mtlcli.visualize"]
+    imports = [sys.executable, "-c", "import mtlcli.drawing.pictures"]
     print(f"imports  {seconds(lambda: subprocess.run(imports, check=True)):.2f} s")
     command = [sys.executable, "-m", "mtlcli", "visualize", str(path), "--checkpoint", str(run)]
     command += ["--out", str(folder), "--quiet"]

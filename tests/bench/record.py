@@ -2,11 +2,10 @@
 
     python tests/bench/record.py results/performance.json [--quick]
 
-Runs `mtl bench attention`, `bench train`, `bench model`, the three queries end to end and the
-boundary benchmark one after the other, adds them with hardware, versions and date to the file, and
-prints the table of all machines in it. The machine should have nothing else to do; `bench train`
-needs rooms and NYUD (`mtl prepare rooms`, `mtl prepare nyud`, the latter only for the sample it
-augments).
+Runs `mtl bench attention` and `model`, training steps, augmentation, the three queries end to end
+and boundaries one after the other, adds them with hardware, versions and date to the file, and
+prints the table of all machines in it. The machine should have nothing else to do; training needs
+rooms (`mtl prepare rooms`), and augmentation takes its samples from NYUD where it is prepared.
 """
 
 import argparse
@@ -20,15 +19,17 @@ from pathlib import Path
 
 import torch
 
-from mtlcli.bench.contenders import OURS
-from mtlcli.report.table import markdown
+from mtlcli.runs.table import markdown
+from mtlcli.scoring.contenders import OURS
 
 HERE = Path(__file__).parent
 MTL = [sys.executable, "-m", "mtlcli"]
 BENCHES = {
     "attention": [*MTL, "bench", "attention", "--json", "--quiet"],
-    "train": [*MTL, "bench", "train", "--size", "120x160", "--backbone", "resnet18_half", "--steps",
-              "1", "--width", "48", "--points", "4", "--query", "pixel", "--json", "--quiet"],
+    "train": [sys.executable, str(HERE / "bench_train.py"), "--size", "120", "160", "--backbone",
+              "resnet18_half", "--steps", "1", "--width", "48", "--points", "4", "--query", "pixel",
+              "--json"],
+    "augmentation": [sys.executable, str(HERE / "bench_augmentation.py"), "--json"],
     "queries": [sys.executable, str(HERE / "bench_queries.py"), "--rounds", "1", "--json"],
     "model": [*MTL, "bench", "model", "--steps", "1", "--query", "pixel", "--json"],
     "boundary": [sys.executable, str(HERE / "bench_boundary.py"), "--json"],
@@ -83,8 +84,9 @@ def rows(record: dict) -> list[list[str]]:
                 found.append([f"  over {over}", f"{ratio:.1f}x" if ratio else "-"])
     if isinstance(train, dict):
         share = train["training"]["data_wait"]
-        ours = train["augmentation"]
         found.append(["training, share of a step that waits for data", f"{share:.1%}"])
+    ours = record["augmentation"]
+    if isinstance(ours, dict):
         found.append(["augmentation of a 425x560 sample, ms", f"{ours['ours_ms']:.1f}"])
         found.append(["  over the same with cv2 and numpy", f"{ours['ratio']:.2f}x"])
     if isinstance(queries, dict):

@@ -26,15 +26,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli import train
-from mtlcli.config import datasets_dir
 from mtlcli.data.convert import convert
+from mtlcli.data.prepare import Request, make_info
 from mtlcli.datasets._dataset import Plan
 from mtlcli.datasets.nyud import DATASET
 from mtlcli.errors import InputError
+from mtlcli.home import datasets_dir
 from mtlcli.ops import choice, reference, standby
-from mtlcli.prepare import Request, make_info
-from mtlcli.recipes._index import recipe
+from mtlcli.recipes._recipe import recipe
+from mtlcli.runs.config import RunConfig
+from mtlcli.training import loop as train
 from mtlcli.training.clock import peak_memory
 from mtlcli.training.conduct import Conduct
 
@@ -338,7 +339,12 @@ def train_recipe(options: argparse.Namespace) -> None:
     make_pictures(size, 4 * batch)
     whole = recipe(RECIPE)
     config = replace(
-        whole.config(), init="random", size=size, iterations=iterations, batch_size=batch, recipe=""
+        RunConfig(**whole.options()),
+        init="random",
+        size=size,
+        iterations=iterations,
+        batch_size=batch,
+        recipe="",
     )
     torch.backends.cudnn.benchmark = search
     marks = train.set_learning_rate = Marks(device)

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from mtlcli.datasets._rooms.dice import Dice
 from mtlcli.datasets._rooms.light import Light
 from mtlcli.datasets._rooms.solids import PLANE, Item, Material, Piece, Solid, Vector, turn
-from mtlcli.datasets._rooms.style import Style, hsv, shade
+from mtlcli.datasets._rooms.style import Dice, Style, hsv, shade
 
 # A wall is named by the yaw that turns a piece's back (+y) to it.
 NORTH, EAST, WEST = 0.0, -np.pi / 2, np.pi / 2

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtlcli.datasets._rooms import fittings, furniture
-from mtlcli.datasets._rooms.dice import Dice
 from mtlcli.datasets._rooms.figure import figure
 from mtlcli.datasets._rooms.floorplan import WALLS, FloorPlan
 from mtlcli.datasets._rooms.light import Film, Light
 from mtlcli.datasets._rooms.solids import Item, Piece, Vector, turn
-from mtlcli.datasets._rooms.style import Style
+from mtlcli.datasets._rooms.style import Dice, Style
 
 
 @dataclass(frozen=True, kw_only=True)

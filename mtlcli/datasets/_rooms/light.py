@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtlcli.datasets._rooms.dice import Dice
 from mtlcli.datasets._rooms.solids import PLANE, Pack
+from mtlcli.datasets._rooms.style import Dice
 from mtlcli.datasets._rooms.trace import Camera, Hits, crossing
 
 CREVICE = 0.18  # metres over which corners and contacts darken

@@ -1,9 +1,48 @@
-"""The colours and materials a room is furnished with."""
+"""The random draws of a scene, and the colours and materials that a room is furnished with."""
 
 import colorsys
+from collections.abc import Sequence
+from typing import TypeVar
 
-from mtlcli.datasets._rooms.dice import Dice
+import numpy as np
+
 from mtlcli.datasets._rooms.solids import Material, Vector
+
+T = TypeVar("T")
+
+
+class Dice:
+    """Draws from `numpy.random.default_rng(key)`.
+
+    Only `Generator.random` is used: its doubles are the top 53 bits of the raw stream and so the
+    same in every numpy, which is not promised of `choice`, `integers` or `normal`.
+    """
+
+    def __init__(self, *key: int) -> None:
+        self.stream = np.random.default_rng(key)
+
+    def between(self, low: float, high: float) -> float:
+        """A number in [low, high)."""
+        return low + (high - low) * float(self.stream.random())
+
+    def chance(self, probability: float) -> bool:
+        """True with the given probability."""
+        return float(self.stream.random()) < probability
+
+    def one_of(self, things: Sequence[T]) -> T:
+        """One of the things, all equally likely."""
+        return things[int(self.stream.random() * len(things))]
+
+    def shuffled(self, things: Sequence[T]) -> list[T]:
+        """The things in random order."""
+        keys = self.stream.random(len(things))
+        return [things[i] for i in np.argsort(keys, kind="stable")]
+
+    def bell(self, shape: tuple[int, ...]) -> np.ndarray:
+        """float32 array of about normal numbers (mean 0, deviation 1): the sum of four uniforms."""
+        total = self.stream.random((4, *shape), dtype=np.float32).sum(0)
+        return (total - np.float32(2)) * np.float32(3**0.5)
+
 
 WOODS: tuple[tuple[Vector, Vector], ...] = (
     ((0.80, 0.64, 0.44), (0.68, 0.50, 0.31)),  # oak

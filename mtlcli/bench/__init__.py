@@ -1,1 +1,0 @@
-"""What networks cost: parameters, operations, memory, time."""

@@ -1,0 +1,1 @@
+"""What one looks at: sheets, videos, single maps and keys, drawn from predictions."""

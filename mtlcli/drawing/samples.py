@@ -1,0 +1,105 @@
+"""Samples of a dataset: ground truth, under it what networks predict, under that the error."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mtlcli.data.hdf5 import Info
+from mtlcli.data.reader import Reader
+from mtlcli.drawing.grid import BEHIND, Cells, Tile, tile_of
+from mtlcli.drawing.networks import Networks, all_maps, by_task, shared_scales
+from mtlcli.drawing.prediction import Maps, tiles_of
+from mtlcli.errors import InputError
+from mtlcli.runs.checkpoint import Trained, tasks_of
+
+Targets = Mapping[str, np.ndarray]
+
+
+def check_indices(reader: Reader, indices: Sequence[int]) -> None:
+    """Raises InputError for an index that the split does not have."""
+    for index in indices:
+        if not 0 <= index < len(reader):
+            raise InputError(
+                f"--index {index}: {reader.path.stem} {reader.split} has {len(reader)} samples, "
+                f"0 to {len(reader) - 1}."
+            )
+
+
+def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells, list[str]]:
+    """The sheet of one sample as cells, and the names of its rows."""
+    stored = reader[index]
+    image = stored["image"]
+    targets = targets_of(reader.info, networks.tasks, stored)
+    maps = all_maps(networks, image, image.shape[:2])
+    shared = shared_scales(networks, maps) | scales_of(reader.info, targets)
+    first = image_tile(reader, index, image)
+    rows: dict[str, list[Tile | None]] = {
+        "Ground truth": [first, *truth_tiles(reader.info, networks.tasks, targets, shared)]
+    }
+    several = len(networks.trained) > 1
+    for name, trained in networks.trained.items():
+        tiles = by_task(networks, tiles_of(trained, maps[name], shared), maps[name])
+        errors = error_tiles(networks, trained, maps[name], targets, reader.info)
+        rows[name if several else "Prediction"] = [None, *tiles]
+        rows[f"Error of {name}" if several else "Error"] = [None, *errors]
+    return list(rows.values()), list(rows)
+
+
+def targets_of(dataset: Info, tasks: Sequence[str], stored: Mapping[str, np.ndarray]) -> Targets:
+    """The labels that a sample has for these tasks, as the losses want them."""
+    return {name: dataset.map(name).target(stored[name]) for name in tasks if name in stored}
+
+
+def image_tile(reader: Reader, index: int, image: np.ndarray) -> Tile:
+    """The picture of a sample, which says which one it is."""
+    return Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
+
+
+def scales_of(dataset: Info, targets: Targets) -> dict[str, dict[str, float]]:
+    """The range of the labels that have one."""
+    maps = {name: dataset.map(name) for name in targets}
+    return {name: its.scale(targets[name]) for name, its in maps.items() if its.scale}
+
+
+def truth_tiles(
+    dataset: Info,
+    names: Sequence[str],
+    targets: Targets,
+    shared: Mapping[str, Mapping[str, Any]],
+) -> list[Tile | None]:
+    """The labels, None where the sample has none."""
+    tiles: list[Tile | None] = []
+    tasks = tasks_of(targets, dataset)
+    for name in names:
+        options = {**dataset.drawing(name), **shared.get(name, {})}
+        tiles.append(tile_of(tasks[name], targets[name], options) if name in targets else None)
+    return tiles
+
+
+def error_tiles(
+    networks: Networks,
+    trained: Trained,
+    maps: Maps,
+    targets: Targets,
+    dataset: Info,
+) -> list[Tile | None]:
+    """Where predictions depart from labels; None where there is no label or prediction, an empty
+    tile for a network of other classes.
+    """
+    tiles: list[Tile | None] = []
+    for name in networks.tasks:
+        if name not in maps or name not in targets:
+            tiles.append(None)
+            continue
+        task = trained.tasks[name]
+        own, there = (d.classes.get(name, ()) for d in (trained.dataset, dataset))
+        if own != there:
+            nothing = np.full((*targets[name].shape[-2:], 3), BEHIND, np.uint8)
+            tiles.append(Tile(title=task.title, picture=nothing, note="trained on other classes"))
+            continue
+        error = task.map.error(maps[name], targets[name], dataset.drawing(name))
+        tiles.append(
+            Tile(title=task.title, picture=error.picture, key=error.key, note=error.summary)
+        )
+    return tiles

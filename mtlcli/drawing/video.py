@@ -1,0 +1,218 @@
+"""Frames of videos and cameras, read and written while others work."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+
+from mtlcli.errors import InputError, RunError
+from mtlcli.files import mark_video
+
+T = TypeVar("T")
+WAITING = 4  # frames between one thread and the next
+USUAL_RATE = 25.0  # frames/s where a video does not say
+CODEC = "mp4v"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """An opened video or camera, at its first frame."""
+
+    name: str
+    rate: float  # frames/s
+    count: int | None  # frames, as far as the file says
+    frames: Iterator[np.ndarray]  # RGB (H, W, 3) uint8
+
+
+@contextmanager
+def opened(source: Path | int) -> Iterator[Video]:
+    """A video file, or the camera of that number.
+
+    Raises:
+        InputError: no such camera, not a video, or one without frames.
+    """
+    capture = capture_of(source)
+    try:
+        there, first = capture.read()
+        if not there:
+            what = f"Camera {source}" if isinstance(source, int) else str(source)
+            raise InputError(f"{what} gives no frames.")
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        yield Video(
+            name=f"camera{source}" if isinstance(source, int) else source.stem,
+            rate=rate if 1 <= rate <= 240 else USUAL_RATE,
+            count=count if count > 0 and not isinstance(source, int) else None,
+            frames=frames_of(capture, first),
+        )
+    finally:
+        capture.release()
+
+
+def capture_of(source: Path | int) -> Any:
+    """OpenCV's reader, without what it would print.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
+    with silent():
+        capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    if capture.isOpened():
+        return capture
+    if isinstance(source, int):
+        raise InputError(f"There is no camera {source}; the first is 0.")
+    raise InputError(f"{source} is not a readable video.")
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """OpenCV's own messages are left out."""
+    logging = cv2.utils.logging
+    before = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        logging.setLogLevel(before)
+
+
+def frames_of(capture: Any, first: np.ndarray) -> Iterator[np.ndarray]:
+    """The first frame and all others, RGB."""
+    there, frame = True, first
+    while there:
+        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        there, frame = capture.read()
+
+
+@contextmanager
+def ahead(make: Iterable[T]) -> Iterator[Iterator[T]]:
+    """The same things, made in a thread of their own some steps ahead; its error comes out here."""
+    made: Queue[tuple[bool, Any]] = Queue(WAITING)
+    stop = Event()
+
+    def work() -> None:
+        try:
+            for thing in make:
+                if not offer(made, (True, thing), stop):
+                    return
+            offer(made, (False, None), stop)
+        except BaseException as error:
+            offer(made, (False, error), stop)
+
+    def taken() -> Iterator[T]:
+        while (answer := made.get())[0]:
+            yield answer[1]
+        if answer[1] is not None:
+            raise answer[1]
+
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield taken()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def offer(queue: Queue, thing: Any, stop: Event) -> bool:
+    """Put it there as soon as there is room; False if told to stop before."""
+    while not stop.is_set():
+        try:
+            queue.put(thing, timeout=0.1)
+        except Full:
+            continue
+        return True
+    return False
+
+
+class Writer:
+    """A video file written by a thread of its own; use it in a `with`, which ends the file.
+
+    Args:
+        path: of the .mp4.
+        rate: frames/s.
+        draw: makes the RGB (H, W, 3) uint8 frame, H and W even, of what `put` is given; it runs in
+            the writer's thread.
+    """
+
+    def __init__(self, path: Path, rate: float, draw: Callable[[Any], np.ndarray]) -> None:
+        self.path, self.rate, self.draw = path, rate, draw
+        self.given = 0  # frames put
+        self._queue: Queue[Any] = Queue(WAITING)
+        self._end, self._failed = Event(), Event()
+        self._error: BaseException | None = None
+        self._file: Any = None
+        self._thread = Thread(target=self._work, daemon=True)
+
+    def put(self, thing: Any, times: int = 1) -> None:
+        """Hand over what one frame is drawn of, and how many times it is shown.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        if times > 0 and not offer(self._queue, (thing, times), self._failed):
+            self._complain()
+        self.given += max(0, times)
+
+    def __enter__(self) -> "Writer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._end.set()
+        self._thread.join()
+        if self._file is not None:
+            self._file.release()
+            with suppress(OSError):  # a full disk: the film stands, but is not replaced unasked
+                mark_video(self.path)
+        if kind is None and self._error:
+            self._complain()
+
+    def _work(self) -> None:
+        try:
+            while not (self._end.is_set() and self._queue.empty()):
+                try:
+                    thing, times = self._queue.get(timeout=0.05)
+                except Empty:
+                    continue
+                self._write(self.draw(thing), times)
+        except BaseException as error:
+            self._error = error
+            self._failed.set()
+
+    def _write(self, frame: np.ndarray, times: int) -> None:
+        if self._file is None:
+            self._file = new_file(self.path, self.rate, frame.shape[1], frame.shape[0])
+        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+        for _ in range(times):
+            self._file.write(frame)
+
+    def _complain(self) -> None:
+        assert self._error is not None
+        raise self._error
+
+
+def new_file(path: Path, rate: float, width: int, height: int) -> Any:
+    """OpenCV's writer.
+
+    Raises:
+        RunError: it cannot be opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+    code = cv2.VideoWriter.fourcc(*CODEC)
+    with silent():
+        file = cv2.VideoWriter(str(path), code, rate, (width, height))
+    if not file.isOpened():
+        raise RunError(f"Cannot write {path}: is the folder writable?")
+    return file

@@ -1,0 +1,204 @@
+"""`mtl experiment`: a grid of systems and seeds under one budget, ending in one table.
+
+Layout: weights/experiments/NAME/CELL/seedN are the runs, experiment.json and costs.json beside the
+cells what the table is made from.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlcli import lookup
+from mtlcli.errors import InputError
+from mtlcli.experiments._experiment import Experiment
+from mtlcli.experiments._run import Planned, finish_all
+from mtlcli.files import plain, read_json, write_json
+from mtlcli.home import datasets_dir, weights_dir
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import read_log
+from mtlcli.runs.record import read_record
+from mtlcli.runs.results import read_results
+from mtlcli.scoring.bench_model import build, build_meta
+from mtlcli.scoring.cost import WHOLE, count, parameters
+from mtlcli.training.conduct import Conduct
+
+ROUNDS = 3
+
+
+def measure_cells(
+    configs: Mapping[str, RunConfig], device: torch.device
+) -> dict[str, dict[str, Any]]:
+    """Label -> `params`, `flops` of one image forward (all kinds), `seconds_per_iteration`.
+
+    An iteration is a forward and a backward pass of a batch; what optimiser and data take is
+    left out. The cells take turns, and the median of their rounds counts.
+    """
+    networks, counted = {}, {}
+    for label, config in configs.items():
+        config, empty = build_meta(config)
+        assert config.size is not None
+        flops = count(empty, {}, config.size)[WHOLE].all
+        counted[label] = {"params": parameters([empty]), "flops": flops}
+        networks[label] = (build(config).to(device).train(), config)
+    times: dict[str, list[float]] = {label: [] for label in configs}
+    for round_ in range(ROUNDS + 1):
+        for label, (network, config) in networks.items():
+            seconds = time_step(network, config, device)
+            if round_:
+                times[label].append(seconds)
+    return {n: c | {"seconds_per_iteration": median(times[n])} for n, c in counted.items()}
+
+
+def time_step(network: nn.Module, config: RunConfig, device: torch.device) -> float:
+    """Seconds of one forward and backward pass of a batch of noise."""
+    assert config.size is not None
+    images = torch.randn(config.batch_size, 3, *config.size, device=device)
+    began = time.perf_counter()
+    torch.stack([out.float().square().mean() for out in network(images).values()]).sum().backward()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+SUMMARY, COSTS = "experiment.json", "costs.json"
+
+
+def load(name: str) -> Experiment:
+    """The experiment of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    return lookup.load("experiments", name).EXPERIMENT
+
+
+def plan(name: str, labels: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[Planned]:
+    """The runs of an experiment, seed by seed, so that an early stop leaves whole seeds.
+
+    Raises:
+        InputError: no such experiment or cell.
+    """
+    experiment = load(name)
+    for label in labels:
+        if label not in experiment.cells:
+            known = "; ".join(experiment.cells)
+            raise InputError(f"Experiment '{name}' has no cell '{label}'. It has: {known}.")
+    return [
+        plan_run(name, label, seed)
+        for seed in seeds or range(experiment.seeds)
+        for label in labels or experiment.cells
+    ]
+
+
+def plan_run(name: str, label: str, seed: int) -> Planned:
+    """One cell of an experiment with one seed."""
+    experiment = load(name)
+    return Planned(
+        folder=folder_of(name) / label.replace(", ", "_").replace(" ", "_") / f"seed{seed}",
+        config=experiment.config(label, seed),
+        cell=label,
+        limit=experiment.limit,
+    )
+
+
+def conduct(
+    name: str,
+    *,
+    labels: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    jobs: int | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Do all runs of an experiment that are not done yet; returns what `collect` does.
+
+    Args:
+        name: of a file in mtlcli/experiments.
+        labels: only these cells.
+        seeds: these instead of the experiment's.
+        jobs: see `finish_all`.
+        device: auto, cpu, cuda or mps.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: no such experiment or cell, or its dataset is missing.
+        RunError, Interrupted: see `finish_all`.
+    """
+    experiment = load(name)
+    file = datasets_dir() / f"{experiment.budget.dataset}.h5"
+    if not file.exists():
+        raise InputError(f"There is no {file}; make it: {experiment.prepare}.")
+    how = Conduct(device=device, quiet=quiet)
+    finish_all(plan(name, labels, seeds), how, jobs, again=f"mtl experiment {name}")
+    return collect(name)
+
+
+def collect(name: str) -> dict[str, Any]:
+    """All finished runs of an experiment, with their options and scores, as plain types.
+
+    Also written to weights/experiments/NAME/experiment.json.
+    """
+    experiment = load(name)
+    record: dict[str, Any] = {
+        "experiment": name,
+        "title": experiment.title,
+        "references": list(experiment.references),
+        "runs": [describe(run) for run in find_finished(name)],
+    }
+    folder = folder_of(name)
+    if (folder / COSTS).exists():
+        record["costs"] = read_json(folder / COSTS)
+    record = plain(record)
+    if record["runs"]:
+        write_json(folder / SUMMARY, record)
+    return record
+
+
+def measure_costs(name: str, device: str) -> None:
+    """Parameters, operations and time of every cell, into weights/experiments/NAME/costs.json."""
+    experiment = load(name)
+    configs = {label: experiment.config(label, 0) for label in experiment.cells}
+    folder_of(name).mkdir(parents=True, exist_ok=True)
+    write_json(folder_of(name) / COSTS, measure_cells(configs, pick_device(device)))
+
+
+def folder_of(name: str) -> Path:
+    """Where the runs of an experiment lie."""
+    return weights_dir() / "experiments" / name
+
+
+def find_finished(name: str) -> Iterator[Planned]:
+    """Finished runs, cell by cell, of whatever seeds there are."""
+    for label in load(name).cells:
+        cell = plan_run(name, label, 0).folder.parent
+        for seed in sorted(int(p.name.removeprefix("seed")) for p in cell.glob("seed*")):
+            run = plan_run(name, label, seed)
+            if run.scores():
+                yield run
+
+
+def describe(run: Planned) -> dict[str, Any]:
+    """What the table needs of a finished run."""
+    results, record, lines = (
+        read_results(run.results),
+        read_record(run.folder),
+        read_log(run.folder),
+    )
+    return {
+        "cell": run.cell,
+        "seed": run.config.seed,
+        "config": record.config.to_json(),
+        "versions": record.versions,
+        "device": record.device,
+        "split": results.split,
+        "images": results.images,
+        "main": results.main,
+        "seconds_per_iteration": median(line["speed"]["step_s"] for line in lines),
+        "offsets": lines[-1].get("offsets"),
+    }

@@ -1,0 +1,165 @@
+"""Files that are whole or not there, JSON, checksums and space on a disk.
+
+What mtl writes where a user says carries a mark: it may be replaced, a file without stays.
+"""
+
+import hashlib
+import json
+import math
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from zipfile import ZipFile
+
+from mtlcli.errors import InputError, RunError
+
+MARK = "written by mtlcli"
+BESIDE = ".part"
+BLOCK = 1 << 20  # bytes read at once
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into; when the block ends well it takes the place of `path`.
+
+    Whatever happens, `path` is either what it was or complete, also after a loss of power.
+    """
+    beside = path.with_name(path.name + BESIDE)
+    try:
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write strict JSON as UTF-8 (see `plain`), whole or not at all.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    text = json.dumps(plain(record), indent=2, allow_nan=False) + "\n"
+    try:
+        with replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def plain(value: Any) -> Any:
+    """What strict JSON can hold: mappings as dicts, sequences as lists, nan and inf as null."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Check that `needed` bytes are free on the disk of `folder`.
+
+    Raises:
+        RunError: they are not.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RunError(
+            f"{folder} has {gigabytes(free)} free, {gigabytes(needed)} are needed: free some "
+            "space, or use another disk (--out, --download-dir or MTL_HOME)."
+        )
+
+
+def gigabytes(count: float) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def checksums(
+    path: Path, progress: Callable[[int], object] = lambda read: None, *, with_md5: bool = False
+) -> dict[str, Any]:
+    """Size, sha256 and, if asked for, md5 of a file; `progress` is told of the bytes read."""
+    digests = {"sha256": hashlib.sha256()}
+    if with_md5:
+        digests["md5"] = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            for digest in digests.values():
+                digest.update(block)
+            progress(len(block))
+    return {"size": size_of(path)} | {name: d.hexdigest() for name, d in digests.items()}
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none or it is damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def is_ours(path: Path, mark: str = MARK) -> bool:
+    """Whether a regular file holds the mark; one that cannot be read does not."""
+    try:
+        if not path.is_file() or not path.stat().st_size:
+            return False
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
+            return held.find(mark.encode()) >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def may_write(path: Path, force: bool = False, mark: str = MARK) -> bool:
+    """Whether a file may be written: nothing is there, or mtl's own, or the user insists."""
+    return force or not path.exists() or is_ours(path, mark)
+
+
+def require_ours(option: str, path: Path, force: bool = False, mark: str = MARK) -> None:
+    """Refuse, before the work begins, to replace what mtl did not write.
+
+    Raises:
+        InputError: names the file.
+    """
+    if path.is_file() and not may_write(path, force, mark):
+        raise InputError(
+            f"{option} {path} exists, and mtl did not write it: name another file, or replace it "
+            "with --force."
+        )
+
+
+def save_picture(picture: Any, path: Path) -> None:
+    """Write a Pillow picture, marked, as the PNG or JPEG that its name says."""
+    if path.suffix.lower() == ".png":
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_text("Software", MARK)
+        picture.save(path, pnginfo=info)
+    else:
+        picture.save(path, comment=MARK)
+
+
+def mark_zip(path: Path) -> None:
+    """Mark an archive, such as an .npz, in its comment."""
+    with ZipFile(path, "a") as archive:
+        archive.comment = MARK.encode()
+
+
+def mark_video(path: Path) -> None:
+    """Mark an .mp4, at its end, in a box that players pass over."""
+    content = MARK.encode()
+    with path.open("ab") as file:
+        file.write((8 + len(content)).to_bytes(4, "big") + b"free" + content)

@@ -1,0 +1,209 @@
+"""`mtl export`: a trained network as one file that runs without this package."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import mtlcli
+from mtlcli import lookup
+from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
+from mtlcli.errors import InputError, RunError
+from mtlcli.files import MARK, replacing, require_ours
+from mtlcli.formats._format import Format, Runner
+from mtlcli.runs import checkpoint
+from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.names import file_of, is_shipped
+from mtlcli.tasks._task import Task
+
+TOLERANCE = 1e-3  # largest difference from the network, in the units of each map
+WRITTEN, TRIED = 2, (1, 3)  # how many pictures the file is written with, and tried with
+MOST_PIXELS = 2**18  # of all pictures tried at once, if they are several: it takes gigabytes
+SMALLEST = 32  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What `export` wrote."""
+
+    checkpoint: Path
+    path: Path
+    format: str
+    size: tuple[int, int]  # height and width of the pictures it takes
+    bytes: int
+    difference: Mapping[str, float]  # task -> largest absolute difference from the network
+
+
+class Standalone(nn.Module):
+    """Pictures in, maps out: a network between its preprocessing and its decoding.
+
+    Args:
+        network: normalised (B, 3, H, W) -> {task: logits}.
+        tasks: {task: record}, in the order of the outputs.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.network, self.tasks = network, tasks
+        self.register_buffer("mean", torch.from_numpy(255 * IMAGE_MEAN))
+        self.register_buffer("std", torch.from_numpy(255 * IMAGE_STD))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """RGB (B, H, W, 3) uint8 -> per task (B, C, H, W) float32, classes as probabilities."""
+        pixels = (image.float() - self.mean) / self.std
+        logits = self.network(pixels.permute(0, 3, 1, 2))
+        return tuple(prediction(task, logits[name]) for name, task in self.tasks.items())
+
+
+def prediction(task: Any, logits: Tensor) -> Tensor:
+    """Logits (B, C, H, W) decoded; where that is a choice of class, the classes' probabilities."""
+    return logits.float().softmax(1) if task.map.has_classes else task.decode(logits)
+
+
+def export(
+    run: Path,
+    *,
+    format: str = "onnx",
+    size: tuple[int, int] | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> Exported:
+    """Write a trained network as one file, and run the file to see that it computes the same.
+
+    Args:
+        run: checkpoint or run folder.
+        format: a name in mtlcli/formats.
+        size: height and width of the pictures the file shall take; by default those of training.
+        out: see `default_path`.
+        force: replace a file that mtl did not write.
+        quiet: no progress bar.
+
+    Raises:
+        InputError: no such checkpoint or format, a size below 32 pixels, a missing package, or a
+            file at `out` that is not mtl's.
+        RunError: the file cannot be written, or differs by more than `TOLERANCE` on some task.
+    """
+    if format == "torchscript":
+        raise InputError("--format torchscript is pt2 now (torch.export): use --format pt2.")
+    form: Format = lookup.load("formats", format).FORMAT
+    path = out or default_path(run, form.suffix)
+    require_ours("--out", path, force)
+    trained = checkpoint.load(run, torch.device("cpu"))
+    size = size or trained.size
+    if min(size) < SMALLEST:
+        raise InputError(f"--size {size[0]} {size[1]}: both must be at least {SMALLEST} pixels.")
+    names = tuple(trained.tasks)
+    network = Standalone(trained.network, trained.tasks).eval()
+    try:
+        with (
+            tqdm(total=2, desc="write", disable=True if quiet else None) as bar,
+            replacing(path) as file,
+        ):
+            pictures = torch.from_numpy(sample(WRITTEN, size))
+            form.write(network, pictures, names, facts(trained, size), file)
+            file.flush()
+            bar.update()
+            bar.set_description("compare")
+            difference = compare(network, form.open(Path(file.name), names), names, size)
+            bar.update()
+            refuse_difference(difference, path)
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+    return Exported(
+        checkpoint=trained.path,
+        path=path,
+        format=form.title,
+        size=size,
+        bytes=path.stat().st_size,
+        difference=difference,
+    )
+
+
+def default_path(run: Path, suffix: str) -> Path:
+    """Beside the checkpoint; NAME.SUFFIX in the working folder for the network that ships."""
+    file = file_of(run)
+    own = Path(file.parent.name) if is_shipped(file) else file
+    return own.with_suffix(suffix)
+
+
+def sample(count: int, size: tuple[int, int]) -> np.ndarray:
+    """Coloured blobs with noise, the same ones each time: (count, H, W, 3) uint8."""
+    generator = torch.Generator().manual_seed(0)
+    blobs = 255 * torch.rand(count, 3, 6, 8, generator=generator)
+    smooth = F.interpolate(blobs, size=size, mode="bicubic")
+    noise = 16 * torch.randn(count, 3, *size, generator=generator)
+    return (smooth + noise).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+@torch.inference_mode()
+def compare(
+    network: nn.Module, run: Runner, names: tuple[str, ...], size: tuple[int, int]
+) -> dict[str, float]:
+    """Task -> the largest absolute difference between file and network, tried with one picture and,
+    unless they are large, with several: other numbers than the file was written with.
+    """
+    counts = [n for n in TRIED if n == 1 or n * size[0] * size[1] <= MOST_PIXELS]
+    pictures = sample(max(counts), size)
+    wanted = dict(zip(names, network(torch.from_numpy(pictures))))
+    largest = dict.fromkeys(names, 0.0)
+    for count in counts:
+        found = run(pictures[:count])
+        for name in names:
+            apart = np.abs(found[name] - wanted[name][:count].numpy()).max()
+            largest[name] = max(largest[name], float(apart))
+    return largest
+
+
+def refuse_difference(difference: Mapping[str, float], path: Path) -> None:
+    """A file that computes something else must not stay.
+
+    Raises:
+        RunError: some task differs by more than `TOLERANCE`, or by NaN.
+    """
+    wrong = {name: apart for name, apart in difference.items() if not apart <= TOLERANCE}
+    if wrong:
+        listed = ", ".join(f"{name} {apart:.2g}" for name, apart in wrong.items())
+        raise RunError(
+            f"{path} is not written: it differs from the network by more than {TOLERANCE:g} "
+            f"({listed}). Try another --size or --format."
+        )
+
+
+def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
+    """What the file says of itself: values are plain text or JSON."""
+    outputs = {
+        name: {
+            "title": task.title,
+            "holds": task.holds,
+            "shape": f"(B, {task.outputs(classes(trained, name))}, H, W)",
+            "classes": classes(trained, name),
+            "palette": trained.dataset.palettes.get(name),
+        }
+        for name, task in trained.tasks.items()
+    }
+    return {
+        "program": f"mtl {mtlcli.__version__}, {MARK}",
+        "input": f"image: uint8 (B, {size[0]}, {size[1]}, 3), RGB 0..255; normalised inside",
+        "size": json.dumps(size),
+        "outputs": json.dumps(outputs),
+        "dataset": trained.config.dataset,
+        "system": trained.config.system,
+        "backbone": trained.config.backbone,
+        "iteration": str(trained.iteration),
+    }
+
+
+def classes(trained: Trained, task: str) -> list[str]:
+    """Class names of a task, [] where it has none."""
+    return list(trained.dataset.classes.get(task, ()))

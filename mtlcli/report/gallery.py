@@ -1,0 +1,211 @@
+"""The best, the median and the worst picture of a run, with its predictions and labels."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mtlcli.data.batches import WholePictures
+from mtlcli.data.hdf5 import Info
+from mtlcli.data.reader import Reader
+from mtlcli.drawing.prediction import infer
+from mtlcli.errors import InputError
+from mtlcli.home import datasets_dir
+from mtlcli.maps import classes
+from mtlcli.maps._map import Scale
+from mtlcli.report.chart import Html, tag
+from mtlcli.report.page import colours, note, picture
+from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.config import resolution
+from mtlcli.runs.folder import RESULTS
+from mtlcli.runs.run import Run
+from mtlcli.runs.table import number
+from mtlcli.tasks._task import Task
+
+RGB = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """One task of one picture."""
+
+    title: str
+    metric: str
+    unit: str
+    score: float | None  # of this picture alone
+    prediction: np.ndarray  # drawn, RGB (H, W, 3) uint8
+    label: np.ndarray | None  # drawn alike, None where no pixel has one
+    classes: Mapping[str, RGB] = field(default_factory=dict)  # the most frequent ones in sight
+    reach: tuple[str, str] | None = None  # what the ends of the colours mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One picture."""
+
+    place: str  # best, median or worst
+    ident: str
+    image: np.ndarray  # RGB (H, W, 3) uint8
+    maps: Sequence[Map]
+
+
+def lay_out(example: Example) -> list[Html]:
+    """The picture and, for each task, the prediction over the label."""
+    image = picture(example.image, f"picture {example.ident}", exact=False)
+    tiles = [tag("figure", tag("figcaption", "Image", tag("span", example.ident)), image)]
+    tiles += [tile(each, example.ident) for each in example.maps]
+    return [tag("h4", f"{example.place}: {example.ident}"), tag("div", *tiles, class_="maps")]
+
+
+def tile(shown: Map, ident: str) -> Html:
+    """One task."""
+    score = number(math.nan if shown.score is None else shown.score, shown.unit)
+    unit = {"m": " m"}.get(shown.unit, shown.unit) if shown.score is not None else ""
+    flat = bool(shown.classes)
+    pictures = [picture(shown.prediction, f"{shown.title} predicted for {ident}", exact=flat)]
+    if shown.label is not None:
+        pictures.append(picture(shown.label, f"{shown.title} labelled in {ident}", exact=flat))
+    caption = tag("figcaption", shown.title, tag("span", f"{shown.metric} {score}{unit}"))
+    reach = shown.reach and note(between(*shown.reach))
+    unlabelled = note("no label in this picture") if shown.label is None else None
+    keyed = tag("div", unlabelled, reach, colours(shown.classes))
+    return tag("figure", caption, tag("div", *pictures), keyed)
+
+
+def between(low: str, high: str) -> str:
+    """What the two ends of the colours mean; see `mtlcli.maps._map.Scale`."""
+    return f"{low} (bright) to {high}".replace("<", "≤ ").replace(">", "≥ ")
+
+
+SIDE = 288  # pixels along the longer side of a drawn map
+NAMED = 8  # classes in a legend at most
+
+
+def examples(run: Run, trained: Trained) -> list[Example]:
+    """Three pictures of the split that was scored.
+
+    Raises:
+        InputError: the dataset is not there or is another one; results.json has no pictures.
+    """
+    results = run.results
+    scores = results.pictures if results else None
+    if not results or not results.split or not scores:
+        raise InputError(
+            f"{run.folder / RESULTS} has no scores of single pictures: run "
+            f"`mtl eval {run.folder}` again."
+        )
+    reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results.split)
+    tasks = trained.tasks
+    order = ranked(scores, {n: t.higher_is_better for n, t in tasks.items()})
+    absent = set(order) - set(reader.ids)
+    if absent:
+        raise InputError(
+            f"{reader.path} has no picture {min(absent)}: it is not the file that "
+            f"{run.folder} was scored on; run `mtl eval {run.folder}` again."
+        )
+    return [
+        example(place, ident, scores[ident], reader, trained)
+        for place, ident in places(order).items()
+    ]
+
+
+def places(order: Sequence[str]) -> dict[str, str]:
+    """Best, median and worst of ranked pictures, none twice."""
+    chosen = {"best": order[0], "worst": order[-1], "median": order[len(order) // 2]}
+    kept = {ident: place for place, ident in reversed(chosen.items())}
+    return {place: ident for ident, place in sorted(kept.items(), key=lambda c: order.index(c[0]))}
+
+
+def ranked(
+    scores: Mapping[str, Mapping[str, float | None]], higher_is_better: Mapping[str, bool]
+) -> list[str]:
+    """Pictures from the best to the worst: by their mean rank over the tasks they are labelled for.
+
+    Args:
+        scores: picture -> task -> main score of that picture alone, None where there is none.
+        higher_is_better: task -> direction.
+    """
+    ranks: dict[str, list[float]] = {ident: [] for ident in scores}
+    for task, higher in higher_is_better.items():
+        known = {i: s[task] for i, s in scores.items() if s.get(task) is not None}
+        values = np.array(list(known.values()), float)
+        better = -values if higher else values
+        ordered = np.sort(better)
+        middle = np.searchsorted(ordered, better) + np.searchsorted(ordered, better, "right")
+        for ident, rank in zip(known, middle / (2 * max(len(known), 1))):
+            ranks[ident].append(rank)
+    labelled = {ident: float(np.mean(each)) for ident, each in ranks.items() if each}
+    return sorted(labelled, key=lambda ident: (labelled[ident], ident))
+
+
+def example(
+    place: str,
+    ident: str,
+    scores: Mapping[str, float | None],
+    reader: Reader,
+    trained: Trained,
+) -> Example:
+    """A picture as evaluation sees it, and what the network makes of it."""
+    index, tasks = reader.ids.index(ident), trained.tasks
+    scale = resolution(trained.config, trained.dataset.size)
+    sample = WholePictures(reader, tasks, scale, [index])[0]
+    maps = infer(trained, sample["image"], tuple(sample["size"].tolist()))
+    drawn = [
+        draw(task, maps[name], sample.get(name), scores.get(name), trained.dataset, name)
+        for name, task in tasks.items()
+    ]
+    image = shrunk(reader.read("image", index), exact=False)
+    return Example(place=place, ident=ident, image=image, maps=drawn)
+
+
+def draw(
+    task: Task,
+    prediction: np.ndarray,
+    label: np.ndarray | None,
+    score: float | None,
+    dataset: Info,
+    name: str,
+) -> Map:
+    """Prediction and label in the same colours, by the range of the label; a label that says
+    nothing of any pixel is none.
+    """
+    if label is not None and not (label != task.map.unlabelled).any():
+        label = None
+    its, options = task.map, dataset.drawing(name)
+    if its.scale:
+        options |= its.scale(prediction if label is None else label)
+    key = its.key(prediction, options)
+    exact = prediction.ndim == 2
+    return Map(
+        title=task.title,
+        metric=task.metric,
+        unit=task.unit,
+        score=score,
+        prediction=shrunk(its.draw(prediction, options), exact=exact),
+        label=None if label is None else shrunk(its.draw(label, options), exact=exact),
+        classes=in_sight(prediction, label, options) if exact else {},
+        reach=(key.low, key.high) if its.scale and isinstance(key, Scale) else None,
+    )
+
+
+def in_sight(
+    prediction: np.ndarray, label: np.ndarray | None, options: Mapping[str, Any]
+) -> dict[str, RGB]:
+    """The most frequent classes of a prediction and its label, "no label" among them, with their
+    colours.
+    """
+    seen = [prediction.ravel(), *([] if label is None else [label.ravel()])]
+    return dict(classes.key(np.concatenate(seen), options).entries[:NAMED])
+
+
+def shrunk(picture: np.ndarray, exact: bool) -> np.ndarray:
+    """At most `SIDE` pixels along the longer side."""
+    height, width = picture.shape[:2]
+    factor = SIDE / max(height, width)
+    if factor >= 1:
+        return picture
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST if exact else cv2.INTER_AREA)

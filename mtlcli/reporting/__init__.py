@@ -1,1 +1,0 @@
-"""The parts of `mtl report`: what run folders say, how runs stand, which pictures to show."""

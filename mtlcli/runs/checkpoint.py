@@ -1,0 +1,170 @@
+"""A checkpoint: all that rebuilds a network and the preprocessing it was trained with."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from mtlcli import lookup, tasks
+from mtlcli.data.hdf5 import Info
+from mtlcli.errors import InputError, RunError
+from mtlcli.files import replacing
+from mtlcli.ops.devices import pick_device
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.names import file_of
+from mtlcli.tasks._task import Task
+
+if TYPE_CHECKING:
+    from mtlcli.runs.record import Record
+
+FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained network with what belongs to it."""
+
+    path: Path
+    network: nn.Module
+    config: RunConfig
+    dataset: Info  # that it was trained on
+    iteration: int
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """What it predicts, by name."""
+        return tasks_of(self.config.tasks, self.dataset)
+
+    @cached_property
+    def record(self) -> "Record":
+        """What run.json beside it says, or else what it knows of its run itself."""
+        from mtlcli.runs.record import Record, find_record
+
+        own = Record(config=self.config, dataset=self.dataset)
+        beside = find_record(file_of(self.path)) or own
+        return replace(beside, config=self.config, dataset=self.dataset)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.network.parameters()).device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures it was trained on."""
+        return self.config.size or self.dataset.size
+
+
+def tasks_of(names: Iterable[str], dataset: Info) -> dict[str, Task]:
+    """Tasks of a dataset by their names (raises InputError for what is none)."""
+    return tasks.named(names, dataset.kinds, dataset.options)
+
+
+def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None = None) -> nn.Module:
+    """The network of a run, freshly initialised from torch's generator.
+
+    Args:
+        config: with all tasks named.
+        dataset: of whose classes the network has outputs.
+        backbone: with the weights it starts from; by default one with random weights.
+    """
+    channels = {
+        name: task.outputs(dataset.classes.get(name, ()))
+        for name, task in tasks_of(config.tasks, dataset).items()
+    }
+    system = lookup.load("systems", config.system)
+    backbone = backbone or lookup.load("backbones", config.backbone).build()
+    network: nn.Module = system.build(channels, backbone, **config.settings)
+    return network
+
+
+def save(path: Path, **content: Any) -> None:
+    """Write a checkpoint, whole or not at all; `content` is plain types and tensors (see `read`).
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        with replacing(path) as file:
+            torch.save({"format": FORMAT, **content}, file)
+    except (OSError, RuntimeError) as error:
+        raise RunError(
+            f"Cannot write {path}: {error}. The previous checkpoint is untouched; free some disk."
+        ) from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file, tensors on the CPU.
+
+    Raises:
+        InputError: no such file, a damaged one, not a checkpoint of this program, or of another
+            format.
+    """
+    path = file_of(path)
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # what damaged bytes make of unpickling can be anything
+        from mtlcli.runs.run import describe_damage
+
+        raise InputError(describe_damage(path)) from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise InputError(f"{path} is not a checkpoint written by mtl.")
+    if content["format"] != FORMAT:
+        raise InputError(
+            f"{path} has checkpoint format {content['format']}, this program reads {FORMAT}; "
+            "use the version of mtl that wrote it, or train again."
+        )
+    return content
+
+
+def load(path: Path, device: torch.device | str = "auto") -> Trained:
+    """Rebuild the network of a checkpoint in evaluation mode.
+
+    Args:
+        path: checkpoint or run folder.
+        device: where the network goes; a string is one of `mtlcli.ops.devices.pick_device`.
+
+    Raises:
+        InputError: see `read`; also when its weights do not fit the network of this version.
+    """
+    target = pick_device(device) if isinstance(device, str) else device
+    content = read(path)
+    try:
+        config = RunConfig.from_json(content["config"])
+        dataset = Info.from_json(content["dataset"])
+        with WithoutRandomNumbers():
+            network = build_network(config, dataset)
+        network.load_state_dict(content["network"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
+    return Trained(
+        path=path,
+        network=network.to(target).eval(),
+        config=config,
+        dataset=dataset,
+        iteration=content["iteration"],
+    )
+
+
+class WithoutRandomNumbers(TorchFunctionMode):
+    """Within it tensors are filled with zeros where random numbers would be drawn, which a network
+    that gets its weights from elsewhere would spend seconds on. All else is computed, buffers that
+    no file holds as well. (Zeros, for `trunc_normal_` draws until all numbers are in its range.)
+    """
+
+    RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        return args[0].zero_() if func in self.RANDOM else func(*args, **(kwargs or {}))

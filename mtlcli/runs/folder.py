@@ -1,0 +1,104 @@
+"""The files of a run: the folder is made once, the log is cut back when a run is resumed.
+
+run.json holds settings and provenance (`mtlcli.runs.record`), log.jsonl one line per logged
+iteration, last.pt the newest checkpoint, results.json what `mtl eval` found.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtlcli.errors import InputError
+from mtlcli.files import BESIDE, write_json
+from mtlcli.home import weights_dir
+from mtlcli.runs.config import RunConfig
+
+RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
+
+
+def default_folder(config: RunConfig) -> Path:
+    """weights/DATASET_BACKBONE_SYSTEM."""
+    return weights_dir() / f"{config.dataset}_{config.backbone}_{config.system}"
+
+
+def begin_run(out: Path | None, config: RunConfig, record: Mapping[str, Any]) -> Path:
+    """Create a run folder with its run.json; by default weights/DATASET_BACKBONE_SYSTEM.
+
+    Raises:
+        InputError: the chosen folder is taken, or cannot be made.
+        RunError: run.json cannot be written.
+    """
+    folder = make_run_folder(out or default_folder(config), fixed=out is not None)
+    write_json(folder / RECORD, record)
+    return folder
+
+
+def make_run_folder(path: Path, fixed: bool) -> Path:
+    """Create an empty folder; one that exists is never written into.
+
+    A name the user did not choose is numbered until it is free.
+
+    Raises:
+        InputError: the chosen folder is taken, or cannot be made.
+    """
+    if fixed and path.exists() and not is_unused(path):
+        raise InputError(
+            f"{path} exists and is not an empty folder; choose another --out, or continue "
+            f"the run in it with --resume {path}."
+        )
+    number, free = 2, path
+    while not fixed and free.exists():
+        free, number = path.with_name(f"{path.name}_{number}"), number + 1
+    try:
+        free.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot create {free}: {error.strerror}.") from error
+    return free
+
+
+def is_unused(path: Path) -> bool:
+    """An empty folder, or one that a run was killed in before it had written anything whole."""
+    return path.is_dir() and all(child.suffix == BESIDE for child in path.iterdir())
+
+
+def read_object(path: Path, *needed: str) -> dict[str, Any]:
+    """A JSON object with certain keys.
+
+    Raises:
+        InputError: it is not that; the message names the file and the key.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: it is damaged or unreadable.") from error
+    record: dict[str, Any] = found if isinstance(found, dict) else {}
+    missing = [key for key in needed if key not in record]
+    if missing:
+        raise InputError(f"{path} is not what mtl writes: it lacks '{missing[0]}'.")
+    return record
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of log.jsonl; none if there is no such file."""
+    path = folder / LOG
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def cut_log(folder: Path, iteration: int) -> None:
+    """Drop the lines after an iteration, and a last line that was not finished.
+
+    So the log of a run that was resumed is that of one never interrupted.
+    """
+    path = folder / LOG
+    if not path.exists():
+        return
+    kept = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n") or json.loads(line)["iteration"] > iteration:
+            break
+        kept += len(line)
+    os.truncate(path, kept)

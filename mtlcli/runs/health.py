@@ -1,0 +1,256 @@
+"""`mtl doctor`: what is installed, what this machine has, which files are there and whole, and what
+to do next.
+"""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import mtlcli
+from mtlcli import lookup
+from mtlcli.data import hub, shared_memory
+from mtlcli.data.hdf5 import keys_of
+from mtlcli.data.reader import Reader
+from mtlcli.data.shared_memory import MORE, SHARED
+from mtlcli.errors import InputError
+from mtlcli.files import checksums, gigabytes
+from mtlcli.home import available_cores, datasets_dir, home, weights_dir
+from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS
+from mtlcli.runs.names import SHIPPED, find
+from mtlcli.runs.run import Run, is_whole
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
+OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
+LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
+LITTLE_SHARED = 0.5e9  # bytes; prepared batches of the paper's size take 0.3 GB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One file or run: whether it can be used."""
+
+    name: str
+    state: str  # whole, unfinished or damaged
+    detail: str
+    next: str | None = None  # the command that mends or continues it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """All that was found."""
+
+    versions: dict[str, str | None]  # None: not installed
+    machine: dict[str, Any]
+    datasets: tuple[Finding, ...]
+    weights: tuple[Finding, ...]
+    runs: tuple[Finding, ...]
+    advice: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is damaged."""
+        return all(f.state != "damaged" for f in (*self.datasets, *self.weights, *self.runs))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {**json.loads(json.dumps(asdict(self))), "sound": self.is_sound}
+
+    def text(self) -> str:
+        """A few lines for each subject."""
+        machine = self.machine
+        there = [f"{name} {number}" for name, number in self.versions.items() if number]
+        devices = ", ".join(machine["devices"]) or "none but the CPU"
+        lines = [
+            "versions: " + ", ".join(there),
+            f"machine:  {machine['cores']} cores, {gigabytes(machine['memory'])} memory; "
+            f"devices: {devices}",
+            f"disk:     {gigabytes(machine['free_disk'])} free in {machine['home']}",
+        ]
+        if machine["free_shared"] is not None:
+            lines.append(f"shared:   {gigabytes(machine['free_shared'])} free in {SHARED}")
+        for title, found in (
+            ("datasets", self.datasets), ("weights", self.weights), ("runs", self.runs)
+        ):  # fmt: skip
+            lines.append(f"{title}:" + ("" if found else " none"))
+            lines += [f"  {f.name}: {f.state}, {f.detail}" for f in found]
+        return "\n".join([*lines, "next:", *(f"  {command}" for command in self.advice)])
+
+
+def examine() -> Health:
+    """Look at everything under the home folder and at this machine; nothing is changed."""
+    datasets = tuple(map(check_dataset, sorted(datasets_dir().glob("*.h5"))))
+    weights, runs = tuple(check_weights()), tuple(check_runs())
+    machine = examine_machine()
+    return Health(
+        versions=list_versions(),
+        machine=machine,
+        datasets=datasets,
+        weights=weights,
+        runs=runs,
+        advice=tuple(advise(datasets, weights, runs, machine["free_disk"], machine["free_shared"])),
+    )
+
+
+def list_versions() -> dict[str, str | None]:
+    """Of this program, of Python, and of the packages that results and options depend on."""
+    found: dict[str, str | None] = {"mtl": mtlcli.__version__, "python": platform.python_version()}
+    for package in (*PACKAGES, *OPTIONAL.values()):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def examine_machine() -> dict[str, Any]:
+    """Cores, memory and free disk in bytes, and devices other than the CPU."""
+    import torch
+
+    devices = []
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        devices.append(f"cuda:{index} {properties.name}, {gigabytes(properties.total_memory)}")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    place = next(folder for folder in (home(), *home().absolute().parents) if folder.exists())
+    return {
+        "cores": available_cores(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "devices": devices,
+        "home": str(home().absolute()),
+        "free_disk": shutil.disk_usage(place).free,
+        "free_shared": shared_memory.free(),  # None: this system has no such limit
+    }
+
+
+def check_dataset(path: Path) -> Finding:
+    """Whether a dataset file is complete, and its first, middle and last samples are as written."""
+    maker = path.stem if path.stem in lookup.names("datasets") else f"{path.stem}.yaml"
+    remedy = f"mtl prepare {maker} --force"
+    try:
+        counts = []
+        for split in Reader(path, "train").info.expected:
+            reader = Reader(path, split)
+            damaged = find_damage(reader)
+            reader.close()
+            if damaged:
+                return Finding(name=str(path), state="damaged", detail=damaged, next=remedy)
+            counts.append(f"{len(reader)} {split}")
+    except (InputError, OSError, KeyError, ValueError) as error:
+        reason = str(error).removeprefix(f"{path} ").splitlines()[0]
+        return Finding(name=str(path), state="damaged", detail=reason, next=remedy)
+    return Finding(name=str(path), state="whole", detail=f"{', '.join(counts)} samples")
+
+
+def find_damage(reader: Reader) -> str | None:
+    """The first of a few samples whose bytes are not those that were written."""
+    for index in sorted({0, len(reader) // 2, len(reader) - 1}):
+        for key in keys_of(reader.info):
+            if reader.has(key)[index] and not reader.is_sound(key, index):
+                return f"{reader.split} sample '{reader.ids[index]}' ({key}) is not as written"
+    return None
+
+
+def check_weights() -> list[Finding]:
+    """The backbone weights there are: in weights/ by their checksums, and in the hub's cache."""
+    sources = {
+        source.file: source
+        for name in lookup.names("backbones")
+        for sources in lookup.load("backbones", name).WEIGHTS.values()
+        for source in sources
+    }
+    return [found for source in sources.values() for found in weights_of(source)]
+
+
+def weights_of(source: Any) -> Iterator[Finding]:
+    """The file of one source, wherever it lies on this machine."""
+    from mtlcli.backbones._weights import UrlFile
+
+    path = weights_dir() / source.file
+    if isinstance(source, UrlFile):
+        if path.is_file():
+            yield compared(path, source.sha256)
+        return
+    if path.is_file():
+        detail = f"as it was put there, in place of {source.repo}"
+        yield Finding(name=str(path), state="whole", detail=detail)
+    cached = hub.cached(source.repo, source.path, source.revision)
+    if cached:
+        yield Finding(name=str(cached), state="whole", detail=f"cached from hub {source.repo}")
+
+
+def compared(path: Path, digest: str) -> Finding:
+    """Whether a file has the published checksum."""
+    whole = checksums(path)["sha256"].startswith(digest)
+    return Finding(
+        name=str(path),
+        state="whole" if whole else "damaged",
+        detail="as published" if whole else "not the published bytes",
+        next=None if whole else f"rm {path}",
+    )
+
+
+def check_runs() -> list[Finding]:
+    """Every folder under weights/ in which a run began, but for the network that ships."""
+    began = (folder for folder in find() if (folder / RECORD).is_file())
+    return [check_run(folder) for folder in began if folder.name != SHIPPED]
+
+
+def check_run(folder: Path) -> Finding:
+    """Whether a run is finished, and its last checkpoint is a whole file."""
+    state, detail, remedy = judge(folder)
+    return Finding(name=str(folder), state=state, detail=detail, next=remedy)
+
+
+def judge(folder: Path) -> tuple[str, str, str | None]:
+    """State, detail and remedy of a run."""
+    resume = f"mtl train --resume {folder}"
+    try:
+        run = Run.read(folder)
+    except InputError as error:
+        reason = str(error).removeprefix(f"{folder}/")
+        if reason.startswith(RESULTS):
+            return "damaged", reason, f"mtl eval {folder}"
+        return "damaged", reason, None if is_whole(folder / LAST) else f"rm -r {folder}"
+    if not run.last.exists():
+        return "unfinished", "no checkpoint", resume
+    if not is_whole(run.last):
+        return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
+    if not (folder / LOG).exists():
+        return "whole", "packed: no log of its training", None
+    detail = f"iteration {run.iteration} of {run.config.iterations}"
+    if not run.is_finished:
+        return "unfinished", detail, resume
+    if not run.results:
+        return "whole", f"{detail}, not scored", f"mtl eval {folder}"
+    return "whole", detail, None
+
+
+def advise(
+    datasets: tuple[Finding, ...],
+    weights: tuple[Finding, ...],
+    runs: tuple[Finding, ...],
+    free_disk: float,
+    free_shared: float | None = None,
+) -> list[str]:
+    """Commands, the most urgent first."""
+    found = [f.next for f in (*datasets, *weights, *runs) if f.next]
+    if free_disk < LITTLE_DISK:
+        found.insert(0, f"free some disk: {gigabytes(free_disk)} are left")
+    if free_shared is not None and free_shared < LITTLE_SHARED:
+        found.append(
+            f"give {SHARED} {MORE}: {gigabytes(free_shared)} are free, and training prepares "
+            "fewer batches in advance"
+        )
+    if not datasets:
+        found += ["mtl demo", "mtl prepare nyud"]
+    elif not runs:
+        fetching = "" if weights else "   (fetches ImageNet weights; --init random does without)"
+        found.append(f"mtl train --dataset {Path(datasets[0].name).stem}{fetching}")
+    return found or ["mtl visualize PICTURE"]

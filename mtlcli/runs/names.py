@@ -1,0 +1,103 @@
+"""Where runs are: by the names users type, all below a folder, and the one that ships.
+
+A name means a folder or file as written, or below the home folder or its weights/, or the network
+that comes with the package, for pictures before anything was trained. That lies in weights/NAME
+of a checkout, and in share/mtlcli/weights/NAME of an installation.
+"""
+
+import os
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+from mtlcli.errors import InputError
+from mtlcli.home import home, weights_dir
+from mtlcli.lookup import suggest
+from mtlcli.runs.folder import LAST, RECORD
+
+SHIPPED = "nyud_small"
+"""Name of the network that ships."""
+
+
+def resolve(path: Path, option: str = "") -> Path:
+    """The path of a run, of a folder of runs or of a checkpoint that the user has named.
+
+    Args:
+        path: as typed.
+        option: that it was typed after, for the error.
+
+    Raises:
+        InputError: there is nothing of this name; the message offers the nearest run.
+    """
+    places = (path, home() / path, weights_dir() / path)
+    there = next((place for place in places if place.exists()), None)
+    own = find_shipped() if path in (Path(SHIPPED), Path("weights", SHIPPED)) else None
+    if own and not (there and is_run(there)):
+        return own.parent
+    if there:
+        return there
+    run = path.parent if path.suffix == ".pt" else path
+    hint = suggest(run.as_posix().removeprefix("weights/"), list_names(), mark="")
+    asked = f"{option} {path}".strip()
+    raise InputError(
+        f"{asked}: there is no run or checkpoint of this name.{hint} `mtl doctor` lists the runs."
+    )
+
+
+def file_of(path: Path) -> Path:
+    """The checkpoint file that a path to it, to its run folder, or the name of a run means (raises
+    InputError as `resolve`).
+    """
+    path = resolve(path)
+    return path / LAST if path.is_dir() else path
+
+
+def find(top: Path | None = None, depth: int | None = None) -> Iterator[Path]:
+    """Every folder of a run below a folder, sorted.
+
+    Args:
+        top: weights/ by default.
+        depth: how many levels below it to look, links followed; by default all.
+    """
+    top = top or weights_dir()
+    for name, below, there in os.walk(top, followlinks=depth is not None):
+        folder = Path(name)
+        below.sort()
+        if len(folder.relative_to(top).parts) == depth:
+            below.clear()
+        if RECORD in there or LAST in there:
+            yield folder
+
+
+def list_names() -> tuple[str, ...]:
+    """The runs that can be named: folders below weights/, and the network that ships."""
+    own = weights_dir()
+    found = {folder.relative_to(own).as_posix() for folder in find() if folder != own}
+    return tuple(sorted(found | ({SHIPPED} if find_shipped() else set())))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run began in this folder, or a checkpoint was put there."""
+    return any((folder / mark).is_file() for mark in (RECORD, LAST))
+
+
+def find_shipped() -> Path | None:
+    """The checkpoint that ships, or None where the package was installed without it."""
+    beside = Path(__file__).parents[2] / "weights" / SHIPPED / LAST
+    return beside if beside.exists() else find_installed()
+
+
+def find_installed() -> Path | None:
+    """Where the installer has put the checkpoint that ships."""
+    try:
+        parts = files("mtlcli") or []
+    except PackageNotFoundError:
+        return None
+    places = (Path(str(p.locate())) for p in parts if p.parts[-2:] == (SHIPPED, LAST))
+    return next((place for place in places if place.exists()), None)
+
+
+def is_shipped(file: Path) -> bool:
+    """Whether a checkpoint is the one in the package, beside which nothing is to be written."""
+    own = find_shipped()
+    return own is not None and file.resolve() == own.resolve()

@@ -1,0 +1,176 @@
+"""A run folder as one record: what was used, what came of it, how it went."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
+
+from mtlcli.data.hdf5 import Info
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS, read_log
+from mtlcli.runs.names import find, resolve
+from mtlcli.runs.record import Record, read_record
+from mtlcli.runs.results import Results, Scores, read_results
+
+if TYPE_CHECKING:
+    from mtlcli.tasks._task import Task
+
+FACTS = ("shape", "geometry", "request")  # of a dataset file, that tell it from another
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run folder."""
+
+    name: str  # tells it from the others
+    folder: Path
+    record: Record  # run.json
+    results: Results | None = None  # results.json, None before `mtl eval`
+    log: Sequence[Mapping[str, Any]] = ()  # log.jsonl
+    lacks: tuple[str, ...] = ()  # what of it is not there, and how to get it
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """One run, by the name of its folder.
+
+        Raises:
+            InputError: its run.json or results.json is damaged; the message names file and key.
+        """
+        record, results, lacks = read_record(folder), None, []
+        if (folder / RESULTS).is_file():
+            results = read_results(folder / RESULTS)
+        else:
+            lacks.append(f"{folder} has no {RESULTS}: run `mtl eval {folder}` first.")
+        try:
+            log = read_log(folder)
+            if not all("iteration" in line for line in log):
+                raise ValueError(LOG)
+        except (OSError, ValueError, TypeError):
+            log = []
+            lacks.append(f"{folder / LOG} cannot be read, so there are no training curves.")
+        name = folder.resolve().name
+        return cls(
+            name=name, folder=folder, record=record, results=results, log=log, lacks=tuple(lacks)
+        )
+
+    @property
+    def config(self) -> RunConfig:
+        """Its options."""
+        return self.record.config
+
+    @property
+    def dataset(self) -> Info:
+        """That it was trained on."""
+        return self.record.dataset
+
+    @property
+    def main(self) -> Scores:
+        """Task -> main score; empty before `mtl eval`."""
+        return self.results.main if self.results else {}
+
+    @property
+    def tasks(self) -> "dict[str, Task]":
+        """What it was scored on, by name."""
+        from mtlcli import tasks
+
+        return tasks.named(self.main, self.dataset.kinds, self.dataset.options)
+
+    @property
+    def iteration(self) -> int:
+        """The last that was logged, 0 before the first."""
+        return int(self.log[-1]["iteration"]) if self.log else 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last iteration was logged."""
+        return self.iteration >= self.config.iterations
+
+    @property
+    def last(self) -> Path:
+        """Its newest checkpoint."""
+        return self.folder / LAST
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that was scored, or else the last."""
+        name = self.results.checkpoint if self.results else ""
+        return self.folder / name if name.endswith(".pt") else self.last
+
+    def usual_scores(self, split: str) -> Scores | None:
+        """Main scores of the last iterate on a whole split, if `mtl eval` has written them without
+        options of its own.
+        """
+        if not self.results:
+            return None
+        options = {task: self.dataset.options.get(task, {}) for task in self.main}
+        own = [getattr(self.results, n) for n in ("checkpoint", "split", "images", "options")]
+        usual = [LAST, split, self.dataset.expected[split], options]
+        return self.main if own == usual else None
+
+
+def same_pictures(one: Run, other: Run) -> bool:
+    """Whether nothing that is known of two scored runs tells their pictures apart: not the part of
+    the dataset file, nor the file itself.
+
+    The file is told by the fingerprint of the split that was scored, or that of the training split
+    where both have the same tasks, or else by what it was made with.
+    """
+    pairs = list(zip(part_of(one), part_of(other)))
+    scored = [run.results.fingerprint if run.results else None for run in (one, other)]
+    trained = [run.record.fingerprint for run in (one, other)]
+    if all(scored):
+        pairs.append((scored[0], scored[1]))
+    elif all(trained) and one.config.tasks == other.config.tasks:
+        pairs.append((trained[0], trained[1]))
+    else:
+        pairs += [(getattr(one.dataset, f), getattr(other.dataset, f)) for f in FACTS]
+    unknown = (None, "")
+    return all(a == b for a, b in pairs if a not in unknown and b not in unknown)
+
+
+def part_of(run: Run) -> tuple[Any, ...]:
+    """What part of its dataset file a run was scored on: split, number and names."""
+    if not run.results:
+        return None, None, None
+    names = run.results.pictures
+    return run.results.split, run.results.images, set(names) if names else None
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs of folders, of files inside them, and of folders that hold such folders.
+
+    Raises:
+        InputError: one of them is no run; its run.json or results.json is damaged.
+    """
+    folders: dict[Path, Path] = {}  # resolved -> as given
+    for path in paths:
+        for folder in run_folders(path):
+            folders.setdefault(folder.resolve(), folder)
+    runs = [Run.read(folder) for folder in folders.values()]
+    count = Counter(run.name for run in runs)
+    return [replace(r, name=str(r.folder)) if count[r.name] > 1 else r for r in runs]
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The run that a path or a name means, or the runs one or two levels below it."""
+    path = resolve(path)
+    folder = path.parent if path.is_file() else path
+    below = [f for f in find(folder, depth=2) if f != folder and (f / RECORD).is_file()]
+    return below if below and not (folder / RECORD).is_file() else [folder]
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a checkpoint is not cut short."""
+    return is_zipfile(file)  # its directory stands at its end
+
+
+def describe_damage(file: Path) -> str:
+    """What to say of a checkpoint that cannot be read, and how to have its run again."""
+    run = file.parent
+    if file.name == LAST and (run / RECORD).is_file():
+        remedy = f"remove it, and `mtl train --resume {run}` begins it again"
+        return f"{file} is cut short or damaged (see `mtl doctor`): {remedy}."
+    remedy = "train again, or name another run (`mtl doctor` lists them)"
+    return f"{file} is cut short or damaged, or not of mtl: {remedy}."

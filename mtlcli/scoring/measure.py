@@ -1,0 +1,146 @@
+"""Scores of any predictor on whole pictures, by all processes, and of the best constant."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mtlcli.data.batches import WholePictures, whole_pictures
+from mtlcli.data.reader import Reader
+from mtlcli.ops.processes import gather, rank, world
+from mtlcli.tasks._shared import at_size
+from mtlcli.tasks._task import Task
+
+Predict = Callable[[Tensor], Mapping[str, Tensor]]
+Save = Callable[[str, Mapping[str, Tensor]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The statistics of every picture that was scored; the same on all processes."""
+
+    tasks: Mapping[str, Task]  # by name
+    options: Mapping[str, Mapping[str, Any]]  # of the tasks' metrics
+    pictures: Sequence[tuple[str, Mapping[str, Any]]]  # id and task -> statistics, in order
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Task -> name of the score -> value over all pictures."""
+        return {n: task.score(self._of(n), self.options[n]) for n, task in self.tasks.items()}
+
+    def main_scores(self) -> dict[str, float]:
+        """Task -> its main score over all pictures."""
+        found = self.scores()
+        return {name: found[name][task.metric] for name, task in self.tasks.items()}
+
+    def curves(self) -> dict[str, dict[str, list[float]]]:
+        """Task -> thresholds, recall and precision, for the tasks that have them."""
+        return {
+            name: task.curve(self._of(name), self.options[name])
+            for name, task in self.tasks.items()
+            if task.curve
+        }
+
+    def per_picture(self) -> dict[str, dict[str, float]]:
+        """Id -> task -> main score of that picture alone; only tasks that it counts for."""
+        return {
+            ident: {n: self._main(n, statistics) for n, statistics in found.items()}
+            for ident, found in self.pictures
+        }
+
+    def _of(self, task: str) -> list[Any]:
+        return [found[task] for _, found in self.pictures if task in found]
+
+    def _main(self, name: str, statistics: Any) -> float:
+        task = self.tasks[name]
+        return task.score([statistics], self.options[name])[task.metric]
+
+
+def score(
+    predict: Predict,
+    pictures: WholePictures,
+    tasks: Mapping[str, Task],
+    options: Mapping[str, Mapping[str, Any]],
+    workers: int,
+    quiet: bool,
+    save: Save | None = None,
+) -> dict[str, dict[str, float]]:
+    """Scores over all pictures of any predictor; see `measure`."""
+    return measure(predict, pictures, tasks, options, workers, quiet, save).scores()
+
+
+def measure(
+    predict: Predict,
+    pictures: WholePictures,
+    tasks: Mapping[str, Task],
+    options: Mapping[str, Mapping[str, Any]],
+    workers: int,
+    quiet: bool,
+    save: Save | None = None,
+) -> Measured:
+    """Measure any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
+
+    Logits are resized bilinearly to the size of the labels and scored there (ATRC's protocol). A
+    picture does not count for a task it has no label for, or whose option "ids" leaves it out.
+    `save` is given the id and the resized logits of every picture. Each process measures its share
+    of the pictures; all get the same scores, which are those of one process.
+    """
+    measured: dict[int, dict[str, Any]] = {}  # picture -> task -> statistics
+    options = merged(options, {}, tasks)
+    counted = {n: set(options[n].get("ids") or pictures.ids) for n in tasks}
+    own = range(rank(), len(pictures), world())
+    silent = True if quiet or rank() else None
+    with (
+        whole_pictures(pictures, own, workers) as batches,
+        tqdm(own, desc="eval", leave=None, disable=silent) as bar,
+    ):
+        for index, (batch,) in zip(bar, batches):
+            ident = pictures.ids[index]
+            height, width = batch["size"][0].tolist()
+            logits = {
+                n: at_size(x.float(), (height, width)) for n, x in predict(batch["image"]).items()
+            }
+            measured[index] = {
+                name: task.measure(
+                    logits[name][0], batch[name][0].to(logits[name].device), options[name]
+                )
+                for name, task in tasks.items()
+                if name in batch and ident in counted[name]
+            }
+            if save:
+                save(ident, logits)
+    everything = {index: found for share in gather(measured) for index, found in share.items()}
+    in_order = [(pictures.ids[index], everything[index]) for index in sorted(everything)]
+    return Measured(tasks=tasks, options=options, pictures=in_order)
+
+
+def merged(
+    dataset: Mapping[str, Mapping[str, Any]],
+    overrides: Mapping[str, Mapping[str, Any]],
+    tasks: Mapping[str, Task],
+) -> dict[str, dict[str, Any]]:
+    """Each task's options: the dataset's, replaced by those the user gave."""
+    return {n: {**dataset.get(n, {}), **overrides.get(n, {})} for n in tasks}
+
+
+LEARNT_FROM = 100  # training pictures are enough
+
+
+def best_constant(training: Reader, tasks: Mapping[str, Task]) -> Predict:
+    """A predictor that answers every picture with the constant maps that fit training labels best.
+
+    That is the most frequent class, the mean depth, the mean normal (see `mtlcli.maps`).
+
+    Args:
+        training: with labels of `tasks`.
+        tasks: by their names.
+    """
+    samples = [training[i] for i in range(min(LEARNT_FROM, len(training)))]
+    logits = {}
+    for name, task in tasks.items():
+        targets = [task.map.target(s[name]) for s in samples if name in s]
+        values = task.best_constant(targets, training.info.classes.get(name, ()))
+        logits[name] = torch.from_numpy(values).float()[None, :, None, None]
+    return lambda image: {n: v.expand(1, -1, *image.shape[-2:]) for n, v in logits.items()}

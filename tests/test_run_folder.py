@@ -1,0 +1,145 @@
+"""A run folder is one record: read whole, strictly, and from anywhere."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlcli.data.hdf5 import Info
+from mtlcli.errors import InputError
+from mtlcli.runs.comparison import compare, read_reference
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.names import find
+from mtlcli.runs.record import Record
+from mtlcli.runs.results import Results, read_results
+from mtlcli.runs.run import Run, same_pictures
+from tests.made_runs import HALF, TASKS
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "nyud_small"
+DIRECTIONS = {"semseg": True, "depth": False, "normals": False, "edge": True}
+Maker = Callable[..., Path]
+
+
+def edit(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
+
+
+def test_a_run_is_what_its_files_say(make_run: Maker) -> None:
+    run = Run.read(make_run("one", iterations=40))
+    assert (run.name, run.config.iterations, run.iteration) == ("one", 40, 40)
+    assert run.is_finished
+    assert run.main == TASKS
+    assert run.lacks == ()
+    assert not Run.read(make_run("two", iterations=41)).is_finished
+    bare = Run.read(make_run("three", None, log=False))
+    assert (bare.results, bare.main, bare.iteration) == (None, {}, 0)
+    assert len(bare.lacks) == 1
+
+
+def test_the_records_of_an_older_version_are_read_and_written_alike() -> None:
+    run = Run.read(SHIPPED)
+    assert run.results is not None
+    records = {"run.json": run.record.to_json(), "results.json": run.results.to_json()}
+    for file, record in records.items():
+        said, found = json.loads((SHIPPED / file).read_text()), json.loads(json.dumps(record))
+        for part, whole in ((said.pop("dataset", {}), found.get("dataset", {})), (said, found)):
+            assert {key: whole[key] for key in part} == part
+
+
+def test_what_has_no_value_is_null_in_the_file_and_nan_in_the_record(make_run: Maker) -> None:
+    file = make_run("one") / "results.json"
+    edit(file, lambda r: r["main"].update(depth=None))
+    found = read_results(file)
+    assert str(found.main["depth"]) == "nan"
+    assert found.to_json()["main"]["depth"] is None
+    assert Results.from_json(found.to_json()).to_json() == found.to_json()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("run.json", lambda r: r.pop("config"), "lacks 'config'"),
+        ("run.json", lambda r: r.pop("dataset"), "lacks 'dataset'"),
+        ("run.json", lambda r: r["config"].update(unheard_of=1), "unheard_of"),
+        ("run.json", lambda r: r["config"].update(lr=-1), "--lr must be positive"),
+        ("run.json", lambda r: r.update(config=[]), "config"),
+        ("results.json", lambda r: r.pop("main"), "lacks 'main'"),
+        ("results.json", lambda r: r.update(main=3), "no scores"),
+        ("results.json", lambda r: r["scores"].update(depth=None), "no scores"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_said_with_its_file(
+    make_run: Maker, file: str, change: Callable, said: str
+) -> None:
+    folder = make_run("one")
+    edit(folder / file, change)
+    with pytest.raises(InputError) as error:
+        Run.read(folder)
+    assert str(folder / file) in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{\n", "[1]\n", "{}\n"])
+def test_a_damaged_log_is_lacking_and_nothing_else(make_run: Maker, content: str) -> None:
+    folder = make_run("one")
+    (folder / "log.jsonl").write_text(content)
+    run = Run.read(folder)
+    assert (len(run.log), run.main, run.iteration) == (0, TASKS, 0)
+    assert "log.jsonl cannot be read" in run.lacks[0]
+
+
+def test_every_field_of_a_record_survives_its_file() -> None:
+    config = RunConfig(tasks=("depth",), size=(64, 96), settings={"steps": 2})
+    record = Record(
+        config=config, dataset=Info(title="x"), training_images=3, versions={"mtl": "1"}
+    )
+    read = Record.from_json(json.loads(json.dumps(record.to_json())))
+    assert asdict(read) == asdict(record)
+    assert "imported_from" not in read.to_json()
+
+
+def test_runs_are_found_at_any_depth_or_down_to_one(tmp_path: Path) -> None:
+    for place in ("b/last.pt", "a/run.json", "a/x/y/run.json", "no/other.pt"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    found = [folder.relative_to(tmp_path).as_posix() for folder in find(tmp_path)]
+    assert found == ["a", "a/x/y", "b"]
+    assert [folder.name for folder in find(tmp_path, depth=2)] == ["a", "b"]
+
+
+def test_eval_and_report_agree_on_which_pictures_are_the_same(make_run: Maker) -> None:
+    """Where scores carry no fingerprint, pictures are told by what the runs were trained on."""
+    one = make_run("one", file={"fingerprint": "a"})
+    other = make_run("other", HALF, file={"fingerprint": "b"})
+    alike = make_run("alike", HALF, file={"fingerprint": "a"})
+    runs = {folder: Run.read(folder) for folder in (one, other, alike)}
+    assert not same_pictures(runs[one], runs[other])
+    assert same_pictures(runs[one], runs[alike])
+    apart = compare(runs[one], DIRECTIONS, read_reference(other))
+    assert apart.gain is None
+    assert "of another file" in apart.caution
+    assert compare(runs[one], DIRECTIONS, read_reference(alike)).gain == pytest.approx(75)
+
+
+def test_a_gain_over_published_scores_says_on_how_few_pictures_it_rests(
+    make_run: Maker, mtl
+) -> None:
+    few, all_of_them = make_run("few", scored={"images": 3}), make_run("all")
+    assert "(indicative: 3 of 654 pictures)" in mtl("report", few, "--markdown").out
+    assert "indicative" not in mtl("report", all_of_them, "--latex").out
+
+
+def test_what_departs_from_a_recipe_is_named_in_tables(make_run: Maker, mtl) -> None:
+    folder = make_run("one", crop=(32, 48), weighting="dwa", holdout=0.25)
+    edit(folder / "run.json", lambda r: r.update(training_images=40))
+    for form in ("--markdown", "--latex"):
+        text = mtl("report", folder, form).out
+        for said in ("size 64 96 (recipe: 425 560)", "crop 32 48", "weighting dwa", "holdout 0.25"):
+            assert said in text
+        assert "training_images 40 (recipe: 795)" in text
