@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from mtlcli.ops import numba_cpu
+from mtlcli.ops import choice, numba_cpu
 from mtlcli.ops.reference import deformable_attention
 from mtlcli.scoring import trial
 from mtlcli.scoring.bench_attention import bench
@@ -89,6 +89,18 @@ def test_kernels_that_fail_are_said_and_not_measured_as_what_takes_over(monkeypa
     rows = [row for row in answer.rows if row.name == "numba"]
     assert rows
     assert all("PassManager::run failed" in row.absent and row.ms is None for row in rows)
+
+
+def test_kernels_that_cannot_be_loaded_are_said_and_the_others_measured(monkeypatch):
+    def refuse(name):
+        raise ImportError("no compiler here")
+
+    monkeypatch.setattr(choice, "_import", refuse)
+    monkeypatch.delitem(choice._loaded, "numba", raising=False)
+    answer = bench(tasks=1, size=(16, 16), repeats=1, backward=False, device="cpu", quiet=True)
+    absent = {row.name: row.absent for row in answer.rows if row.absent}
+    assert "no compiler here" in absent["numba"]
+    assert any(row.ms for row in answer.rows)
 
 
 def test_runs_of_ours_are_added_between_the_others(measured):

@@ -154,7 +154,7 @@ def contenders(device: torch.device, dtypes: Sequence[str]) -> list[Contender]:
     ours = [(PLAIN, "fp32")]
     ours += [(fused[0], d) for d in dtypes if DTYPES[d] in fused[1]] if fused else []
     return made + [
-        Contender(name=name, family=OURS, dtype=dtype, call=partial(_ours, choice.load(name)))
+        Contender(name=name, family=OURS, dtype=dtype, call=partial(_named, name))
         for name, dtype in ours
     ]
 
@@ -225,6 +225,10 @@ def _grid(workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
 def _ours(operator: choice.Operator, workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
     value, offsets, logits = leaves
     return operator(value, workload.shapes, workload.reference, offsets, logits)
+
+
+def _named(name: str, workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
+    return _ours(choice.load(name), workload, leaves)  # as late as this: it may not load here
 
 
 def _maps(workload: Workload, leaves: Sequence[Tensor]) -> Tensor:
