@@ -65,8 +65,8 @@ def living(session: int) -> list[str]:
         (WORKER, (*TRAIN, "--iterations", 9), "rooms.h5, train sample '"),
         (LOOP, (*TRAIN, "--iterations", 9, "--out", "run"), "saved at iteration 2"),
         (EVAL, (*TRAIN, "--iterations", 2, "--holdout", 0.5), "saved at iteration 1"),
-        (WORKER, (*TRAIN, "--iterations", 9, "--seeds", 2, "--out", "all"), "--resume all"),
-        (LOOP, (*GRID, "--quiet"), "saved at iteration 2"),
+        (WORKER, (*TRAIN, "--iterations", 9, "--seeds", 2, "--out", "all"), "--resume all\n"),
+        (LOOP, (*GRID, "--quiet"), "iteration 2; continue: mtl experiment rooms_systems\n"),
     ],
     ids=["worker", "loop", "evaluation", "seeds", "experiment"],
 )

@@ -111,13 +111,22 @@ def finish_all(runs: Sequence[Planned], conduct: Conduct, jobs: int | None, agai
         for run in tqdm(todo, desc="runs", disable=True if conduct.quiet else None):
             try:
                 finish(run, conduct)
-            except Interrupted as stop:
-                raise Interrupted(f"{run.title}: {stop}") from stop
+            except MtlError as stop:
+                raise type(stop)(f"{run.title}: {stop}") from stop
     except Interrupted as stop:
         reason = str(stop).partition(" Continue:")[0]
         raise Interrupted(f"{reason} Continue: {again}") from stop
+    except MtlError as stop:
+        raise type(stop)(continue_all(str(stop), todo, again)) from stop
     except KeyboardInterrupt as stop:
         raise Interrupted(f"stopped. Continue: {again}") from stop
+
+
+def continue_all(reason: str, runs: Sequence[Planned], again: str) -> str:
+    """Why one of the runs failed, with the command for all of them in place of its own."""
+    commands = (f"mtl train --resume {run.folder}" for run in runs)
+    own = next((command for command in commands if reason.endswith(command)), None)
+    return reason.removesuffix(own) + again if own else reason
 
 
 def devices(device: str, jobs: int | None) -> list[dict[str, str]]:
