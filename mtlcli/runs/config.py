@@ -34,7 +34,9 @@ class RunConfig:
     system: str = option("demt_itsa", "Network: see `mtl systems`.")
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the system; else its defaults
     backbone: str = option("hrnet18", "Encoder: see mtlcli/backbones.")
-    init: str = option("imagenet", "Backbone weights: imagenet, ade20k (Swin), random or a file.")
+    init: str = option(
+        "imagenet", "Backbone weights: imagenet, imagenet22k or ade20k (Swin), random or a file."
+    )
     tasks: tuple[str, ...] = option((), "Repeat for a subset of tasks.")  # (): the dataset's
     iterations: int = option(40_000, "Optimiser steps.")
     batch_size: int = option(8, "Images per step.")
