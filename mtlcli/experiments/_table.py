@@ -16,7 +16,7 @@ def table(record: Mapping[str, Any]) -> str:
     """One row per cell: scores as mean ± deviation, gains, and costs where they were measured.
 
     Args:
-        record: see `mtlcli.experiments._run.collect`; `costs` is optional.
+        record: see `mtlcli.experiments._grid.collect`; `costs` is optional.
     """
     cells: dict[str, list[Mapping[str, Any]]] = {}
     for run in record["runs"]:

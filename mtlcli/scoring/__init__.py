@@ -1,1 +1,1 @@
-"""How good a network is: evaluation of a checkpoint, measures over a split, baselines."""
+"""How good a network is and what it costs: scores on a split, baselines, benches."""

@@ -1,1 +1,1 @@
-"""What a training run needs around its loop: state on disk, signals, log, guards, precision."""
+"""A training run: its loop, and what that needs: state on disk, weightings, signals, log, guards."""
