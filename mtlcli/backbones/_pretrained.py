@@ -20,6 +20,8 @@ from mtlcli.files import checksums
 from mtlcli.home import weights_dir
 
 Taken = TypeVar("Taken")
+RANDOM = "random"
+MOST_NAMED = 20  # tensors in one message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +104,6 @@ def obtain(source: Source, quiet: bool) -> Obtained:
     return Obtained(
         path=path, file=source.file, source=source.url, url=source.url, licence=source.licence
     )
-
-
-RANDOM = "random"
-MOST_NAMED = 20  # tensors in one message
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ SIDE, LEFT, TOP, ROOM = 640, 80, 60, 80  # pixels of the unit square, and around
 FINER = 2  # drawn so many times larger, then reduced: lines without steps
 INK, GREY, LINE = (26, 26, 26), (190, 190, 190), (0, 96, 168)
 DOT = 6  # radius of what marks the best threshold
+COLUMNS = ("id", "threshold", "cntR", "sumR", "cntP", "sumP")  # of the .csv, which tell it
 
 
 def draw_curve(path: Path, title: str, scores: Scores) -> None:
@@ -55,9 +56,6 @@ def draw_curve(path: Path, title: str, scores: Scores) -> None:
         x, y = place(scores.recall, scores.precision)
         pen.ellipse((x - DOT * FINER, y - DOT * FINER, x + DOT * FINER, y + DOT * FINER), LINE)
     save_picture(sheet.reduce(FINER), path)
-
-
-COLUMNS = ("id", "threshold", "cntR", "sumR", "cntP", "sumP")  # of the .csv, which tell it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 from mtlcli.files import read_json, size_of, write_json
 
+BLOCK = 1 << 18
+Report = Callable[[int], object]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
@@ -72,10 +75,6 @@ class Part:
 def _is_header(value: Any) -> bool:
     """Whether a value can stand in a header as it is, and in no more than one."""
     return isinstance(value, str) and value != "" and value.isascii() and value.isprintable()
-
-
-BLOCK = 1 << 18
-Report = Callable[[int], object]
 
 
 class Bars(Protocol):

@@ -12,6 +12,11 @@ from mtlcli.errors import InputError, RunError
 HEAD = 1 << 20  # bytes; the record of a dataset file stands in its first few thousand
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 RECORD = (b"schema", b"complete", b"vector_normals", b"provenance", b"geometry")
+LOCK = "mtl-prepare.lock"  # also the mark by which we know a folder for ours
+NOTICE = "Made by `mtl prepare`; it goes when the dataset is complete.\n"
+OLD_LOCK = "lock"  # of versions without a mark; always empty
+FILES = ("dataset.h5", "*.blobs", "inflated-*",
+         "info.json", "info.draft", "dataset.draft", "done", "shard-*")  # fmt: skip
 
 
 def place_of(out: Path) -> Path:
@@ -59,11 +64,6 @@ def is_dataset_file(path: Path) -> bool:
     return head.startswith(SIGNATURE) and all(name + b"\0" in head for name in RECORD)
 
 
-LOCK = "mtl-prepare.lock"  # also the mark by which we know a folder for ours
-NOTICE = "Made by `mtl prepare`; it goes when the dataset is complete.\n"
-OLD_LOCK = "lock"  # of versions without a mark; always empty
-FILES = ("dataset.h5", "*.blobs", "inflated-*",
-         "info.json", "info.draft", "dataset.draft", "done", "shard-*")  # fmt: skip
 """What may lie there; the second row is of older versions."""
 
 

@@ -18,6 +18,7 @@ from mtlcli.tasks._shared import at_size
 
 SHORTEST = 32  # pixels that a network must see along each side
 BAND = 2**25  # numbers that are enlarged at once: 128 MB
+Maps = Mapping[str, np.ndarray]
 
 
 def predict(
@@ -97,9 +98,6 @@ def upsample_rows(logits: Tensor, size: tuple[int, int], first: int, last: int) 
     share = (place - above)[:, None]
     mixed = torch.lerp(logits[..., above, :], logits[..., below, :], share)
     return at_size(mixed, (last - first, size[1]))
-
-
-Maps = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -33,6 +33,15 @@ from mtlcli.drawing.video import Video, Writer, ahead, opened
 
 S = TypeVar("S")
 T = TypeVar("T")
+REFRESH = 10  # frames after which ranges and legends are looked at again
+INERTIA = 0.7  # of a range, so that colours do not flicker
+FRAME_AREA = 288 * 216  # pixels of a tile, fewer than a picture's: frames must be quick
+TOGETHER = 4  # frames of a file that go through the networks at once, if they are small:
+TOGETHER_PIXELS = 2**16  # more of them at once is no quicker, but needs more memory
+WORKERS = 2  # steps of a file that the CPU works on side by side
+LEGEND = LINES * LINE + SPACE  # height of a legend of as many lines as there can be
+CAMERA_RATE = 10.0  # frames/s of a camera's file, which keeps the time of the clock
+Step = tuple[list[np.ndarray], Mapping[str, np.ndarray]]  # pictures at drawn size, inputs
 
 
 def work_abreast(
@@ -63,18 +72,6 @@ def await_first(begun: deque) -> tuple[S, T]:
     """The first of those begun, as soon as it is done."""
     thing, future = begun.popleft()
     return thing, future.result()
-
-
-REFRESH = 10  # frames after which ranges and legends are looked at again
-INERTIA = 0.7  # of a range, so that colours do not flicker
-FRAME_AREA = 288 * 216  # pixels of a tile, fewer than a picture's: frames must be quick
-TOGETHER = 4  # frames of a file that go through the networks at once, if they are small:
-TOGETHER_PIXELS = 2**16  # more of them at once is no quicker, but needs more memory
-WORKERS = 2  # steps of a file that the CPU works on side by side
-LEGEND = LINES * LINE + SPACE  # height of a legend of as many lines as there can be
-CAMERA_RATE = 10.0  # frames/s of a camera's file, which keeps the time of the clock
-
-Step = tuple[list[np.ndarray], Mapping[str, np.ndarray]]  # pictures at drawn size, inputs
 
 
 @dataclass(frozen=True, kw_only=True)

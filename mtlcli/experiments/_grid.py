@@ -29,6 +29,7 @@ from mtlcli.scoring.cost import WHOLE, count, parameters
 from mtlcli.training.conduct import Conduct
 
 ROUNDS = 3
+SUMMARY, COSTS = "experiment.json", "costs.json"
 
 
 def measure_cells(
@@ -64,9 +65,6 @@ def time_step(network: nn.Module, config: RunConfig, device: torch.device) -> fl
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - began
-
-
-SUMMARY, COSTS = "experiment.json", "costs.json"
 
 
 def load(name: str) -> Experiment:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from mtlcli.errors import InputError
 
+Reach = Literal["global", "pixel", "self"]
+
 
 class NormedAttention(nn.Module):
     """Multi-head attention whose queries, keys and values are normed one by one."""
@@ -94,9 +96,6 @@ def _join(windows: Tensor, height: int, width: int, side: int) -> Tensor:
     """The inverse of `_cut`."""
     x = windows.unflatten(2, (side, side)).unflatten(1, (height // side, width // side))
     return x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-Reach = Literal["global", "pixel", "self"]
 
 
 class Attention(nn.Module):

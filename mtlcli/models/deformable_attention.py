@@ -17,6 +17,7 @@ from mtlcli.ops import Border, deformable_attention
 from mtlcli.ops.devices import full_precision
 
 EVERY = 7  # queries of the first image; all of them would cost as much as the attention
+Scope = Literal["offsets", "offsets_and_weights", "module"]
 
 
 @torch.no_grad()
@@ -44,9 +45,6 @@ def offset_spread(
         torch.stack([pixels[chosen].mean() for chosen in members]),
         torch.stack([outside[chosen].mean() for chosen in members]),
     )
-
-
-Scope = Literal["offsets", "offsets_and_weights", "module"]
 
 
 class DeformableAttention(nn.Module):

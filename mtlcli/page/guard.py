@@ -21,6 +21,38 @@ from mtlcli.errors import InputError
 from mtlcli.page.uploads import ENVELOPE, Refused, Uploads
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+API = "/gradio_api"
+FILE = f"{API}/file="
+HEARTBEAT = f"{API}/heartbeat/"
+UPLOAD, JOIN, DATA = f"{API}/upload", f"{API}/queue/join", f"{API}/queue/data"
+PLAIN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt",
+         f"{API}/app_id", f"{API}/startup-events", f"{API}/upload_progress")  # fmt: skip
+FOLDERS = ("/assets/", "/static/", "/svelte/")
+SHOW, TURN = 0, 1  # the page's functions by number: of a picture and a title, of a title
+SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MOST_OPEN = 256  # requests at a time; an open page holds two
+HEADERS = {
+    # gradio's own page is made of scripts and styles within it, and of text it evaluates
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'self'",
+            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "media-src 'self' blob:",
+            "font-src 'self' data:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "base-uri 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+        )
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 
 
 class Hosts:
@@ -80,40 +112,6 @@ def is_local(host: str) -> bool:
     return host.lower() == "localhost" or (
         is_address(host) and ipaddress.ip_address(host).is_loopback
     )
-
-
-API = "/gradio_api"
-FILE = f"{API}/file="
-HEARTBEAT = f"{API}/heartbeat/"
-UPLOAD, JOIN, DATA = f"{API}/upload", f"{API}/queue/join", f"{API}/queue/data"
-PLAIN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt",
-         f"{API}/app_id", f"{API}/startup-events", f"{API}/upload_progress")  # fmt: skip
-FOLDERS = ("/assets/", "/static/", "/svelte/")
-SHOW, TURN = 0, 1  # the page's functions by number: of a picture and a title, of a title
-SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-MOST_OPEN = 256  # requests at a time; an open page holds two
-HEADERS = {
-    # gradio's own page is made of scripts and styles within it, and of text it evaluates
-    "Content-Security-Policy": "; ".join(
-        (
-            "default-src 'self'",
-            "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
-            "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data: blob:",
-            "media-src 'self' blob:",
-            "font-src 'self' data:",
-            "worker-src 'self' blob:",
-            "object-src 'none'",
-            "base-uri 'self'",
-            "form-action 'self'",
-            "frame-ancestors 'none'",
-        )
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class Guard:

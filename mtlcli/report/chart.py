@@ -6,6 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 VOID = {"img", "link", "meta", "wbr"}  # elements without an end
+WIDTH, HEIGHT = 420, 250
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38  # margins
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#c79500", "#56b4e9", "#8b5cf6", "#7f7f7f")
+DASHES = (None, "7 3", "2 3")  # one after another, when the colours are used up
+POINTS = 200  # of a line; of more, neighbours are averaged
+LEAST = 0.1  # range of an axis over its values, or rounding noise looks like a curve
+LEAST_RATIO = 1.25  # between the ends of a logarithmic axis
+MARGIN = 0.05  # of the range, between the values and the frame
+Limits = tuple[float, float]
 
 
 class Html(str):
@@ -39,17 +48,6 @@ def escaped(child: object) -> str:
     if child is None:
         return ""
     return child if isinstance(child, Html) else html.escape(str(child))
-
-
-WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 10, 38  # margins
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#c79500", "#56b4e9", "#8b5cf6", "#7f7f7f")
-DASHES = (None, "7 3", "2 3")  # one after another, when the colours are used up
-POINTS = 200  # of a line; of more, neighbours are averaged
-LEAST = 0.1  # range of an axis over its values, or rounding noise looks like a curve
-LEAST_RATIO = 1.25  # between the ends of a logarithmic axis
-MARGIN = 0.05  # of the range, between the values and the frame
-Limits = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,16 @@ from mtlcli.report.page import breaking, charts, note, row, table
 
 Log = Sequence[Mapping[str, Any]]
 Curves = dict[str, tuple[list[int], list[float]]]
+LEVELS = (0.2, 0.4, 0.6, 0.8)  # of F, drawn behind precision and recall
+ATTENTION = ("offsets (pixels)", "points outside")  # panels about it
+ENDS = 20  # "first" and "last" are means over one line of the log in so many
+HOW = (
+    "λ is the gradient scale of the offsets. A displacement that stays where it began means "
+    "offsets that do not learn; a share outside near 100 % means that they ran away. First and "
+    "last: means over a twentieth of the log; all attentions of a network together."
+)
+Level = tuple[list[float], list[float], list[float]]  # iterations, pixels, share outside
+EMPTY: Level = ([], [], [])
 
 
 def is_logarithmic(title: str, curves: Curves) -> bool:
@@ -52,10 +62,6 @@ def short(path: str) -> str:
     steps.0.
     """
     return ".".join(path.removesuffix(".attention").split(".")[-2:])
-
-
-LEVELS = (0.2, 0.4, 0.6, 0.8)  # of F, drawn behind precision and recall
-ATTENTION = ("offsets (pixels)", "points outside")  # panels about it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,16 +128,6 @@ def total_losses(logs: Mapping[str, Log]) -> Html:
         lines.append(Line(name=name, x=[p[0] for p in points], y=[p[1] for p in points]))
     above = all(value > 0 for line in lines for value in line.y)
     return chart("total loss", lines, across="iteration", logarithmic=above)
-
-
-ENDS = 20  # "first" and "last" are means over one line of the log in so many
-HOW = (
-    "λ is the gradient scale of the offsets. A displacement that stays where it began means "
-    "offsets that do not learn; a share outside near 100 % means that they ran away. First and "
-    "last: means over a twentieth of the log; all attentions of a network together."
-)
-Level = tuple[list[float], list[float], list[float]]  # iterations, pixels, share outside
-EMPTY: Level = ([], [], [])
 
 
 def offsets(logs: Mapping[str, Log], scales: Mapping[str, Any]) -> list[Html]:

@@ -26,6 +26,8 @@ from mtlcli.runs.table import number
 from mtlcli.tasks._task import Task
 
 RGB = tuple[int, int, int]
+SIDE = 288  # pixels along the longer side of a drawn map
+NAMED = 8  # classes in a legend at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +80,6 @@ def tile(shown: Map, ident: str) -> Html:
 def between(low: str, high: str) -> str:
     """What the two ends of the colours mean; see `mtlcli.maps._map.Scale`."""
     return f"{low} (bright) to {high}".replace("<", "≤ ").replace(">", "≥ ")
-
-
-SIDE = 288  # pixels along the longer side of a drawn map
-NAMED = 8  # classes in a legend at most
 
 
 def examples(run: Run, trained: Trained) -> list[Example]:

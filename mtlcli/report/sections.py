@@ -11,6 +11,7 @@ from mtlcli.report.paper_table import Table, best, cells
 from mtlcli.runs.run import Run
 
 SHOWN_HASH = 16  # letters
+COST_COLUMNS = ("Image", "Parameters", "GFLOP", "Latency ms", "Device")
 
 
 def options(run: Run) -> dict[str, str]:
@@ -79,9 +80,6 @@ def archives(found: Sequence[Mapping[str, Any]]) -> str | None:
 def short(digest: str | None) -> str | None:
     """The first letters of a hash are enough to tell it from others."""
     return f"{digest[:SHOWN_HASH]}..." if digest else None
-
-
-COST_COLUMNS = ("Image", "Parameters", "GFLOP", "Latency ms", "Device")
 
 
 def results(tables: Sequence[Table]) -> list[Html]:

@@ -48,6 +48,7 @@ UNUSED = {
     r"head\.defor_mixers\..*\.offset$": "built by the released code and never used",
     r"(criterion|metrics_dict)\.": "part of training, not of the network",
 }
+LIGHTNING = "model."
 
 
 def mixes_space_first(names: Iterable[str]) -> bool:
@@ -93,9 +94,6 @@ def _replaced(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
         if found:
             return target + name[found.end() :]
     return None
-
-
-LIGHTNING = "model."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,14 @@ ENOUGH = 5  # passes
 PATIENCE = 10.0  # seconds after which fewer are enough
 WHOLE = "total"
 Part = list[nn.Module | nn.Parameter]
+SOFTMAX = 3  # per element: exponential, sum, division
+BILINEAR = 8  # per sampled value: four corners, multiplied and added
+WEIGHING = 2  # per value that attention samples: times its weight, added to the sum
+LOCATING = 16  # per sampled point: position 6, cell and fraction 4, complements 2, corner weights 4
+LONG = 5e11  # operations that take a CPU many seconds
+aten = torch.ops.aten
+SOFTMAXES = (aten._softmax, aten._safe_softmax)
+SAMPLERS = (aten.grid_sampler_2d,)
 
 
 def parts(network: nn.Module) -> dict[str, Part]:
@@ -149,17 +157,6 @@ def _walk(
 def _opens(module: nn.Module, path: tuple[str, ...], depth: int) -> bool:
     ours = type(module).__module__.startswith("mtlcli.")
     return ours and path[-1] != BACKBONE and depth < DEEPEST
-
-
-SOFTMAX = 3  # per element: exponential, sum, division
-BILINEAR = 8  # per sampled value: four corners, multiplied and added
-WEIGHING = 2  # per value that attention samples: times its weight, added to the sum
-LOCATING = 16  # per sampled point: position 6, cell and fraction 4, complements 2, corner weights 4
-LONG = 5e11  # operations that take a CPU many seconds
-
-aten = torch.ops.aten
-SOFTMAXES = (aten._softmax, aten._safe_softmax)
-SAMPLERS = (aten.grid_sampler_2d,)
 
 
 @dataclass(frozen=True, kw_only=True)

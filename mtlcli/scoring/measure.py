@@ -16,6 +16,7 @@ from mtlcli.tasks._task import Task
 
 Predict = Callable[[Tensor], Mapping[str, Tensor]]
 Save = Callable[[str, Mapping[str, Tensor]], None]
+LEARNT_FROM = 100  # training pictures are enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +124,6 @@ def merged(
 ) -> dict[str, dict[str, Any]]:
     """Each task's options: the dataset's, replaced by those the user gave."""
     return {n: {**dataset.get(n, {}), **overrides.get(n, {})} for n in tasks}
-
-
-LEARNT_FROM = 100  # training pictures are enough
 
 
 def best_constant(training: Reader, tasks: Mapping[str, Task]) -> Predict:

@@ -16,6 +16,8 @@ from mtlcli.scoring.contenders import Contender, Workload
 
 LONG = 5.0  # seconds after which one run, without another to warm up, is enough
 FREE, PEAK, STATUS = (Path("/proc") / p for p in ("meminfo", "self/clear_refs", "self/status"))
+FEW = 64  # queries: of a first try, and of those compared with float64
+ROOM = 0.8  # of the free memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +82,6 @@ def free_bytes(device: torch.device) -> float:
 def _kilobytes(path: Path, key: str) -> int:
     lines = path.read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key))
-
-
-FEW = 64  # queries: of a first try, and of those compared with float64
-ROOM = 0.8  # of the free memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,8 @@ from mtlcli.training.state import State
 from mtlcli.training.watches import CollapseWatch, OffsetWatch
 
 BOARD = "tensorboard"
+LINES = 1000  # at most about this many per run
+SILENCE = 30.0  # seconds between two lines on a stderr that is no terminal
 
 
 def require_tensorboard() -> None:
@@ -79,10 +81,6 @@ def scalars(line: Mapping[str, Any]) -> dict[str, float]:
     if "gain" in line:
         found["held-out metric/gain in percent"] = line["gain"]
     return found | {f"speed/{name}": value for name, value in line.get("speed", {}).items()}
-
-
-LINES = 1000  # at most about this many per run
-SILENCE = 30.0  # seconds between two lines on a stderr that is no terminal
 
 
 class Log:

@@ -14,6 +14,18 @@ from torch import nn
 
 from mtlcli.models.deformable_attention import DeformableAttention
 
+WINDOW = 20  # lines of the log whose median is compared; a tenth of all once that is more
+RISEN = 1.5  # times the lowest window's loss
+LOST = 0.8  # of what had been learnt, gone again
+CERTAIN = 4  # standard errors by which a loss must have risen, for WINDOW lines
+EARLY = 10 * WINDOW  # lines after which a loss should have fallen
+UNLEARNT = 0.98  # of the first window's loss: no better than at the start
+STILL = 0.01  # fall from the first to the last third of the lines that is none
+VISIBLE = 0.05  # the least fall that the noise must let be seen, else nothing is said
+BLURS = 3  # standard errors that noise may hide
+OUTSIDE = 0.9  # share of sampling points
+FALLEN = 2  # times worse than the best held-out metric
+
 
 class OffsetWatch:
     """Looks at the passes it is asked to."""
@@ -46,19 +58,6 @@ class OffsetWatch:
 def rounded(values: list[float]) -> list[float]:
     """Four digits are enough to look at."""
     return [float(f"{value:.4g}") for value in values]
-
-
-WINDOW = 20  # lines of the log whose median is compared; a tenth of all once that is more
-RISEN = 1.5  # times the lowest window's loss
-LOST = 0.8  # of what had been learnt, gone again
-CERTAIN = 4  # standard errors by which a loss must have risen, for WINDOW lines
-EARLY = 10 * WINDOW  # lines after which a loss should have fallen
-UNLEARNT = 0.98  # of the first window's loss: no better than at the start
-STILL = 0.01  # fall from the first to the last third of the lines that is none
-VISIBLE = 0.05  # the least fall that the noise must let be seen, else nothing is said
-BLURS = 3  # standard errors that noise may hide
-OUTSIDE = 0.9  # share of sampling points
-FALLEN = 2  # times worse than the best held-out metric
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from mtlcli.datasets._rooms.solids import BOX, ELLIPSOID, FRUSTUM, PLANE, Item, 
 
 FOCAL = 0.927  # focal length over image width, that of NYU Depth v2 after its 560-pixel crop
 NEAREST = 0.1  # metres; a solid that reaches nearer is tested on the whole image
+IGNORED = 255
+FREE_STANDING = ("bed", "table", "chair", "sofa", "cabinet", "bookshelf", "lamp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,10 +192,6 @@ def surface(pack: Pack, solid: np.ndarray, local: np.ndarray) -> tuple[np.ndarra
     gradient[:, 2] = np.where(shape[curved] == FRUSTUM, slant, gradient[:, 2])
     normal[curved] = gradient / np.linalg.norm(gradient, axis=1, keepdims=True)
     return normal, face
-
-
-IGNORED = 255
-FREE_STANDING = ("bed", "table", "chair", "sofa", "cabinet", "bookshelf", "lamp")
 
 
 def outward_normals(hits: Hits, camera: Camera) -> np.ndarray:
