@@ -1,1 +1,1 @@
-"""A training run: its loop, and what that needs: state on disk, weightings, signals, log, guards."""
+"""A training run: the loop, and around it state on disk, weightings, signals, log, guards."""
