@@ -21,7 +21,7 @@ from tempfile import TemporaryFile
 import torch
 from tqdm import tqdm
 
-from mtlcli.errors import InputError, Interrupted, MtlError, RunError
+from mtlcli.errors import InputError, Interrupted, MtlError, RunError, in_one_line
 from mtlcli.home import available_cores
 from mtlcli.ops import processes as distributed
 from mtlcli.runs.config import RunConfig
@@ -213,3 +213,5 @@ def finish_for_parent() -> None:
     except MtlError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        sys.exit(in_one_line(error))
