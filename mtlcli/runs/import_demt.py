@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcli import lookup, tasks
+from mtlcli import datasets, lookup, tasks
 from mtlcli.backbones._pretrained import differences, enumerate_, size
 from mtlcli.backbones._tensor_files import read_tensors
 from mtlcli.backbones._weights import is_inside
@@ -147,7 +147,7 @@ def import_demt(file: Path, *, dataset: str | None = None, out: Path | None = No
     if not heads or "head.linear1.0.weight" not in state:
         raise InputError(f"{file} is no checkpoint of DeMT: it has no head.linear1, final_logits.")
     name = dataset or dataset_of(state, tuple(heads), file)
-    record = lookup.load("datasets", name).DATASET
+    record = datasets.find(name)
     order = [task for task in record.tasks if task in heads]
     if len(order) < len(heads):
         raise InputError(f"{file} predicts {', '.join(heads)}; {name} has {', '.join(order)}.")
@@ -186,7 +186,7 @@ def dataset_of(state: Mapping[str, Tensor], heads: Sequence[str], file: Path) ->
 
     fitting = []
     for name in lookup.names("datasets"):
-        record = lookup.load("datasets", name).DATASET
+        record = datasets.find(name)
         if all(
             task in record.tasks
             and outputs(task, record.classes.get(task, ()))
@@ -217,7 +217,7 @@ def config_of(
         settings=settings.complete("demt", chosen),
         backbone=backbone_of(state, file),
         init=str(file),
-        size=lookup.load("datasets", dataset).DATASET.size,
+        size=datasets.find(dataset).size,
     )
 
 
