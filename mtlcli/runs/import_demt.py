@@ -59,9 +59,9 @@ def our_name(theirs: str, order: Sequence[str], space_first: bool) -> str | None
     """The name of a tensor of DeMT's head here; None if there is none."""
     mixer = re.match(MIXER, theirs)
     if mixer and int(mixer[1]) < len(order):
-        rest = _replaced(theirs[mixer.end() :], SPACE_FIRST if space_first else CHANNEL_FIRST)
+        rest = _replace(theirs[mixer.end() :], SPACE_FIRST if space_first else CHANNEL_FIRST)
         if rest and rest.startswith("fn."):
-            rest = _replaced(rest, SAMPLING)
+            rest = _replace(rest, SAMPLING)
         return f"decoder.mixers.{place(mixer[1], order)}.{rest}" if rest else None
     for pattern, target in RENAMED:
         found = re.match(pattern, theirs)
@@ -87,7 +87,7 @@ def why_unused(name: str) -> str:
     return "no counterpart here"
 
 
-def _replaced(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
+def _replace(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
     for pattern, target in rules:
         found = re.match(pattern, name)
         if found:
