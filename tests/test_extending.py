@@ -13,6 +13,9 @@ import mtlcli.systems
 import mtlcli.tasks
 from mtlcli import load
 from mtlcli.data.reader import Reader
+from mtlcli.drawing.prediction import predict, tiles_of
+from mtlcli.page.tiles import tiles_html
+from mtlcli.runs import checkpoint
 
 SYSTEM_FILE = '''
 """One 1x1 convolution per task on the finest map of the backbone."""
@@ -200,6 +203,9 @@ def test_tasks_of_known_kinds_need_no_python(workshop: Path, mtl) -> None:
     predicted = load("weights/own").predict("c.png")
     assert predicted["heat"].shape == predicted["height"].shape == (32, 40)
     assert predicted.classes == {"materials": ("wood", "stone", "glass")}
+    trained, picture = checkpoint.load(Path("weights/own"), "cpu"), np.asarray(Image.open("c.png"))
+    maps = predict(trained, picture)
+    assert 'data-unit="°C"' in tiles_html(trained, picture, tiles_of(trained, maps), maps)
     place = ("--checkpoint", "weights/own", "--device", "cpu")
     do(mtl, "visualize", "c.png", *place)
     do(mtl, "visualize", "--dataset", "things", "--split", "val", "--index", 0, *place)

@@ -15,7 +15,7 @@ from mtlcli import lookup
 from mtlcli.data.hdf5 import Info
 from mtlcli.recipes._recipe import recipe
 from mtlcli.report import assemble as reporting
-from mtlcli.report.gallery import Map, draw, ranked, tile
+from mtlcli.report.gallery import Map, draw, rank_pictures, tile
 from mtlcli.report.paper_table import as_latex, as_markdown
 from mtlcli.runs import checkpoint
 from mtlcli.runs.comparison import gain
@@ -280,7 +280,7 @@ def test_pictures_are_ranked_by_all_their_tasks() -> None:
         "d": {"up": None, "down": 9.0},
         "e": {},
     }
-    assert ranked(scores, {"up": True, "down": False}) == ["c", "a", "b", "d"]
+    assert rank_pictures(scores, {"up": True, "down": False}) == ["c", "a", "b", "d"]
 
 
 def drawn(task: str, prediction: np.ndarray, label: np.ndarray | None) -> tuple[Map, str]:

@@ -69,7 +69,7 @@ def test_the_clock_separates_waiting_from_computing(monkeypatch: pytest.MonkeyPa
             yield None
 
     clock, read = Clock(torch.device("cpu"), 8), []
-    for i, _ in enumerate(clock.timed(slow())):
+    for i, _ in enumerate(clock.count_waits(slow())):
         now[0] += 3  # computing
         if i % 2:
             read.append(clock.read(left=10))

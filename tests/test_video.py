@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mtlcli.drawing import video
-from mtlcli.drawing.video import Writer, ahead, opened
+from mtlcli.drawing.video import Writer, ahead, open_video
 from mtlcli.errors import InputError, RunError
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_video_is_one_line(folder: Path, network: Path, mtl, content)
 
 def test_a_video_without_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "capture_of", lambda source: Camera(frames=0))
-    with pytest.raises(InputError, match=r"a\.mp4 gives no frames"), opened(Path("a.mp4")):
+    with pytest.raises(InputError, match=r"a\.mp4 gives no frames"), open_video(Path("a.mp4")):
         pass
 
 

@@ -27,7 +27,7 @@ def systems(
     if as_json:
         print_json({system: record(system) for system in names})
     elif name:
-        print(f"{name}: {headline(name)}\n\n{explained(name)}")
+        print(f"{name}: {headline(name)}\n\n{explain(name)}")
     else:
         for system in names:
             print(f"{system}: {headline(system)}")
@@ -60,13 +60,13 @@ def record(system: str) -> dict[str, Any]:
     }
 
 
-def explained(system: str) -> str:
+def explain(system: str) -> str:
     """Its settings as options of `mtl train`, each with its default and its meaning."""
     from mtlcli.systems import _settings as settings
 
     known = record(system)["settings"]
     head = {
-        setting: f"{settings.flag(setting)} {options_shown(entry)}"
+        setting: f"{settings.flag(setting)} {format_options(entry)}"
         for setting, entry in known.items()
     }
     left = max(map(len, head.values())) + 2
@@ -85,7 +85,7 @@ def explained(system: str) -> str:
     return f"{settings.about(system)}\n\n{options}"
 
 
-def options_shown(entry: Mapping[str, Any]) -> str:
+def format_options(entry: Mapping[str, Any]) -> str:
     """The default of a setting first, then what else can be chosen."""
     others = [choice for choice in entry["choices"] if choice != entry["default"]]
     return "|".join(map(format_default, (entry["default"], *others)))

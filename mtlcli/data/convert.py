@@ -47,7 +47,7 @@ def convert(
         for split, ids in plan.ids.items():
             group, samples = (
                 file.create_group(split),
-                _counted(islice(converted, len(ids)), progress),
+                _count(islice(converted, len(ids)), progress),
             )
             group.create_dataset("ids", data=np.array([i.encode() for i in ids]))
             if plan.shape:
@@ -60,7 +60,7 @@ def convert(
     os.replace(unfinished, out)
 
 
-def _counted(samples: Iterator[Parts], progress: Callable[[int], object]) -> Iterator[Parts]:
+def _count(samples: Iterator[Parts], progress: Callable[[int], object]) -> Iterator[Parts]:
     for parts in samples:
         yield parts
         progress(1)

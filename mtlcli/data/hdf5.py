@@ -123,7 +123,7 @@ def open_dataset(path: Path) -> h5py.File:
         InputError: there is no such file, or it is no complete dataset of this schema.
     """
     if not path.is_file():
-        raise InputError(f"{path} does not exist{what_is_there(path)}")
+        raise InputError(f"{path} does not exist{suggest_dataset(path)}")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -131,7 +131,7 @@ def open_dataset(path: Path) -> h5py.File:
             raise InputError(f"{path} is open for writing in another program.") from error
         short = "truncated" in str(error)
         reason = "is cut short" if short else "is no dataset file: it is not an HDF5 file"
-        raise InputError(f"{path} {reason}{made_again(path)}.") from error
+        raise InputError(f"{path} {reason}{advise_remaking(path)}.") from error
     attrs = file.attrs
     if "schema" not in attrs or "complete" not in attrs:
         problem = "is not a dataset file of this program"
@@ -142,10 +142,10 @@ def open_dataset(path: Path) -> h5py.File:
     else:
         return file
     file.close()
-    raise InputError(f"{path} {problem}{made_again(path)}.")
+    raise InputError(f"{path} {problem}{advise_remaking(path)}.")
 
 
-def made_again(path: Path) -> str:
+def advise_remaking(path: Path) -> str:
     """How a file of this name is made anew, to end a sentence; "" for what is no dataset's name."""
     if path.suffix != SUFFIX:
         return ""
@@ -156,7 +156,7 @@ def made_again(path: Path) -> str:
     return ""
 
 
-def what_is_there(path: Path) -> str:
+def suggest_dataset(path: Path) -> str:
     """What may be meant by a file that is not there, to end a line with."""
     known = lookup.names("datasets")
     prepared = {file.stem: file for file in datasets_dir().glob(f"*{SUFFIX}")}
@@ -186,7 +186,9 @@ def info_of(file: h5py.File) -> Info:
         return Info.from_json({name: json.loads(file.attrs[name]) for name in there})
     except (KeyError, ValueError, TypeError, OSError) as error:
         path = Path(file.filename)
-        raise InputError(f"{path} has no readable record of itself{made_again(path)}.") from error
+        raise InputError(
+            f"{path} has no readable record of itself{advise_remaking(path)}."
+        ) from error
 
 
 def _frozen(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mtlcli import lookup
+from mtlcli import datasets, lookup
 from mtlcli.data.hdf5 import IMAGE, Info, keys_of, read_info
 from mtlcli.data.progress import Bars
 from mtlcli.data.reader import Reader
@@ -186,7 +186,7 @@ def absent(info: Info) -> tuple[str, ...]:
     """Tasks of the dataset that the file's source has no labels for."""
     if info.name not in lookup.names("datasets"):
         return ()
-    tasks = lookup.load("datasets", info.name).DATASET.tasks
+    tasks = datasets.find(info.name).tasks
     return tuple(t for t in tasks if t not in info.tasks)
 
 

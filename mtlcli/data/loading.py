@@ -66,7 +66,7 @@ def loading(
     link = Link()
     loader: DataLoader = DataLoader(
         samples,
-        batch_sampler=_chained(first, places),
+        batch_sampler=_chain(first, places),
         num_workers=workers,
         prefetch_factor=ahead if workers else None,
         collate_fn=share if workers else stack,
@@ -76,20 +76,20 @@ def loading(
     )
     iterator = None
     try:
-        iterator = _begun(loader)
-        yield zip(*[_explained(iterator, link)] * parts)
+        iterator = _begin(loader)
+        yield zip(*[_explain(iterator, link)] * parts)
     finally:
         link.closing.value = 1
         if workers and iterator is not None:
             _end(iterator)
 
 
-def _chained(first: list[int], others: Iterator[list[int]]) -> Iterator[list[int]]:
+def _chain(first: list[int], others: Iterator[list[int]]) -> Iterator[list[int]]:
     yield first
     yield from others
 
 
-def _begun(loader: DataLoader) -> Any:
+def _begin(loader: DataLoader) -> Any:
     try:
         with _no_alarm():
             return iter(loader)
@@ -114,7 +114,7 @@ def _no_alarm() -> Iterator[None]:
             signal.signal(alarm, before)
 
 
-def _explained(batches: Iterator[Batch], link: Link) -> Iterator[Batch]:
+def _explain(batches: Iterator[Batch], link: Link) -> Iterator[Batch]:
     """The same batches; every failure is an error made for the user."""
     while True:
         try:

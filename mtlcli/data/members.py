@@ -116,7 +116,7 @@ class Tar:
         position, size = self.index[name]
         with open(self.path, "rb") as file:
             file.seek(position)
-            return _copied_out(self.work, self.path, name, file, size)
+            return _copy_out(self.work, self.path, name, file, size)
 
 
 def _link_target(member: tarfile.TarInfo, label: str) -> str:
@@ -134,7 +134,7 @@ def _link_target(member: tarfile.TarInfo, label: str) -> str:
     return target
 
 
-def _copied_out(work: Path, archive: Path, name: str, file: IO[bytes], size: int) -> Path:
+def _copy_out(work: Path, archive: Path, name: str, file: IO[bytes], size: int) -> Path:
     """A member as a file in the work folder, copied there once."""
     mark = hashlib.sha256(f"{archive.resolve()}\0{name}\0{size}".encode()).hexdigest()[:12]
     out = work / f"inflated-{mark}-{PurePosixPath(name).name}"
@@ -190,7 +190,7 @@ class Zip:
         """The member, copied out into the work folder."""
         info = self._zip().getinfo(self._packed[name])
         with self._zip().open(info) as file:
-            return _copied_out(self.work, self.path, name, file, info.file_size)
+            return _copy_out(self.work, self.path, name, file, info.file_size)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_pid": -1}

@@ -15,7 +15,7 @@ from mtlcli.data.mirror import link_of
 from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
 from mtlcli.data.progress import Bars
 from mtlcli.data.workplace import (
-    claimed,
+    claim,
     clear_errors,
     discard_all,
     discard_drafts,
@@ -103,7 +103,7 @@ def prepare(
     )
     keep = keep or download_dir is not None
     origins = _origins(maker, asked, paths, downloader, keep, bars)
-    with clear_errors(out), claimed(work):
+    with clear_errors(out), claim(work):
         job = _Job(name, maker.DATASET, asked, out, work, workers or available_cores(), bars)
         try:
             job.run(origins)

@@ -57,7 +57,7 @@ class Transfer(Way):
         request = urllib.request.Request(self.url, headers=headers)
         with mirror.open_url(request, self.patience.silence, checked=self.checked) as response:
             start, total = mirror.span_of(response, asked)
-            total = self._agreed(start, total)
+            total = self._agree_on_length(start, total)
             mirror.require_file(response, total, self.size, checked=self.checked)
             if start == 0:
                 self.part.discard()
@@ -74,9 +74,9 @@ class Transfer(Way):
         if total is not None and self.part.size != total:
             raise http.client.IncompleteRead(b"", total - self.part.size)
 
-    def _agreed(self, start: int, total: int | None) -> int | None:
+    def _agree_on_length(self, start: int, total: int | None) -> int | None:
         """The length that all who said one agree on; a new beginning needs no old agreement."""
-        before = self.part.noted(self.url).total if start else None
+        before = self.part.read_note(self.url).total if start else None
         if total is not None and before is not None and total != before:
             self.part.discard()
             raise http.client.HTTPException(f"said {before} bytes before, now {total}")
@@ -85,7 +85,7 @@ class Transfer(Way):
     def _resumption(self) -> tuple[int, dict[str, str]]:
         """Where to go on and the headers that ask for it; 0 if what is there cannot be used."""
         headers = {"User-Agent": f"mtlcli/{__version__}", "Accept-Encoding": "identity"}
-        start, validator = self.part.size, self.part.noted(self.url).validator
+        start, validator = self.part.size, self.part.read_note(self.url).validator
         if start == 0 or not (validator or self.checked):
             return 0, headers
         headers["Range"] = f"bytes={start}-"

@@ -42,7 +42,7 @@ class Part:
     def _note(self) -> Path:
         return self.path.with_name(self.path.name + ".json")
 
-    def noted(self, url: str) -> Note:
+    def read_note(self, url: str) -> Note:
         """What is noted of this address; whatever is no sane note counts as none."""
         said = read_json(self._note)
         if said.get("url") != url:
@@ -59,7 +59,7 @@ class Part:
 
     def is_whole(self, url: str, size: int | None) -> bool:
         """Whether all has come: the size that is published, or that the host announced."""
-        return self.size > 0 and self.size in (size, self.noted(url).total)
+        return self.size > 0 and self.size in (size, self.read_note(url).total)
 
     def become(self, path: Path) -> None:
         """Move the file to its place."""

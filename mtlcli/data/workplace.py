@@ -83,7 +83,7 @@ def discard_all(work: Path) -> None:
 def discard_leftover(work: Path) -> None:
     """Remove a work folder that a killed run left; one of somebody else, or in use, stays."""
     if _is_workplace(work):
-        with suppress(InputError), claimed(work):
+        with suppress(InputError), claim(work):
             discard_all(work)
 
 
@@ -112,7 +112,7 @@ def _require_ours(work: Path) -> None:
 
 
 @contextmanager
-def claimed(work: Path) -> Iterator[None]:
+def claim(work: Path) -> Iterator[None]:
     """Hold the work folder; it goes when there is nothing left in it to go on with.
 
     Raises:

@@ -215,11 +215,11 @@ def fill(frame: np.ndarray, layout: Layout, cells: Cells) -> np.ndarray:
             if tile is None:
                 continue
             x, y = layout.corner(i, j)
-            sheet[y : y + height, x : x + width] = fitted(tile.picture, layout.tile, tile.exact)
+            sheet[y : y + height, x : x + width] = fit(tile.picture, layout.tile, tile.exact)
     return sheet
 
 
-def fitted(picture: np.ndarray, size: tuple[int, int], exact: bool) -> np.ndarray:
+def fit(picture: np.ndarray, size: tuple[int, int], exact: bool) -> np.ndarray:
     """The picture in its own proportions, centred on `size` (H, W)."""
     scale = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
     height, width = (min(most, max(1, round(n * scale))) for n, most in zip(picture.shape, size))

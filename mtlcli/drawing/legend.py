@@ -47,7 +47,7 @@ def key_height(key: Key | None, note: str, width: int) -> int:
     elif isinstance(key, Scale):
         lines += 1
     elif isinstance(key, Ball):
-        lines += len(wrapped(key.text, width - BESIDE))
+        lines += len(wrap(key.text, width - BESIDE))
         return max(DIAMETER, lines * LINE) + SPACE
     return lines * LINE + SPACE if lines else 0
 
@@ -64,7 +64,7 @@ def draw_key(
         draw_scale(sheet, pen, key, x, y, width)
         y += LINE
     elif isinstance(key, Ball):
-        lines = wrapped(key.text, width - BESIDE)
+        lines = wrap(key.text, width - BESIDE)
         draw_ball(sheet, x, y)
         x += BESIDE
         y += max(0, DIAMETER - LINE * (len(lines) + bool(note))) // 2
@@ -75,7 +75,7 @@ def draw_key(
         pen.text((x, y), note, INK, font=FONT.text())
 
 
-def wrapped(text: str, width: int) -> list[str]:
+def wrap(text: str, width: int) -> list[str]:
     """The words in lines of this width; a word that is wider has its own line."""
     lines: list[str] = []
     for word in text.split():

@@ -49,7 +49,7 @@ class Networks:
         """What a task's maps look like."""
         return next(t.tasks[task].map for t in self.trained.values() if task in t.tasks)
 
-    def shown(self, trained: Trained, maps: Maps) -> dict[str, np.ndarray]:
+    def pick_shown(self, trained: Trained, maps: Maps) -> dict[str, np.ndarray]:
         """Of a network's maps those that are shown, in order."""
         return {name: maps[name] for name in self.tasks if name in maps}
 
@@ -121,7 +121,7 @@ def maps_from(
 ) -> dict[str, dict[str, np.ndarray]]:
     """The second half of `all_maps`, of one picture's logits."""
     return {
-        name: networks.shown(trained, maps_of(trained, logits[name], size))
+        name: networks.pick_shown(trained, maps_of(trained, logits[name], size))
         for name, trained in networks.trained.items()
     }
 

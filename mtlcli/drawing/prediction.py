@@ -1,6 +1,6 @@
 """A picture in, named maps out, and how they are drawn."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from mtlcli.drawing.grid import Tile, draw_grid, tile_of
 from mtlcli.errors import InputError
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.tasks._shared import at_size
+from mtlcli.tasks._task import Task
 
 SHORTEST = 32  # pixels that a network must see along each side
 BAND = 2**25  # numbers that are enlarged at once: 128 MB
@@ -73,7 +74,7 @@ def maps_of(
     }
 
 
-def decode_map(task: Any, logits: Tensor, size: tuple[int, int]) -> np.ndarray:
+def decode_map(task: Task, logits: Tensor, size: tuple[int, int]) -> np.ndarray:
     """A task's map (see `predict`) of logits (1, C, h, w), enlarged to (H, W) in bands of rows
     where the whole would need too much memory.
     """
@@ -189,7 +190,7 @@ def choose_tasks(trained: Trained, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted) or tuple(trained.tasks)
 
 
-def describe_missing(task: str, known: Mapping[str, Any]) -> str:
+def describe_missing(task: str, known: Iterable[str]) -> str:
     """What to say of a task that a network does not have."""
     hint = lookup.suggest(task, known)
     return f"this network does not predict '{task}'.{hint} It predicts {', '.join(known)}."

@@ -29,7 +29,7 @@ from mtlcli.drawing.networks import (
     one_by_one,
     shared_scales,
 )
-from mtlcli.drawing.video import Video, Writer, ahead, opened
+from mtlcli.drawing.video import Video, Writer, ahead, open_video
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -152,10 +152,10 @@ def play(
         frames: only the first so many.
 
     Raises:
-        InputError: see `mtlcli.drawing.video.opened`.
+        InputError: see `mtlcli.drawing.video.open_video`.
         RunError: the file cannot be written.
     """
-    with opened(source) as video:
+    with open_video(source) as video:
         painter = Painter(networks=networks)
         live = isinstance(source, int)
         writer = Writer(target, CAMERA_RATE if live else video.rate, painter)

@@ -32,7 +32,7 @@ class Video:
 
 
 @contextmanager
-def opened(source: Path | int) -> Iterator[Video]:
+def open_video(source: Path | int) -> Iterator[Video]:
     """A video file, or the camera of that number.
 
     Raises:
@@ -63,7 +63,7 @@ def capture_of(source: Path | int) -> Any:
         InputError: it cannot be opened.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read when the first video is opened
-    with silent():
+    with silence_opencv():
         capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     if capture.isOpened():
         return capture
@@ -73,7 +73,7 @@ def capture_of(source: Path | int) -> Any:
 
 
 @contextmanager
-def silent() -> Iterator[None]:
+def silence_opencv() -> Iterator[None]:
     """OpenCV's own messages are left out."""
     logging = cv2.utils.logging
     before = logging.getLogLevel()
@@ -211,7 +211,7 @@ def new_file(path: Path, rate: float, width: int, height: int) -> Any:
     except OSError as error:
         raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
     code = cv2.VideoWriter.fourcc(*CODEC)
-    with silent():
+    with silence_opencv():
         file = cv2.VideoWriter(str(path), code, rate, (width, height))
     if not file.isOpened():
         raise RunError(f"Cannot write {path}: is the folder writable?")

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +64,7 @@ class Standalone(nn.Module):
         return tuple(prediction(task, logits[name]) for name, task in self.tasks.items())
 
 
-def prediction(task: Any, logits: Tensor) -> Tensor:
+def prediction(task: Task, logits: Tensor) -> Tensor:
     """Logits (B, C, H, W) decoded; where that is a choice of class, the classes' probabilities."""
     return logits.float().softmax(1) if task.map.has_classes else task.decode(logits)
 

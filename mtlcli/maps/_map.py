@@ -79,7 +79,7 @@ class Map:
     unit: str = ""
     """Of the values, unless the dataset says another."""
     pointed: str
-    """How a page reads a value under the pointer: class, metres, direction or share."""
+    """How a page reads a value under the pointer: class, number, direction or share."""
     settings: Options = field(default_factory=dict)
     """What a YAML dataset may say of such a task, with what it is unless said; None: nothing."""
     reading: tuple[str, ...] = ()

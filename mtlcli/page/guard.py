@@ -77,7 +77,7 @@ class Hosts:
 
     def serves(self, host: str) -> bool:
         """Whether a header `Host` names this server."""
-        name, port = parted(host)
+        name, port = split_host(host)
         is_known = name in self.names or (not self.local and is_address(name))
         return is_known and port == str(self.port)
 
@@ -90,7 +90,7 @@ class Hosts:
         )
 
 
-def parted(host: str) -> tuple[str, str]:
+def split_host(host: str) -> tuple[str, str]:
     """Name without brackets and closing dot, and port, of `name:port`; 80 is the web's own."""
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
@@ -186,7 +186,7 @@ class Guard:
         if size > ENVELOPE:
             raise Refused(413, "This is too long.")
         with self.uploads.room_for(0):
-            return replayed(self.rebuild_request(await body(receive)), receive)
+            return replay(self.rebuild_request(await body(receive)), receive)
 
     def require_address(self, path: str, query: QueryParams) -> None:
         """Refuse what the page does not fetch.
@@ -264,7 +264,7 @@ async def body(receive: Receive) -> bytes:
     return b"".join(parts)
 
 
-def replayed(content: bytes, receive: Receive) -> Receive:
+def replay(content: bytes, receive: Receive) -> Receive:
     """Receives this as the body, then what else comes."""
     pending: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 

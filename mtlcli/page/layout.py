@@ -57,7 +57,7 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
                 sources=["upload", "webcam", "clipboard"],
                 height=420,
             )
-            upload.preprocess = unopened(upload.preprocess)  # type: ignore[method-assign,assignment]
+            upload.preprocess = leave_unopened(upload.preprocess)  # type: ignore[method-assign,assignment]
             with gr.Column():
                 slider = gr.ImageSlider(
                     label="Picture | prediction", interactive=False, max_height=420, format="png"
@@ -76,7 +76,7 @@ def titles_of(trained: Trained) -> list[str]:
     return [task.title for task in trained.tasks.values()]
 
 
-def unopened(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def leave_unopened(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Hands on the path of an uploaded file: this page opens it itself and tells what is wrong."""
 
     def as_path(payload: Any) -> Any:

@@ -19,7 +19,7 @@ from mtlcli.report.sections import classes, costs, facts, options, provenance, r
 from mtlcli.report.standings import standings
 from mtlcli.runs import checkpoint
 from mtlcli.runs.run import Run, read_runs
-from mtlcli.scoring.cost import Cost, counted, timed
+from mtlcli.scoring.cost import Cost, add_latency, count_cost
 
 FORMS: Mapping[str, Callable[[Table], str]] = {"markdown": as_markdown, "latex": as_latex}
 REMARKS = {"html": "", "markdown": f"\n\n<!-- {MARK} -->\n", "latex": f"\n% {MARK}\n"}
@@ -70,12 +70,12 @@ def gather(paths: Sequence[Path], *, reference: Path | None = None) -> Report:
         InputError: one of them is no run, or its files are damaged; the reference does not fit.
     """
     runs = read_runs(paths)
-    against = named_apart(read_runs([reference])[0], runs) if reference else None
+    against = name_apart(read_runs([reference])[0], runs) if reference else None
     lacks = [lack for run in runs for lack in run.lacks]
     return Report(runs=runs, tables=standings(runs, against), lacks=lacks)
 
 
-def named_apart(run: Run, others: Sequence[Run]) -> Run:
+def name_apart(run: Run, others: Sequence[Run]) -> Run:
     """A run by its folder where another has its name."""
     namesakes = (r for r in others if r.name == run.name)
     clash = any(r.folder.resolve() != run.folder.resolve() for r in namesakes)
@@ -101,9 +101,9 @@ def add_networks(report: Report, *, device: str = "auto", quiet: bool = False) -
     target = pick_device(device)
     for run in tqdm(report.runs, desc="report", disable=True if quiet else None):
         try:
-            report.costs[run.name] = counted(run.config, run.dataset)
+            report.costs[run.name] = count_cost(run.config, run.dataset)
             trained = checkpoint.load(run.checkpoint, target)
-            report.costs[run.name] = timed(report.costs[run.name], trained.network)
+            report.costs[run.name] = add_latency(report.costs[run.name], trained.network)
             if run.results:
                 report.examples[run.name] = examples(run, trained)
         except InputError as error:

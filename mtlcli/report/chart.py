@@ -40,10 +40,10 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 def together(children: Iterable[object]) -> Html:
     """Children one after the other."""
-    return Html("".join(map(escaped, children)))
+    return Html("".join(map(escape, children)))
 
 
-def escaped(child: object) -> str:
+def escape(child: object) -> str:
     """A child as markup."""
     if child is None:
         return ""

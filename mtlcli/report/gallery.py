@@ -97,7 +97,7 @@ def examples(run: Run, trained: Trained) -> list[Example]:
         )
     reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results.split)
     tasks = trained.tasks
-    order = ranked(scores, {n: t.higher_is_better for n, t in tasks.items()})
+    order = rank_pictures(scores, {n: t.higher_is_better for n, t in tasks.items()})
     absent = set(order) - set(reader.ids)
     if absent:
         raise InputError(
@@ -117,7 +117,7 @@ def places(order: Sequence[str]) -> dict[str, str]:
     return {place: ident for ident, place in sorted(kept.items(), key=lambda c: order.index(c[0]))}
 
 
-def ranked(
+def rank_pictures(
     scores: Mapping[str, Mapping[str, float | None]], higher_is_better: Mapping[str, bool]
 ) -> list[str]:
     """Pictures from the best to the worst: by their mean rank over the tasks they are labelled for.
@@ -155,7 +155,7 @@ def example(
         draw(task, maps[name], sample.get(name), scores.get(name), trained.dataset, name)
         for name, task in tasks.items()
     ]
-    image = shrunk(reader.read("image", index), exact=False)
+    image = shrink(reader.read("image", index), exact=False)
     return Example(place=place, ident=ident, image=image, maps=drawn)
 
 
@@ -182,8 +182,8 @@ def draw(
         metric=task.metric,
         unit=task.unit,
         score=score,
-        prediction=shrunk(its.draw(prediction, options), exact=exact),
-        label=None if label is None else shrunk(its.draw(label, options), exact=exact),
+        prediction=shrink(its.draw(prediction, options), exact=exact),
+        label=None if label is None else shrink(its.draw(label, options), exact=exact),
         classes=in_sight(prediction, label, options) if exact else {},
         reach=(key.low, key.high) if its.scale and isinstance(key, Scale) else None,
     )
@@ -199,7 +199,7 @@ def in_sight(
     return dict(classes.key(np.concatenate(seen), options).entries[:NAMED])
 
 
-def shrunk(picture: np.ndarray, exact: bool) -> np.ndarray:
+def shrink(picture: np.ndarray, exact: bool) -> np.ndarray:
     """At most `SIDE` pixels along the longer side."""
     height, width = picture.shape[:2]
     factor = SIDE / max(height, width)

@@ -91,7 +91,7 @@ def standing(runs: Sequence[Run], reference: Run | None) -> Table:
     rows: dict[str, Row] = {}  # origin -> row, no published row twice
     notes: dict[str, None] = {}  # in order, no note twice
     for run in everyone:
-        comparison, problem = compared(run, directions, reference)
+        comparison, problem = try_to_compare(run, directions, reference)
         rows[run.name] = run_row(run, comparison, is_reference=run is reference)
         scored = [f"{run.name}: {run.results.summary}."] if run.results else []
         own = notes_of(run, comparison) if run is not reference else []
@@ -154,7 +154,7 @@ def title(folder: str, name: str) -> str:
     return getattr(lookup.load(folder, name), "TITLE", name)
 
 
-def compared(
+def try_to_compare(
     run: Run, directions: Mapping[str, bool], reference: Run | None
 ) -> tuple[Comparison | None, list[str]]:
     """What belongs beside a run, with a gain over a reference of the same pictures only; or

@@ -175,7 +175,7 @@ def weights_of(source: Any) -> Iterator[Finding]:
     path = weights_dir() / source.file
     if isinstance(source, UrlFile):
         if path.is_file():
-            yield compared(path, source.sha256)
+            yield check_digest(path, source.sha256)
         return
     if path.is_file():
         detail = f"as it was put there, in place of {source.repo}"
@@ -185,7 +185,7 @@ def weights_of(source: Any) -> Iterator[Finding]:
         yield Finding(name=str(cached), state="whole", detail=f"cached from hub {source.repo}")
 
 
-def compared(path: Path, digest: str) -> Finding:
+def check_digest(path: Path, digest: str) -> Finding:
     """Whether a file has the published checksum."""
     whole = checksums(path)["sha256"].startswith(digest)
     return Finding(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcli import lookup, tasks
+from mtlcli import datasets, lookup, tasks
 from mtlcli.backbones._pretrained import differences, enumerate_, size
 from mtlcli.backbones._tensor_files import read_tensors
 from mtlcli.backbones._weights import is_inside
@@ -60,9 +60,9 @@ def our_name(theirs: str, order: Sequence[str], space_first: bool) -> str | None
     """The name of a tensor of DeMT's head here; None if there is none."""
     mixer = re.match(MIXER, theirs)
     if mixer and int(mixer[1]) < len(order):
-        rest = _replaced(theirs[mixer.end() :], SPACE_FIRST if space_first else CHANNEL_FIRST)
+        rest = _replace(theirs[mixer.end() :], SPACE_FIRST if space_first else CHANNEL_FIRST)
         if rest and rest.startswith("fn."):
-            rest = _replaced(rest, SAMPLING)
+            rest = _replace(rest, SAMPLING)
         return f"decoder.mixers.{place(mixer[1], order)}.{rest}" if rest else None
     for pattern, target in RENAMED:
         found = re.match(pattern, theirs)
@@ -88,7 +88,7 @@ def why_unused(name: str) -> str:
     return "no counterpart here"
 
 
-def _replaced(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
+def _replace(name: str, rules: Iterable[tuple[str, str]]) -> str | None:
     for pattern, target in rules:
         found = re.match(pattern, name)
         if found:
@@ -145,7 +145,7 @@ def import_demt(file: Path, *, dataset: str | None = None, out: Path | None = No
     if not heads or "head.linear1.0.weight" not in state:
         raise InputError(f"{file} is no checkpoint of DeMT: it has no head.linear1, final_logits.")
     name = dataset or dataset_of(state, tuple(heads), file)
-    record = lookup.load("datasets", name).DATASET
+    record = datasets.find(name)
     order = [task for task in record.tasks if task in heads]
     if len(order) < len(heads):
         raise InputError(f"{file} predicts {', '.join(heads)}; {name} has {', '.join(order)}.")
@@ -184,7 +184,7 @@ def dataset_of(state: Mapping[str, Tensor], heads: Sequence[str], file: Path) ->
 
     fitting = []
     for name in lookup.names("datasets"):
-        record = lookup.load("datasets", name).DATASET
+        record = datasets.find(name)
         if all(
             task in record.tasks
             and outputs(task, record.classes.get(task, ()))
@@ -215,7 +215,7 @@ def config_of(
         settings=settings.complete("demt", chosen),
         backbone=backbone_of(state, file),
         init=str(file),
-        size=lookup.load("datasets", dataset).DATASET.size,
+        size=datasets.find(dataset).size,
     )
 
 

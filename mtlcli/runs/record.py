@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mtlcli
-from mtlcli import lookup
+from mtlcli import datasets
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.runs.config import RunConfig
@@ -36,7 +36,7 @@ def find_departures(
         device: that the run computed on, None where it is not known.
         images: in the training split of its dataset file, None where it is not known.
     """
-    dataset = lookup.load("datasets", its.dataset).DATASET
+    dataset = datasets.find(its.dataset)
     usual = complete(
         RunConfig(**its.options()),
         tasks=dataset.tasks,

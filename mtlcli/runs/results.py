@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from mtlcli import lookup
+from mtlcli import datasets, lookup
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import plain, read_json, write_json
 from mtlcli.home import weights_dir
@@ -106,8 +106,7 @@ def count_published(dataset: str) -> int | None:
     """Pictures that published scores of a dataset are means over; None if it is not known."""
     if dataset not in lookup.names("datasets"):
         return None
-    splits: Mapping[str, int] = lookup.load("datasets", dataset).DATASET.splits
-    return splits.get(PUBLISHED_SPLIT)
+    return datasets.find(dataset).splits.get(PUBLISHED_SPLIT)
 
 
 def place_results(path: Path, limited: int | None) -> Path:

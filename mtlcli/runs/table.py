@@ -3,7 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtlcli.tasks._task import Task
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -29,7 +32,7 @@ def number(value: float, unit: str = "") -> str:
     return f"{value:.2f}" if unit == "°" else f"{value:.4f}"
 
 
-def columns(tasks: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def columns(tasks: Mapping[str, "Task"]) -> dict[str, tuple[str, str]]:
     """Task -> heading (name, metric and which way is better) and unit of its main score."""
     return {
         name: (f"{name} {task.metric} {'↑' if task.higher_is_better else '↓'}", task.unit)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from mtlcli import lookup
+from mtlcli import datasets
 from mtlcli.errors import InputError
 from mtlcli.ops.devices import numerics, pick_device
 from mtlcli.ops.standby import strict
@@ -180,7 +180,7 @@ def extent(
     dataset: str, tasks: int | None, size: tuple[int, int] | None, quick: bool
 ) -> tuple[int, int, int]:
     """Height and width of the image and the number of tasks: given, or those of a dataset."""
-    record = lookup.load("datasets", dataset).DATASET
+    record = datasets.find(dataset)
     height, width = size or record.size
     tasks = len(record.tasks) if tasks is None else tasks
     if min(height, width, tasks) < 1:

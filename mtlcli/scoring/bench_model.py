@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlcli import lookup
+from mtlcli import datasets
 from mtlcli.data.hdf5 import Info
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
@@ -115,7 +115,7 @@ def bench(
 
 def build_meta(config: RunConfig) -> tuple[RunConfig, nn.Module]:
     """Name all options of a run, and build its network without numbers, in evaluation mode."""
-    dataset = lookup.load("datasets", config.dataset).DATASET
+    dataset = datasets.find(config.dataset)
     config = replace(
         config,
         tasks=config.tasks or dataset.tasks,
@@ -128,7 +128,7 @@ def build_meta(config: RunConfig) -> tuple[RunConfig, nn.Module]:
 
 def build(config: RunConfig) -> nn.Module:
     """Build the network of a run on a dataset that has a record here."""
-    dataset = lookup.load("datasets", config.dataset).DATASET
+    dataset = datasets.find(config.dataset)
     info = Info(title=dataset.title, size=dataset.size, classes=dataset.classes)
     return checkpoint.build_network(config, info)
 

@@ -252,7 +252,7 @@ class Cost:
     device: str | None = None  # that it was measured on
 
 
-def counted(config: RunConfig, dataset: Info) -> Cost:
+def count_cost(config: RunConfig, dataset: Info) -> Cost:
     """Count a run's network without numbers and without its weights.
 
     Args:
@@ -272,7 +272,7 @@ def counted(config: RunConfig, dataset: Info) -> Cost:
     return Cost(size=size, parameters=held, flops=count(network, {}, size)[WHOLE].all)
 
 
-def timed(cost: Cost, network: nn.Module) -> Cost:
+def add_latency(cost: Cost, network: nn.Module) -> Cost:
     """Add the median time of a few passes where the network is, but for what takes a CPU long."""
     device = next(network.parameters()).device
     if device.type == "cpu" and cost.flops > LONG:

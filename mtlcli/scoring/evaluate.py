@@ -25,7 +25,7 @@ from mtlcli.runs.names import file_of
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
-from mtlcli.scoring.measure import Measured, Predict, Save, best_constant, measure, merged
+from mtlcli.scoring.measure import Measured, Predict, Save, best_constant, measure, merge_options
 from mtlcli.tasks._task import Task
 
 
@@ -85,7 +85,7 @@ def evaluate(
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         scale = resolution(trained.config, trained.dataset.size)
         pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
-        options = merged(trained.dataset.options, overrides or {}, tasks)
+        options = merge_options(trained.dataset.options, overrides or {}, tasks)
         if save_predictions:
             require_room(save_predictions, tasks, reader.ids[:limit])
 

@@ -89,7 +89,7 @@ def measure(
     of the pictures; all get the same scores, which are those of one process.
     """
     measured: dict[int, dict[str, Any]] = {}  # picture -> task -> statistics
-    options = merged(options, {}, tasks)
+    options = merge_options(options, {}, tasks)
     counted = {n: set(options[n].get("ids") or pictures.ids) for n in tasks}
     own = range(rank(), len(pictures), world())
     silent = True if quiet or rank() else None
@@ -117,7 +117,7 @@ def measure(
     return Measured(tasks=tasks, options=options, pictures=in_order)
 
 
-def merged(
+def merge_options(
     dataset: Mapping[str, Mapping[str, Any]],
     overrides: Mapping[str, Mapping[str, Any]],
     tasks: Mapping[str, Task],

@@ -24,7 +24,7 @@ class Clock:
         self.device, self.images = device, images
         self.began, self.waited, self.steps = time.perf_counter(), 0.0, 0
 
-    def timed(self, batches: Iterable[T]) -> Iterator[T]:
+    def count_waits(self, batches: Iterable[T]) -> Iterator[T]:
         """The same batches, one for each step; the wait for each is counted."""
         iterator = iter(batches)
         while True:

@@ -20,7 +20,7 @@ MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @contextmanager
-def explained(config: RunConfig, folder: Path, rescue: Callable[[], str]) -> Iterator[None]:
+def explain_failures(config: RunConfig, folder: Path, rescue: Callable[[], str]) -> Iterator[None]:
     """Raises, for any failure within, an error made for the user.
 
     Args:

@@ -25,7 +25,7 @@ from mtlcli.runs.record import make_record
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
 from mtlcli.training.conduct import USUAL, Conduct
-from mtlcli.training.failures import Divergence, explained
+from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.log import Log, require_tensorboard
 from mtlcli.training.memory import estimate
 from mtlcli.training.rescue import Rescue, stopping, until
@@ -155,7 +155,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     pin, left = device.type == "cuda", (state.iteration, config.iterations)
     with (
         closing(reader),
-        explained(config, state.folder, rescue.save),
+        explain_failures(config, state.folder, rescue.save),
         numerics(device, config.deterministic),
         Log(state, tasks, conduct) as log,
         stopping() as asked,
@@ -164,7 +164,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
         if state.iteration == 0:
             state.save()
         stop = distributed.Agreement(asked, device)
-        for parts in log.clock.timed(until(stop, batches)):
+        for parts in log.clock.count_waits(until(stop, batches)):
             rescue.begin()
             log.begin(state.iteration + 1)
             set_learning_rate(optimizer, config, state.iteration)

@@ -80,7 +80,7 @@ def estimate(config: RunConfig, dataset: Info, device: torch.device) -> Need:
     measured = device.type == "cuda"
     if measured and config.checkpointing:
         recompute(network)
-    passing = measured_bytes if measured else counted_bytes
+    passing = measure_bytes if measured else count_bytes
     return Need(
         parameters=parameters,
         fixed=4 * PER_PARAMETER * parameters,
@@ -91,7 +91,7 @@ def estimate(config: RunConfig, dataset: Info, device: torch.device) -> Need:
     )
 
 
-def measured_bytes(network: nn.Module, config: RunConfig, device: torch.device) -> int:
+def measure_bytes(network: nn.Module, config: RunConfig, device: torch.device) -> int:
     """Of each image more in a forward and backward pass on a CUDA device."""
     peaks = []
     for images in (1, 2):
@@ -106,7 +106,7 @@ def measured_bytes(network: nn.Module, config: RunConfig, device: torch.device) 
     return max(1, peaks[1] - peaks[0])
 
 
-def counted_bytes(network: nn.Module, config: RunConfig, device: torch.device) -> int:
+def count_bytes(network: nn.Module, config: RunConfig, device: torch.device) -> int:
     """What autograd keeps of one image, from shapes alone; with recomputation the inputs of the
     boxes and what the largest box keeps.
     """

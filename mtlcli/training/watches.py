@@ -49,13 +49,13 @@ class OffsetWatch:
         found = {}
         for name, attention in self.attentions.items():
             if attention.seen is not None:
-                pixels, outside = (rounded(values.tolist()) for values in attention.seen)
+                pixels, outside = (round_all(values.tolist()) for values in attention.seen)
                 found[name] = {"pixels": pixels, "outside": outside}
                 attention.seen = None
         return found
 
 
-def rounded(values: list[float]) -> list[float]:
+def round_all(values: list[float]) -> list[float]:
     """Four digits are enough to look at."""
     return [float(f"{value:.4g}") for value in values]
 
