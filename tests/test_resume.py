@@ -244,8 +244,7 @@ def test_options_of_the_command_line_default_to_those_of_the_record() -> None:
     from dataclasses import fields
 
     from mtlcli import cli
-    from mtlcli.runs.config import RunConfig
-    from mtlcli.training.conduct import Conduct
+    from mtlcli.runs.config import Conduct, RunConfig
 
     shown = inspect.signature(cli.train.train).parameters
     for record in (RunConfig, Conduct):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from mtlcli.errors import InputError
 from mtlcli.page import uploads as bounds
-from mtlcli.page.guard import Hosts
+from mtlcli.page.hosts import Hosts
 from mtlcli.page.uploads import Uploads
 from tests.served import SHOW, Visitor, free_port, served_page, small_network
 

@@ -48,8 +48,8 @@ def demo(
 ) -> None:
     """Make rooms, train on it, score, draw: all in five minutes."""
     from mtlcli.data.prepare import prepare
+    from mtlcli.runs.config import Conduct
     from mtlcli.scoring.evaluate import evaluate, results_table
-    from mtlcli.training.conduct import Conduct
     from mtlcli.training.loop import train
 
     config = replace(RECIPE, iterations=iterations or RECIPE.iterations)

@@ -9,8 +9,7 @@ from mtlcli.commands import _completion
 from mtlcli.commands._fields import options_of, taken
 from mtlcli.commands._options import AsJson, Device, print_json, was_typed
 from mtlcli.errors import InputError
-from mtlcli.runs.config import RunConfig
-from mtlcli.training.conduct import Conduct
+from mtlcli.runs.config import Conduct, RunConfig
 
 
 @options_of(RunConfig, Conduct)

@@ -20,13 +20,12 @@ from mtlcli.experiments._run import Planned, finish_all
 from mtlcli.files import plain, read_json, write_json
 from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.ops.devices import pick_device
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.runs.record import read_record
 from mtlcli.runs.results import read_results
 from mtlcli.scoring.bench_model import build, build_meta
 from mtlcli.scoring.cost import WHOLE, count, parameters
-from mtlcli.training.conduct import Conduct
 
 ROUNDS = 3
 SUMMARY, COSTS = "experiment.json", "costs.json"

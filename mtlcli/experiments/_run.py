@@ -24,12 +24,11 @@ from tqdm import tqdm
 from mtlcli.errors import InputError, Interrupted, MtlError, RunError, in_one_line
 from mtlcli.home import available_cores
 from mtlcli.ops import processes as distributed
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import LAST, RECORD
 from mtlcli.runs.record import read_record
 from mtlcli.runs.results import place_results, read_results
 from mtlcli.scoring.evaluate import evaluate
-from mtlcli.training.conduct import Conduct
 from mtlcli.training.loop import resume, train
 
 SPLIT = "val"

@@ -18,11 +18,10 @@ from mtlcli.files import write_json
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.checkpoint import tasks_of
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import USUAL, Conduct, RunConfig
 from mtlcli.runs.folder import RESULTS, default_folder, make_run_folder
 from mtlcli.runs.record import read_record
 from mtlcli.runs.table import columns, markdown, number, spread
-from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.loop import complete
 from mtlcli.training.state import refuse_other_options
 

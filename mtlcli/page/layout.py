@@ -14,7 +14,8 @@ from starlette.middleware import Middleware
 
 from mtlcli.data.stored import decode
 from mtlcli.errors import InputError
-from mtlcli.page.guard import Guard, Hosts
+from mtlcli.page.guard import Guard
+from mtlcli.page.hosts import Hosts
 from mtlcli.page.look import MOST_BYTES, MOST_PIXELS, look
 from mtlcli.page.uploads import FORGET, Uploads
 from mtlcli.runs.checkpoint import Trained

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from mtlcli.errors import InputError, RunError
 from mtlcli.ops.devices import pick_device
-from mtlcli.page.guard import is_local
+from mtlcli.page.hosts import is_local
 from mtlcli.runs import checkpoint
 from mtlcli.runs.default_run import default_run
 

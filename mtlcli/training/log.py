@@ -18,11 +18,10 @@ from tqdm import tqdm
 
 from mtlcli.errors import InputError, in_one_line
 from mtlcli.ops.processes import average, is_first
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import LOG, read_log
 from mtlcli.tasks._task import Task
 from mtlcli.training.clock import Clock, progress_text
-from mtlcli.training.conduct import Conduct
 from mtlcli.training.state import State
 from mtlcli.training.watches import CollapseWatch, OffsetWatch
 

@@ -19,12 +19,11 @@ from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
-from mtlcli.runs.config import RunConfig, resolution
+from mtlcli.runs.config import USUAL, Conduct, RunConfig, resolution
 from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
-from mtlcli.training.conduct import USUAL, Conduct
 from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.log import Log, require_tensorboard
 from mtlcli.training.memory import estimate

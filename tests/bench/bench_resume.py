@@ -22,10 +22,9 @@ import torch
 from mtlcli import lookup
 from mtlcli.data.prepare import prepare
 from mtlcli.runs import checkpoint
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.training import loop as train
-from mtlcli.training.conduct import Conduct
 
 CONFIG = RunConfig(
     dataset="rooms",

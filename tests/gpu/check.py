@@ -34,10 +34,9 @@ from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
 from mtlcli.ops import choice, reference, standby
 from mtlcli.recipes._recipe import recipe
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.training import loop as train
 from mtlcli.training.clock import peak_memory
-from mtlcli.training.conduct import Conduct
 
 RECIPE = "nyud/hrnet18/demt_itsa"
 RESULTS = "results.jsonl"
