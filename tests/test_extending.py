@@ -83,7 +83,7 @@ def constant(targets, channels):
     return np.nanmean([t.reshape(2, -1) for t in targets], axis=(0, 2))
 
 
-def encode(flow):
+def encode(flow, options=None):
     x, y = (flow + 128).clip(0, 255).astype(np.uint8)
     return np.dstack((x, y, np.zeros_like(x)))
 
@@ -210,7 +210,10 @@ def test_tasks_of_known_kinds_need_no_python(workshop: Path, mtl) -> None:
     do(mtl, "visualize", "c.png", *place)
     do(mtl, "visualize", "--dataset", "things", "--split", "val", "--index", 0, *place)
     do(mtl, "visualize", "c.png", "--separate", "--out", "apart", *place)
-    assert np.load("apart/c.npz")["heat"].shape == (32, 40)
+    heat = np.load("apart/c.npz")["heat"].squeeze()
+    assert heat.shape == (32, 40)
+    written = np.asarray(Image.open("apart/heat/c.png"))
+    np.testing.assert_allclose(written / 100, heat.clip(0, 655.35), atol=0.006)
     do(mtl, "report", "weights/own", "--device", "cpu", "--out", "page.html")
     assert "Height over ground" in Path("page.html").read_text()
 

@@ -93,7 +93,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 def test_hidden_pictures_hold_the_values(trained: Trained) -> None:
     metres = np.full((1, 4, 6), 3.217, np.float32)
-    values = as_bytes(lookup.load("tasks", "depth").TASK.map.encode(metres))
+    values = as_bytes(lookup.load("tasks", "depth").TASK.map.encode(metres, {}))
     assert (256 * values[0, 0, 0].astype(int) + values[0, 0, 1]) / 1000 == 3.217
     classes = np.arange(24, dtype=np.uint8).reshape(4, 6)
     assert (as_bytes(classes) == classes).all()

@@ -48,9 +48,10 @@ def unwritable(target: Path, error: OSError) -> MtlError:
 def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[Path]:
     """Write OUT/TASK/NAME.png for each map, and OUT/NAME.npz with the values of all.
 
-    Classes are a PNG of indices with a palette (255 is black), depth 16-bit millimetres, normals
-    8-bit codes x of n = 2x/255 - 1, boundaries and saliency trunc(255 p), white where certain, as
-    `mtl boundary` wants them. The .npz holds what the Python API gives (`Prediction`).
+    Classes are a PNG of indices with a palette (255 is black), depth 16-bit millimetres (numbers of
+    another unit: hundredths), normals 8-bit codes x of n = 2x/255 - 1, boundaries and saliency
+    trunc(255 p), white where certain, as `mtl boundary` wants them. The .npz holds what the Python
+    API gives (`Prediction`).
     """
     written = []
     for task, own in maps.items():
@@ -69,7 +70,7 @@ def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[P
 
 def make_picture(its: Map, values: np.ndarray, options: Options) -> Image.Image:
     """The file's picture, of Pillow's mode P, I;16, RGB or L."""
-    picture = Image.fromarray(its.encode(values))
+    picture = Image.fromarray(its.encode(values, options))
     if its.colour_table:
         picture.putpalette(its.colour_table(options).tobytes())
     return picture

@@ -100,8 +100,10 @@ class Map:
     constant: Callable[[Sequence[np.ndarray], int], np.ndarray]
     """Targets, channels -> the logits (C,) that, repeated at every pixel, fit them best."""
 
-    encode: Callable[[np.ndarray], np.ndarray]
+    encode: Callable[[np.ndarray, Options], np.ndarray]
     """Prediction -> pixels of a PNG file."""
+    step: Callable[[Options], float] | None = None
+    """What one step of these pixels is worth, where they are numbers in the unit."""
     colour_table: Callable[[Options], np.ndarray] | None = None
     """(256, 3) uint8: the palette of that file, where pixels are indices."""
     draw: Callable[[np.ndarray, Options], np.ndarray]

@@ -6,7 +6,7 @@ import numpy as np
 
 from mtlcli.maps import _decode
 from mtlcli.maps._colours import NO_LABEL, RGB, blacken, plain, voc_palette
-from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options, Swatches
+from mtlcli.maps._map import IGNORE, NO_OPTIONS, ErrorMap, Map, Options, Swatches
 
 RIGHT: RGB = (205, 210, 214)
 WRONG: RGB = (213, 62, 62)
@@ -47,7 +47,7 @@ def constant(targets: Sequence[np.ndarray], channels: int) -> np.ndarray:
     return np.asarray(np.log(share / share.sum()))
 
 
-def encode(classes: np.ndarray) -> np.ndarray:
+def encode(classes: np.ndarray, options: Options = NO_OPTIONS) -> np.ndarray:
     """(H, W) uint8 indices, as they are."""
     return classes
 

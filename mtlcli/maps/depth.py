@@ -12,7 +12,7 @@ from mtlcli.maps._map import ErrorMap, Map, Options, Scale
 
 METRES = "m"
 FARTHEST = 1000.0  # metres; beyond it a depth map is in other units
-WRITTEN = 65.535  # the largest value that 16 bits of thousandths reach
+MILLIMETRE, HUNDREDTH = 0.001, 0.01  # steps of a written file: of metres, of other units
 FARTHEST_OFF = 1.0  # metres, the end of the scale of errors
 BEYOND = 0.03  # share of the pixels that a scale may leave out at one end unsaid
 NEGLIGIBLE = 0.05  # what one decimal does not show, beyond the end of a scale
@@ -61,9 +61,17 @@ def constant(targets: Sequence[np.ndarray], channels: int) -> np.ndarray:
     return np.array([np.concatenate([t[t > 0] for t in targets]).mean(dtype=np.float64)])
 
 
-def encode(depth: np.ndarray) -> np.ndarray:
-    """(1, H, W) metres -> (H, W) uint16 millimetres, rounded; beyond 65.535 m cut."""
-    return np.asarray((depth[0].clip(0, WRITTEN) * 1000).round().astype(np.uint16))
+def encode(depth: np.ndarray, options: Options) -> np.ndarray:
+    """(1, H, W) -> (H, W) uint16, rounded and cut at 65535: metres as millimetres, numbers of
+    another unit as hundredths.
+    """
+    steps = depth[0] * np.float32(round(1 / step(options)))
+    return np.asarray(steps.round().clip(0, np.iinfo(np.uint16).max).astype(np.uint16))
+
+
+def step(options: Options) -> float:
+    """What one step of a file written by `encode` is worth."""
+    return MILLIMETRE if _in_metres(options) else HUNDREDTH
 
 
 def find_range(metres: np.ndarray) -> tuple[float, float]:
@@ -143,6 +151,7 @@ MAP = Map(
     zoom=zoom,
     constant=constant,
     encode=encode,
+    step=step,
     draw=draw,
     key=key,
     error=error,

@@ -12,7 +12,7 @@ import numpy as np
 from mtlcli.maps import _decode
 from mtlcli.maps._colours import NO_LABEL, blacken, heat, inferno
 from mtlcli.maps._decode import through_table
-from mtlcli.maps._map import Ball, ErrorMap, Map, Options, Scale
+from mtlcli.maps._map import NO_OPTIONS, Ball, ErrorMap, Map, Options, Scale
 
 CODE_VALUES = np.tile((2 * np.arange(256) / 255 - 1).astype(np.float32), (3, 1))  # (3, 256)
 UNIT_TOLERANCE = 0.02  # of a vector's length
@@ -67,7 +67,7 @@ def constant(targets: Sequence[np.ndarray], channels: int) -> np.ndarray:
     )
 
 
-def encode(normals: np.ndarray) -> np.ndarray:
+def encode(normals: np.ndarray, options: Options = NO_OPTIONS) -> np.ndarray:
     """(3, H, W) unit vectors -> (H, W, 3) uint8 codes x of n = 2x/255 - 1, rounded."""
     return np.asarray(
         ((normals.transpose(1, 2, 0) + 1) * 127.5).round().clip(0, 255).astype(np.uint8)

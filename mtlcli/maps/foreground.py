@@ -4,7 +4,7 @@ import numpy as np
 
 from mtlcli.maps import _decode, classes
 from mtlcli.maps._colours import blacken, grey, heat, inferno
-from mtlcli.maps._map import IGNORE, ErrorMap, Map, Options, Scale
+from mtlcli.maps._map import IGNORE, NO_OPTIONS, ErrorMap, Map, Options, Scale
 
 WHITE = 127  # the brightest code that is still no foreground
 
@@ -19,7 +19,7 @@ def problem(stored: np.ndarray, count: int, options: Options) -> str:
     return classes.problem(stored, 2, options)
 
 
-def encode(probability: np.ndarray) -> np.ndarray:
+def encode(probability: np.ndarray, options: Options = NO_OPTIONS) -> np.ndarray:
     """(1, H, W) probabilities -> (H, W) uint8, trunc(255 p): what the boundary protocols score."""
     from mtlcli import boundary
 

@@ -18,7 +18,7 @@ function pixels(figure) {
 
 const readers = {
   class: ([index], names) => names[index] ?? "",
-  number: ([high, low], names, unit) => ((256 * high + low) / 1000).toFixed(2) + " " + unit,
+  number: ([high, low], names, {unit, step}) => ((256 * high + low) * step).toFixed(2) + " " + unit,
   share: ([value]) => Math.round(value / 2.55) + " %",
   direction: (codes) => [...codes.slice(0, 3)]
     .map((code, i) => "xyz"[i] + " " + (2 * code / 255 - 1).toFixed(2)).join("  "),
@@ -33,7 +33,7 @@ function tell(figure, x, y) {
   const at = [Math.floor(x * canvas.width), Math.floor(y * canvas.height)];
   const value = canvas.getContext("2d").getImageData(...at, 1, 1).data;
   const names = JSON.parse(figure.dataset.names);
-  figure.querySelector("output").textContent = readers[figure.dataset.kind](value, names, figure.dataset.unit);
+  figure.querySelector("output").textContent = readers[figure.dataset.kind](value, names, figure.dataset);
 }
 
 function clear() {

@@ -1,7 +1,7 @@
 """All maps of a picture as HTML, each with a hidden picture of its values for the pointer to read.
 
 Values travel as PNG, which browsers decode without loss as 8-bit RGB: class indices and
-probabilities (x 255) as grey, thousandths of a number as high and low byte in red and green,
+probabilities (x 255) as grey, steps of a number as high and low byte in red and green,
 directions as codes.
 """
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from mtlcli.drawing.grid import Tile
 from mtlcli.maps._colours import plain
-from mtlcli.maps._map import NO_OPTIONS, Ball, Key, Scale, Swatches
+from mtlcli.maps._map import Ball, Key, Scale, Swatches
 from mtlcli.maps.directions import draw_ball
 from mtlcli.runs.checkpoint import Trained
 
@@ -31,11 +31,12 @@ def tiles_html(
     figures = [figure(Tile(title="Picture", picture=image), hover="")]
     for (name, task), tile in zip(trained.tasks.items(), tiles):
         names = trained.dataset.classes.get(name, ())
-        unit = trained.dataset.options.get(name, NO_OPTIONS).get("unit", task.map.unit)
-        values = as_bytes(task.map.encode(maps[name]))
+        options = trained.dataset.drawing(name)
+        unit, step = options.get("unit", task.map.unit), task.map.step
+        values = as_bytes(task.map.encode(maps[name], options))
         hover = (
             f'data-kind="{task.map.pointed}" data-names="{escape(json.dumps(names))}" '
-            f'data-unit="{escape(unit)}" '
+            f'data-unit="{escape(unit)}" data-step="{step(options) if step else 1:g}" '
             f'data-values="{data_url(values, "PNG")}"'
         )
         figures.append(figure(tile, hover))

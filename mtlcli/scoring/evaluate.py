@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mtlcli.data.batches import WholePictures
+from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
 from mtlcli.files import may_write, plain, save_picture
@@ -92,7 +93,11 @@ def evaluate(
         def score(predict: Predict, save: Save | None = None) -> Measured:
             return measure(predict, pictures, tasks, options, workers, quiet, save)
 
-        saver = partial(save_maps, save_predictions, tasks) if save_predictions else None
+        saver = (
+            partial(save_maps, save_predictions, tasks, trained.dataset)
+            if save_predictions
+            else None
+        )
         with torch.inference_mode():
             measured = score(lambda image: trained.network(image.to(target)), saver)
             training = Reader(reader.path, "train", tuple(tasks)) if constant else None
@@ -126,11 +131,16 @@ def prediction_path(folder: Path, task: str, ident: str) -> Path:
 
 
 def save_maps(
-    folder: Path, tasks: Mapping[str, Task], ident: str, logits: Mapping[str, Tensor]
+    folder: Path,
+    tasks: Mapping[str, Task],
+    dataset: Info,
+    ident: str,
+    logits: Mapping[str, Tensor],
 ) -> None:
     """Write FOLDER/TASK/ID.png for every task, pixels as its map encodes them."""
     for name, task in tasks.items():
-        pixels = task.map.encode(task.decode(logits[name])[0].cpu().numpy())
+        values = task.decode(logits[name])[0].cpu().numpy()
+        pixels = task.map.encode(values, dataset.drawing(name))
         path = prediction_path(folder, name, ident)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_picture(Image.fromarray(pixels), path)
