@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mtlcli import lookup
-from mtlcli.commands.demo import RECIPE
+from mtlcli.commands.demo import BUDGET
 from mtlcli.data.reader import Reader
 from mtlcli.scoring.measure import best_constant
 
@@ -27,8 +27,8 @@ def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, m
 
 def test_the_readme_says_what_the_demo_does() -> None:
     said = (Path(__file__).parents[1] / "README.md").read_text()
-    size = "x".join(map(str, RECIPE.size or ()))
-    assert f"{RECIPE.iterations} iterations of {RECIPE.batch_size} pictures at {size}" in said
+    size = "x".join(map(str, BUDGET.size or ()))
+    assert f"{BUDGET.iterations} iterations of {BUDGET.batch_size} pictures at {size}" in said
 
 
 def test_the_best_constant_is_the_majority_and_the_mean(rooms_file: Path) -> None:

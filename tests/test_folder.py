@@ -227,15 +227,15 @@ def test_splits_have_names(tmp_path: Path, split: Any) -> None:
 def test_a_file_that_is_no_description_is_told(tmp_path: Path, text: bytes, told: str) -> None:
     (tmp_path / "my.yaml").write_bytes(text)
     with pytest.raises(InputError, match=told):
-        _folder.Recipe.load(tmp_path / "my.yaml")
+        _folder.FolderDataset.load(tmp_path / "my.yaml")
 
 
 def test_lists_of_ids_are_read_as_editors_save_them(garden: Path) -> None:
     (garden / "photos/lists/train.txt").write_bytes(b"\xef\xbb\xbfa1\r\na2\r\n")
-    assert _folder.Recipe.load(garden / "my.yaml").splits["train"] == ("a1", "a2")
+    assert _folder.FolderDataset.load(garden / "my.yaml").splits["train"] == ("a1", "a2")
     (garden / "photos/lists/train.txt").write_bytes(b"a\xff")
     with pytest.raises(InputError, match=r"train\.txt is no text in UTF-8"):
-        _folder.Recipe.load(garden / "my.yaml")
+        _folder.FolderDataset.load(garden / "my.yaml")
 
 
 def test_a_missing_description_is_told(garden: Path) -> None:

@@ -22,7 +22,7 @@ from tests.test_distributed import together
 
 TRAIN = ("train", "--dataset", "partly", "--init", "random", "--device", "cpu", "--workers", 0,
          "--system", "multi_task", "--backbone", "resnet18_half", "--quiet")  # fmt: skip
-RECIPE = """
+YAML = """
 size: [48, 48]
 splits: {train: [p0, p1, p2, p3], val: [p1]}
 image: images/{id}.png
@@ -46,7 +46,7 @@ def partly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(pixels).save(tmp_path / f"images/p{i}.png")
         label, scale = ("masks", 1) if i else ("sal", 255)
         Image.fromarray(ball * scale).save(tmp_path / f"{label}/p{i}.png")
-    (tmp_path / "partly.yaml").write_text(RECIPE)
+    (tmp_path / "partly.yaml").write_text(YAML)
     prepare(str(tmp_path / "partly.yaml"), workers=1, quiet=True)
     return tmp_path
 

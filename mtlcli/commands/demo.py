@@ -14,7 +14,7 @@ from mtlcli.runs.folder import LAST
 if TYPE_CHECKING:
     from mtlcli.scoring.evaluate import Scored
 
-RECIPE = RunConfig(
+BUDGET = RunConfig(
     dataset="rooms",
     backbone="resnet18_half",
     init="random",
@@ -52,7 +52,7 @@ def demo(
     from mtlcli.scoring.evaluate import evaluate, results_table
     from mtlcli.training.loop import train
 
-    config = replace(RECIPE, iterations=iterations or RECIPE.iterations)
+    config = replace(BUDGET, iterations=iterations or BUDGET.iterations)
     if not (datasets_dir() / "rooms.h5").exists():
         prepare("rooms", quiet=quiet)
     run = train(config, conduct=Conduct(device=device, quiet=quiet))

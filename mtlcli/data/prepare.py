@@ -24,12 +24,12 @@ from mtlcli.data.workplace import (
     require_replaceable,
 )
 from mtlcli.datasets._dataset import Dataset, Plan
-from mtlcli.datasets._folder import Recipe
+from mtlcli.datasets._folder import FolderDataset
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import require_space
 from mtlcli.home import available_cores, datasets_dir
 
-RECIPES = (".yaml", ".yml")
+YAML = (".yaml", ".yml")
 
 
 def prepare(
@@ -71,7 +71,7 @@ def prepare(
             or something of the user's, stands where the dataset or its work folder is to be.
         RunError: nothing could be downloaded, no space, no permission.
     """
-    maker = Recipe.load(Path(name)) if name.endswith(RECIPES) else lookup.load("datasets", name)
+    maker = FolderDataset.load(Path(name)) if name.endswith(YAML) else lookup.load("datasets", name)
     paths = (archive,) if isinstance(archive, Path) else tuple(archive or ())
     asked = Request(
         source=source,
@@ -82,10 +82,10 @@ def prepare(
         train=train,
         val=val,
         seed=seed,
-        recipe=maker.digest if isinstance(maker, Recipe) else None,
+        recipe=maker.digest if isinstance(maker, FolderDataset) else None,
     )
     _require_sense(asked, name, maker)
-    name = maker.name if isinstance(maker, Recipe) else name
+    name = maker.name if isinstance(maker, FolderDataset) else name
     bars = Bars(quiet)
     out = datasets_dir() / f"{name}.h5" if out is None else out
     with clear_errors(out):
@@ -154,7 +154,7 @@ def _require_sense(asked: Request, name: str, maker: Any) -> None:
 
 def _foreign(maker: Any) -> tuple[str, ...]:
     """Options that mean nothing to this kind of dataset."""
-    if isinstance(maker, Recipe):
+    if isinstance(maker, FolderDataset):
         return ("source", "archive", "geometry", "size", "train", "val", "seed")
     if hasattr(maker, "render"):
         return ("source", "archive", "geometry")
@@ -212,7 +212,7 @@ def _origins(
         return [
             Rendered(module=maker.__name__, size=full["size"], counts=counts, seed=full["seed"])
         ]
-    if isinstance(maker, Recipe):
+    if isinstance(maker, FolderDataset):
         return [Given(paths=(maker.root,), **common)]
     if paths:
         return [Given(paths=paths, **common)]

@@ -41,7 +41,7 @@ from mtlcli.maps._map import Map
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class FolderDataset:
     """A dataset as its YAML file describes it."""
 
     name: str
@@ -53,7 +53,7 @@ class Recipe:
     DATASET: Dataset
 
     @classmethod
-    def load(cls, path: Path) -> "Recipe":
+    def load(cls, path: Path) -> "FolderDataset":
         """Read and check a YAML file.
 
         Raises:

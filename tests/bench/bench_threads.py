@@ -49,7 +49,7 @@ def train(folder: Path, iterations: int) -> None:
     from mtlcli.runs.config import Conduct
     from mtlcli.training.loop import train
 
-    config = replace(demo.RECIPE, iterations=iterations)
+    config = replace(demo.BUDGET, iterations=iterations)
     train(config, out=folder, conduct=Conduct(device="cpu", quiet=True))
 
 
