@@ -38,7 +38,7 @@ def options_of(*records: type) -> Callable[[Callable[..., None]], Callable[..., 
     return extend
 
 
-def taken(record: type, values: dict[str, Any]) -> dict[str, Any]:
+def pick_fields(record: type, values: dict[str, Any]) -> dict[str, Any]:
     """Of a command's values those that are fields of a record, by the names of the fields."""
     names = {SHORT.get(f.name, f.name): f.name for f in fields(record)}
     return {names[name]: value for name, value in values.items() if name in names}

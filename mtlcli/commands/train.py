@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.commands import _completion
-from mtlcli.commands._fields import options_of, taken
+from mtlcli.commands._fields import options_of, pick_fields
 from mtlcli.commands._options import AsJson, Device, print_json, was_typed
 from mtlcli.errors import InputError
 from mtlcli.runs.config import Conduct, RunConfig
@@ -51,7 +51,7 @@ def train(
     from mtlcli.systems import _settings as settings
     from mtlcli.training import loop as train
 
-    typed = taken(RunConfig, {n: v for n, v in options.items() if was_typed(context, n)})
+    typed = pick_fields(RunConfig, {n: v for n, v in options.items() if was_typed(context, n)})
     if "tasks" in typed:
         typed["tasks"] = tuple(typed["tasks"])
     typed["settings"] = settings.parse(context.args)
@@ -59,7 +59,7 @@ def train(
         known = [word for option in context.command.params for word in option.opts]
         settings.refuse_typos(typed["settings"], known)
     chosen = device if was_typed(context, "device") else None
-    conduct = Conduct(device=chosen, **taken(Conduct, options))
+    conduct = Conduct(device=chosen, **pick_fields(Conduct, options))
     if resume and out:
         raise InputError("--resume continues a run in its own folder: leave --out away.")
     if jobs and not (seeds or resume):

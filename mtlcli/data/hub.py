@@ -56,12 +56,12 @@ def fetch(repo: str, path: str, revision: str, *, quiet: bool = False) -> Cached
                 tqdm_class=silent_bar() if quiet else None,
             )  # fmt: skip
         except Exception as error:
-            raise MirrorError(why(failure or error)) from error
+            raise MirrorError(explain_refusal(failure or error)) from error
     verify(Path(found), told)
     return Cached(path=Path(found), revision=Path(found).parent.name)
 
 
-def cached(repo: str, path: str, revision: str) -> Path | None:
+def find_cached(repo: str, path: str, revision: str) -> Path | None:
     """The file if it is in the cache; the hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -109,7 +109,7 @@ def verify(path: Path, told: str | None) -> None:
         raise MirrorError(f"its sha256 is {found}, the hub says {told}")
 
 
-def why(error: Exception) -> str:
+def explain_refusal(error: Exception) -> str:
     """The reason in a few words; the library's messages are of many lines."""
     from huggingface_hub import errors
 

@@ -64,7 +64,7 @@ def serve(
         try:
             page, address = layout.launch(trained, host, port, Path(folder))
         except OSError as error:
-            raise taken(host, port) from error
+            raise refuse_port(host, port) from error
         announce(f"Network: {trained.path}{remark}")
         announce(f"Page: {address} (Ctrl-C ends it)")
         if not is_local(host):
@@ -87,14 +87,14 @@ def require_place(host: str, port: int) -> None:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(place)
     except (socket.gaierror, ValueError) as error:  # names with odd characters, too
-        raise InputError(nowhere(host)) from error
+        raise InputError(describe_unknown(host)) from error
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise InputError(nowhere(host)) from error
-        raise taken(host, port) from error
+            raise InputError(describe_unknown(host)) from error
+        raise refuse_port(host, port) from error
 
 
-def nowhere(host: str) -> str:
+def describe_unknown(host: str) -> str:
     """What to say of a host that is not here."""
     return (
         f"--host {host!r}: this computer has no such name or address. 127.0.0.1 is for this "
@@ -102,7 +102,7 @@ def nowhere(host: str) -> str:
     )
 
 
-def taken(host: str, port: int) -> RunError:
+def refuse_port(host: str, port: int) -> RunError:
     """The error for a port that cannot be had."""
     return RunError(
         f"Cannot listen at {host}:{port}: taken, or not allowed. Choose another with --port."

@@ -54,7 +54,7 @@ class Table:
     warning: str = ""  # what a reader must not compare
 
     @property
-    def gained(self) -> bool:
+    def has_gains(self) -> bool:
         """Whether any row has a gain."""
         return any(row.gain is not None for row in self.rows)
 
@@ -80,7 +80,7 @@ def cells(table: Table, row: Row) -> dict[str, str]:
         c.task: number(math.nan if (v := row.scores.get(c.task)) is None else v, c.unit)
         for c in table.columns
     }
-    if table.gained:
+    if table.has_gains:
         printed[GAIN] = "-" if row.gain is None else f"{row.gain:+.2f}"
     return printed
 
@@ -101,7 +101,7 @@ def best_of(table: Table, group: Sequence[int]) -> set[tuple[int, str]]:
     """The same of rows that can be compared."""
     directions = {c.task: c.higher_is_better for c in table.columns}
     rows = [table.rows[i] for i in group]
-    if table.gained and len({r.against for r in rows if r.gain is not None}) == 1:
+    if table.has_gains and len({r.against for r in rows if r.gain is not None}) == 1:
         directions[GAIN] = True
     found = set()
     for column, higher in directions.items():
@@ -116,7 +116,7 @@ def best_of(table: Table, group: Sequence[int]) -> set[tuple[int, str]]:
 def as_markdown(table: Table) -> str:
     """GitHub's Markdown, the best of each backbone in bold."""
     head = ["system", "backbone", *(f"{c.task} {c.metric} {c.arrow}" for c in table.columns)]
-    head += ["Δ% ↑"] if table.gained else []
+    head += ["Δ% ↑"] if table.has_gains else []
     names, rows = table.names(), []
     for group in table.groups():
         bold = best(table, group)
@@ -140,7 +140,7 @@ def plain(text: str) -> str:
 def as_latex(table: Table) -> str:
     r"""A `table` environment with booktabs' rules, the best of each backbone in bold."""
     columns = [f"{tex(c.task)} {tex(c.metric)} {direction(c)}" for c in table.columns]
-    columns += [r"$\Delta\%\uparrow$"] if table.gained else []
+    columns += [r"$\Delta\%\uparrow$"] if table.has_gains else []
     head = " & ".join(["system", "backbone", *columns])
     caption = f"{table.title}. The best of each backbone in bold. {table.warning}".strip()
     blocks = ["\n".join(latex_rows(table, group)) for group in table.groups()]

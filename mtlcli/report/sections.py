@@ -97,7 +97,7 @@ def result_table(its: Table) -> Html:
     """Runs, published rows and references."""
     head = ["Run"]
     head += [" ".join(filter(None, (c.task, c.metric, c.unit, c.arrow))) for c in its.columns]
-    head += ["Δ% ↑"] if its.gained else []
+    head += ["Δ% ↑"] if its.has_gains else []
     rows = [line for group in its.groups() for line in result_rows(its, group)]
     caption = f"{its.title}: main scores. Bold: the best of those with the same backbone."
     return table(head, rows, caption=caption)

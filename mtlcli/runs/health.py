@@ -180,7 +180,7 @@ def weights_of(source: Any) -> Iterator[Finding]:
     if path.is_file():
         detail = f"as it was put there, in place of {source.repo}"
         yield Finding(name=str(path), state="whole", detail=detail)
-    cached = hub.cached(source.repo, source.path, source.revision)
+    cached = hub.find_cached(source.repo, source.path, source.revision)
     if cached:
         yield Finding(name=str(cached), state="whole", detail=f"cached from hub {source.repo}")
 

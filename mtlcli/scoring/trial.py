@@ -33,7 +33,7 @@ class Timing:
         return 1e3 * median(self.seconds)
 
 
-def timed(function: Callable[[], object], device: torch.device, repeats: int) -> Timing:
+def take_time(function: Callable[[], object], device: torch.device, repeats: int) -> Timing:
     """Run once to warm up, and to see the memory, then `repeats` times; a long one only once."""
     first: list[float] = []
     extra = extra_bytes(lambda: first.append(seconds(function, device)), device)
@@ -141,7 +141,7 @@ class Trial:
             said = f"needs {gigabytes(needed)}, {gigabytes(free)} are free"
             return replace(row, absent=f"does not fit: {said}")
         outputs: list[Tensor] = []
-        timing = timed(self._task(contender, self.workload, outputs), self.device, self.repeats)
+        timing = take_time(self._task(contender, self.workload, outputs), self.device, self.repeats)
         error_ = contender.error(self.workload, outputs[-1], FEW)
         return replace(row, timing=timing, error=error_)
 
@@ -149,7 +149,7 @@ class Trial:
         """The row with one run more, if a run is short."""
         if row.timing is None or len(row.timing.seconds) == 1:
             return row
-        more = timed(self._task(contender, self.workload), self.device, 1).seconds
+        more = take_time(self._task(contender, self.workload), self.device, 1).seconds
         return replace(row, timing=replace(row.timing, seconds=row.timing.seconds + more))
 
     def _task(

@@ -27,7 +27,7 @@ from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.table import markdown
-from mtlcli.scoring.trial import timed
+from mtlcli.scoring.trial import take_time
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks import named
 from mtlcli.training.clock import GIGABYTE, Clock
@@ -171,7 +171,7 @@ def measure_variant(
         forward = prepare_network(network, own, device)
         with numerics(device, deterministic=False):
             step(state, forward, moved)  # gradients and momentum take their memory
-            timing = timed(lambda: step(state, forward, moved), device, repeats)
+            timing = take_time(lambda: step(state, forward, moved), device, repeats)
     except RuntimeError as error:
         absent = str(error).splitlines()[0]
         return {"options": variant.name, "images_per_s": None, "peak_bytes": None, "absent": absent}
