@@ -32,7 +32,12 @@ from mtlcli.scoring.evaluate import evaluate
 from mtlcli.training.loop import resume, train
 
 SPLIT = "val"
-CHILD = "from mtlcli.experiments._run import finish_for_parent; finish_for_parent()"
+CHILD = """
+from mtlcli.home import set_environment
+set_environment()
+from mtlcli.experiments._run import finish_for_parent
+finish_for_parent()
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +215,7 @@ def finish_for_parent() -> None:
     try:
         finish(run, conduct)
     except MtlError as error:
-        print(error, file=sys.stderr)
+        print(*str(error).split(), file=sys.stderr)  # the parent passes on one line
         sys.exit(error.exit_code)
     except Exception as error:
         sys.exit(in_one_line(error))
