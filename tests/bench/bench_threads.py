@@ -45,7 +45,7 @@ def environments(also: list[str]) -> dict[str, dict[str, str]]:
 
 def train(folder: Path, iterations: int) -> None:
     """A part of the demo's run, into a folder that is new."""
-    from mtlcli import demo
+    from mtlcli.commands import demo
     from mtlcli.runs.config import Conduct
     from mtlcli.training.loop import train
 
