@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -303,7 +304,12 @@ def test_old_files_go_whoever_left_them(tmp_path: Path, monkeypatch: pytest.Monk
 
 # ---- the command ----
 
+needs_gradio = pytest.mark.skipif(
+    find_spec("gradio") is None, reason="gradio is not installed: pip install mtlcli[web]"
+)
 
+
+@needs_gradio
 @pytest.mark.parametrize("host", ["nosuch.invalid", "", "192.0.2.1", "a" * 300])
 def test_a_host_that_is_not_here_is_said_before_the_network_is_loaded(
     mtl: Any, host: str, monkeypatch: pytest.MonkeyPatch
@@ -314,6 +320,7 @@ def test_a_host_that_is_not_here_is_said_before_the_network_is_loaded(
     assert "--host" in answer.err
 
 
+@needs_gradio
 def test_a_port_that_is_taken_is_said(mtl: Any) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -324,6 +331,7 @@ def test_a_port_that_is_taken_is_said(mtl: Any) -> None:
     assert f"127.0.0.1:{port}" in answer.err
 
 
+@needs_gradio
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_page_ends_cleanly_and_leaves_nothing(
     home: Path, save_network: Any, end: signal.Signals

@@ -134,7 +134,7 @@ def waiting(
         numerics(device, deterministic=False),
         training_batches(stream, share, 0, WARM_UP + iterations, workers, pin) as batches,
     ):
-        for number, (batch,) in enumerate(clock.timed(batches), start=1):
+        for number, (batch,) in enumerate(clock.count_waits(batches), start=1):
             step(state, forward, on_device(batch, device))
             if number in (WARM_UP, WARM_UP + iterations):
                 if device.type == "cuda":
