@@ -76,7 +76,7 @@ class Visitor:
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         given = {"Host": f"127.0.0.1:{self.port}"} | dict(headers or {})
         try:
-            link.request(method, path, body, given)
+            link.request(method, path, body, given, encode_chunked="Transfer-Encoding" in given)
             answer = link.getresponse()
             return answer.status, answer.read(), answer.headers
         finally:
