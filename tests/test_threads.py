@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mtlcli.home import choose_environment, cpu_quota, whole_cores
+from mtlcli.home import COUNTS, choose_environment, cpu_quota, whole_cores
 
 V1 = "4:memory:/docker/a\n3:cpu,cpuacct:/docker/a\n"
 
@@ -49,13 +49,16 @@ def test_the_quota_is_the_least_of_the_groups(
 def test_threads_never_exceed_the_quota(cores: int, quota: float | None, threads: int) -> None:
     assert whole_cores(cores, quota) == threads
     limited = quota is not None and quota < cores
-    counts = {v for n, v in choose_environment({}, cores, quota).items() if n != "OMP_WAIT_POLICY"}
+    counts = {v for n, v in choose_environment({}, cores, quota).items() if n in COUNTS}
     assert counts == ({str(threads)} if limited else set())
 
 
 def test_what_the_user_set_stays() -> None:
     given = {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "7"}
     assert choose_environment(given, 8, 2.0) == {}
+    assert choose_environment({"OMP_WAIT_POLICY": "active"}, 2, None) == {}
+    assert choose_environment({"GOMP_SPINCOUNT": "5"}, 2, None) == {"OMP_WAIT_POLICY": "passive"}
+    assert set(choose_environment({}, 2, None)) == {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
     assert choose_environment({"NUMBA_NUM_THREADS": "3"}, 8, 2.0).get("OMP_NUM_THREADS") == "2"
     assert "NUMBA_NUM_THREADS" not in choose_environment({"NUMBA_NUM_THREADS": "3"}, 8, 2.0)
 

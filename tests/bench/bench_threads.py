@@ -34,7 +34,7 @@ def environments(also: list[str]) -> dict[str, dict[str, str]]:
     """Name -> environment of a training process; each of `also` is NAME=VALUE."""
     bare = {name: value for name, value in os.environ.items() if name not in RUNTIME}
     ours = choose_environment(bare, own_cores(), quota())
-    spinning = {name: value for name, value in ours.items() if name != "OMP_WAIT_POLICY"}
+    spinning = {name: value for name, value in ours.items() if name in COUNTS}
     return {
         OURS: bare | ours,
         SPINNING: bare | spinning,
