@@ -129,11 +129,14 @@ def test_side_by_side_every_run_is_done_and_threads_are_shared(tiny, monkeypatch
     assert devices("cpu", 2)[0]["OMP_NUM_THREADS"].isdigit()
 
 
-def test_a_failed_run_ends_the_experiment_with_its_reason(tiny, monkeypatch):
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_a_failed_run_ends_the_experiment_with_its_reason(tiny, monkeypatch, capfd, debug):
     broken = replace(TINY, cells={"broken": {"backbone": "no_such"}}, seeds=2)
     monkeypatch.setattr(experiment, "load", lambda name: broken)
+    monkeypatch.setenv("MTL_DEBUG", debug)
     with pytest.raises(RunError, match=r"broken, seed .*failed: .*no_such"):
         conduct("tiny", device="cpu", jobs=2, quiet=True)
+    assert ("Traceback" in capfd.readouterr().err) == (debug == "1")
 
 
 def test_the_list_and_an_unknown_name(mtl, home):

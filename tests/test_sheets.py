@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli.drawing.grid import Tile, draw_grid, draw_rows, in_columns, in_two
+from mtlcli.drawing.grid import Tile, draw_grid, draw_sheet, in_columns, in_two
 from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
 from mtlcli.drawing.networks import load_networks
 from mtlcli.maps import _colours as colors
@@ -109,7 +109,7 @@ def test_a_grid_is_filled_and_rows_align() -> None:
     assert [len(row) for row in in_columns([tile] * 5)] == [3, 2]
     square = Tile(title="t", picture=np.zeros((40, 40, 3), np.uint8))
     assert [len(row) for row in in_columns([square] * 5)] == [3, 2]
-    grid, rows = draw_grid([tile] * 4), draw_rows({"one": [tile, None], "two": [None, tile]})
+    grid, rows = draw_grid([tile] * 4), draw_sheet([[tile, None], [None, tile]], ["one", "two"])
     assert has_colour(grid, (90, 90, 90), 4 * 336 * 448)
     assert has_colour(rows, (90, 90, 90), 2 * 336 * 448)
     assert not (np.array(grid.shape[:2]) % 2).any()

@@ -96,11 +96,6 @@ def draw_grid(tiles: Sequence[Tile]) -> np.ndarray:
     return draw_sheet(in_columns(tiles))
 
 
-def draw_rows(rows: Mapping[str, Sequence[Tile | None]]) -> np.ndarray:
-    """A row for each name, its tiles under the same titles; RGB (H, W, 3) uint8."""
-    return draw_sheet(list(rows.values()), list(rows))
-
-
 def draw_sheet(cells: Cells, names: Sequence[str] = ()) -> np.ndarray:
     """The whole sheet; `names` are those of the rows, if they have some."""
     layout = layout_of(cells, names)

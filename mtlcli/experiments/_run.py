@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -196,6 +197,8 @@ def finish_elsewhere(
                 pass
         output.seek(0)
         said = output.read().decode(errors="replace").strip().splitlines()
+    if os.environ.get("MTL_DEBUG") == "1":
+        print(*said, sep="\n", file=sys.stderr)
     last = said[-1] if said else f"exit code {child.returncode}"
     if child.returncode in (Interrupted.exit_code, -signal.SIGTERM):
         raise Interrupted(f"{run.title}: {last}")
@@ -214,8 +217,10 @@ def finish_for_parent() -> None:
     threading.Thread(target=stop_with_parent, daemon=True).start()
     try:
         finish(run, conduct)
-    except MtlError as error:
-        print(*str(error).split(), file=sys.stderr)  # the parent passes on one line
-        sys.exit(error.exit_code)
     except Exception as error:
+        if os.environ.get("MTL_DEBUG") == "1":
+            traceback.print_exc()
+        if isinstance(error, MtlError):
+            print(*str(error).split(), file=sys.stderr)  # the parent passes on one line
+            sys.exit(error.exit_code)
         sys.exit(in_one_line(error))

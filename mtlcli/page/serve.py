@@ -64,7 +64,7 @@ def serve(
         try:
             page, address = layout.launch(trained, host, port, Path(folder))
         except OSError as error:
-            raise refuse_port(host, port) from error
+            raise RunError(describe_port(host, port)) from error
         announce(f"Network: {trained.path}{remark}")
         announce(f"Page: {address} (Ctrl-C ends it)")
         if not is_local(host):
@@ -91,7 +91,7 @@ def require_place(host: str, port: int) -> None:
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
             raise InputError(describe_unknown(host)) from error
-        raise refuse_port(host, port) from error
+        raise RunError(describe_port(host, port)) from error
 
 
 def describe_unknown(host: str) -> str:
@@ -102,8 +102,6 @@ def describe_unknown(host: str) -> str:
     )
 
 
-def refuse_port(host: str, port: int) -> RunError:
-    """The error for a port that cannot be had."""
-    return RunError(
-        f"Cannot listen at {host}:{port}: taken, or not allowed. Choose another with --port."
-    )
+def describe_port(host: str, port: int) -> str:
+    """What to say of a port that cannot be had."""
+    return f"Cannot listen at {host}:{port}: taken, or not allowed. Choose another with --port."

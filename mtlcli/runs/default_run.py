@@ -41,20 +41,21 @@ def default_run(dataset: str | None = None) -> Choice:
         InputError: there is none, or it is cut short.
     """
     trained = [f for f in names.find() if f.name != SHIPPED and (f / LAST).is_file()]
-    trained.sort(key=lambda folder: (folder / LAST).stat().st_mtime)
-    faults = {folder: fault(folder, dataset) for folder in trained}
-    fit = [folder / LAST for folder, said in faults.items() if said is None]
-    passed = [f"{folder} is passed over: {said}" for folder, said in faults.items() if said]
-    own = names.find_shipped()
-    if fit:
-        require_whole(fit, bool(own))
-        return Choice(path=fit[-1], why="the newest run that is finished and scored")
+    trained.sort(key=lambda folder: (folder / LAST).stat().st_mtime, reverse=True)
+    own, passed = names.find_shipped(), []
+    for i, folder in enumerate(trained):
+        said = fault(folder, dataset)
+        if said is None:
+            older = [f / LAST for f in trained[i + 1 :]]
+            require_whole(folder / LAST, older, dataset, bool(own))
+            return Choice(path=folder / LAST, why="the newest run that is finished and scored")
+        passed.append(f"{folder} is passed over: {said}")
     if own and (dataset is None or dataset_of(own) == dataset):
-        return Choice(path=own, why="; ".join([COMES_WITH_MTL, *passed[-1:]]))
+        return Choice(path=own, why="; ".join([COMES_WITH_MTL, *passed[:1]]))
     kind = f"network trained on {dataset}" if dataset else "network trained on real pictures"
     raise InputError(
         f"There is no {kind} in {weights_dir()}/ that is finished and scored"
-        f"{''.join(f' ({p})' for p in passed[-1:])}. Train one (`mtl train`, `mtl eval`) or name "
+        f"{''.join(f' ({p})' for p in passed[:1])}. Train one (`mtl train`, `mtl eval`) or name "
         "one with --checkpoint."
     )
 
@@ -95,17 +96,16 @@ def dataset_of(file: Path) -> str | None:
     return record.config.dataset if record else None
 
 
-def require_whole(fit: list[Path], ships: bool) -> None:
-    """Refuse the last of them if it is cut short.
+def require_whole(newest: Path, older: list[Path], dataset: str | None, ships: bool) -> None:
+    """Refuse the newest run's checkpoint if it is cut short.
 
     Raises:
         InputError: names the next best.
     """
     from mtlcli.runs.run import describe_damage, is_whole
 
-    *others, last = fit
-    if not is_whole(last):
-        whole = [p.parent for p in reversed(others) if is_whole(p)]
+    if not is_whole(newest):
+        whole = (p.parent for p in older if not fault(p.parent, dataset) and is_whole(p))
         other = SHIPPED if ships else next(map(str, whole), "RUN")
         reason = f"It was chosen as the newest run; `--checkpoint {other}` takes another."
-        raise InputError(f"{describe_damage(last)} {reason}")
+        raise InputError(f"{describe_damage(newest)} {reason}")
