@@ -15,7 +15,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.report.figures import collect
 from mtlcli.runs.folder import read_log
 from mtlcli.training.clock import progress_text
-from mtlcli.training.log import scalars
+from mtlcli.training.loggers import scalars
 from mtlcli.training.watches import CollapseWatch
 from mtlcli.training.weightings import SURGERIES, WEIGHTINGS
 from tests.test_distributed import together

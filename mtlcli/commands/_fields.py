@@ -62,7 +62,8 @@ def _option(its: Field[Any], kind: Any) -> inspect.Parameter:
         *names,
         help=its.metadata["help"],
         min=its.metadata.get("min"),
-        metavar="H W" if tuple[int, int] in get_args(kind) else None,
+        metavar="H W" if tuple[int, int] in get_args(kind) else its.metadata.get("metavar"),
+        parser=its.metadata.get("parser"),
         autocompletion=COMPLETED.get(its.name),
     )
     return inspect.Parameter(

@@ -1,6 +1,7 @@
 """What the commands share: options that mean the same everywhere, and printing."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,6 +54,12 @@ def was_typed(context: typer.Context, name: str) -> bool:
 def print_json(record: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(record, indent=2))
+
+
+def notify(message: str) -> None:
+    """One line on stderr, from the first of the processes that torchrun starts."""
+    if os.environ.get("RANK", "0") == "0":
+        complain(message)
 
 
 def complain(message: str) -> None:

@@ -7,9 +7,14 @@ import typer
 
 from mtlcli.commands import _completion
 from mtlcli.commands._fields import options_of, pick_fields
-from mtlcli.commands._options import AsJson, Device, print_json, was_typed
+from mtlcli.commands._options import AsJson, Device, notify, print_json, was_typed
 from mtlcli.errors import InputError
 from mtlcli.runs.config import Conduct, RunConfig
+
+SCALELESS = (
+    "--gradient-scale has no effect with --optimizer adamw, whose steps do not depend on the scale "
+    "of a gradient."
+)
 
 
 @options_of(RunConfig, Conduct)
@@ -73,6 +78,8 @@ def train(
         announce(train.resume(resume, typed, conduct=conduct), as_json)
         return
     config = RunConfig(**(recipe_options(typed["recipe"], typed) if typed.get("recipe") else typed))
+    if config.optimizer == "adamw" and "gradient_scale" in config.settings:
+        notify(SCALELESS)
     if dry_run:
         print(train.dry_run(config, device=device))
     elif seeds:

@@ -2,22 +2,45 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, Literal, get_args
 
 from mtlcli.errors import InputError
+from mtlcli.systems._settings import flag
 
 OPTIMIZER = Literal["sgd", "adamw"]
+SCHEDULE = Literal["poly", "cosine"]
+LOGGER = Literal["none", "tensorboard", "wandb"]
+AUTO = -1  # a batch size that is yet to be found
 
 
-def option(default: Any, help: str, *, moves_scores: bool = True) -> Any:
+def option(default: Any, help: str, *, moves_scores: bool = True, **typing: Any) -> Any:
     """A field that is an option of `mtl train`, with its help.
 
     Args:
         default: of the option and the field.
         help: a sentence.
         moves_scores: whether a run in which it differs from a recipe is not the recipe's.
+        typing: how it is typed, see `mtlcli.commands._fields`.
     """
-    return field(default=default, metadata={"help": help, "moves_scores": moves_scores})
+    return field(default=default, metadata={"help": help, "moves_scores": moves_scores} | typing)
+
+
+def read_batch_size(given: Any) -> int:
+    """Images per step, or AUTO for the word auto.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if given in ("auto", AUTO):
+        return AUTO
+    try:
+        number = int(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--batch-size {given}: needs a number of images, or auto.") from error
+    if number < 1:
+        raise InputError(f"--batch-size must be positive, not {number}.")
+    return number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +62,12 @@ class RunConfig:
     )
     tasks: tuple[str, ...] = option((), "Repeat for a subset of tasks.")  # (): the dataset's
     iterations: int = option(40_000, "Optimiser steps.")
-    batch_size: int = option(8, "Images per step.")
+    batch_size: int = option(
+        8,
+        "Images per step; auto: as many as memory holds.",
+        parser=read_batch_size,
+        metavar="<int|auto>",
+    )
     size: tuple[int, int] | None = option(None, "Working resolution; default: the dataset's.")
     crop: tuple[int, int] | None = option(None, "Train on windows of this height and width.")
     optimizer: OPTIMIZER = option(
@@ -48,7 +76,17 @@ class RunConfig:
     lr: float = option(1e-3, "Learning rate at the start.")
     momentum: float = option(0.9, "Of sgd.")
     weight_decay: float = option(5e-4, "On all parameters.")
-    power: float = option(0.9, "Of the polynomial decay of the learning rate.")
+    backbone_lr_factor: float = option(1.0, "Learning rate of the backbone over that of the rest.")
+    freeze_backbone: bool = option(
+        False, "Leave the backbone as it is, the statistics of its batch normalisation too."
+    )
+    warmup: int = option(0, "First iterations, in which the learning rate rises linearly.")
+    schedule: SCHEDULE = option("poly", "How the learning rate falls to 0 after --warmup.")
+    power: float = option(0.9, "Of --schedule poly.")
+    clip: float | None = option(None, "Largest norm of the network's gradient; longer ones shrink.")
+    ema: float | None = option(
+        None, "Decay of a moving average of the weights, which is then what is scored; try 0.999."
+    )
     seed: int = option(0, "Of weights, order and augmentation.", moves_scores=False)
     amp: bool | None = option(None, "Half precision; on by default on CUDA.")
     accumulate: int = option(1, "Passes a batch is split into, for less memory.")
@@ -60,33 +98,68 @@ class RunConfig:
         False, "The same bits every time, also on CUDA.", moves_scores=False
     )
     holdout: float = option(0.0, "Share of the training images that choose best.pt.")
+    val_every: int | None = option(
+        None,
+        "Iterations between scores of the held-out images, of val without --holdout; default: 20 "
+        "times a run with --holdout.",
+        moves_scores=False,
+    )
+    patience: int | None = option(
+        None, "Stop after so many scores of the held-out images without a better one."
+    )
     weighting: str = option(
         "fixed",
         "Of losses: fixed is the paper's; see mtlcli/training/weightings.py for the others.",
     )
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "lr"):
+        object.__setattr__(self, "batch_size", read_batch_size(self.batch_size))
+        for name in ("iterations", "lr", "backbone_lr_factor", "clip", "val_every", "patience"):
             value = getattr(self, name)
-            if not value > 0 or value == float("inf"):
-                raise InputError(f"--{name.replace('_', '-')} must be positive, not {value}.")
-        for name in ("weight_decay", "seed"):
-            if getattr(self, name) < 0:
-                raise InputError(f"--{name.replace('_', '-')} must not be negative.")
-        if self.optimizer not in get_args(OPTIMIZER):
-            known = ", ".join(get_args(OPTIMIZER))
-            raise InputError(f"--optimizer {self.optimizer}: known are {known}.")
-        if self.accumulate < 1 or self.batch_size % self.accumulate:
-            raise InputError(
-                f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}."
-            )
+            if value is not None and not 0 < value < inf:
+                raise InputError(f"{flag(name)} must be positive, not {value}.")
+        for name in ("momentum", "weight_decay", "seed", "warmup", "power"):
+            value = getattr(self, name)
+            if not 0 <= value < inf:
+                raise InputError(f"{flag(name)} must not be negative, not {value}.")
+        for name, choices in (("optimizer", OPTIMIZER), ("schedule", SCHEDULE)):
+            if getattr(self, name) not in get_args(choices):
+                known = ", ".join(get_args(choices))
+                raise InputError(f"{flag(name)} {getattr(self, name)}: known are {known}.")
+        if self.accumulate < 1:
+            raise InputError(f"--accumulate {self.accumulate}: it must be positive.")
         if not 0 <= self.holdout <= 0.5:
             raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
-        if self.compile and self.checkpointing:
-            raise InputError("--compile and --checkpointing exclude each other: choose one.")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"--ema {self.ema} is a decay between 0 and 1, as 0.999.")
         for name, size in (("size", self.size), ("crop", self.crop)):
             if size is not None and min(size) < 32:
                 raise InputError(f"--{name} {size[0]} {size[1]}: both must be at least 32 pixels.")
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        if self.batch_size != AUTO and self.batch_size % self.accumulate:
+            raise InputError(
+                f"--accumulate {self.accumulate} does not divide --batch-size {self.batch_size}."
+            )
+        if self.compile and self.checkpointing:
+            raise InputError("--compile and --checkpointing exclude each other: choose one.")
+        if self.freeze_backbone and self.backbone_lr_factor != 1:
+            raise InputError(
+                f"--backbone-lr-factor {self.backbone_lr_factor:g} is of a backbone that learns, "
+                "which --freeze-backbone excludes: choose one."
+            )
+        if self.warmup >= self.iterations:
+            raise InputError(
+                f"--warmup {self.warmup} leaves nothing of --iterations {self.iterations}."
+            )
+        if self.schedule != "poly" and self.power != type(self).power:
+            raise InputError(f"--power {self.power:g} is of --schedule poly: leave it out.")
+        if self.patience is not None and not self.holdout:
+            raise InputError(
+                f"--patience {self.patience} counts scores of held-out images, and there are none: "
+                "add --holdout 0.05 (scores of val are for `mtl eval` and choose nothing)."
+            )
 
     @property
     def window(self) -> tuple[int, int]:
@@ -126,9 +199,11 @@ class Conduct:
     workers: int = field(default=2, metadata={"help": "Processes that prepare batches.", "min": 0})
     checkpoint_every: int = field(default=500, metadata={"help": "Iterations between checkpoints."})
     keep: int = field(default=0, metadata={"help": "Newest checkpoints that stay beside last.pt."})
-    tensorboard: bool = field(
-        default=False, metadata={"help": "Also write RUN/tensorboard (extra [tb])."}
+    logger: LOGGER | None = field(  # None: that of the run, or none
+        default=None,
+        metadata={"help": "Also log to RUN/tensorboard (extra [tb]) or wandb (extra [wandb])."},
     )
+    tensorboard: bool = field(default=False, metadata={"help": "The same as --logger tensorboard."})
     quiet: bool = field(default=False, metadata={"help": "No progress bars."})
 
     def __post_init__(self) -> None:
@@ -136,6 +211,10 @@ class Conduct:
             raise InputError(f"--checkpoint-every must be positive, not {self.checkpoint_every}.")
         if self.keep < 0:
             raise InputError(f"--keep must not be negative, not {self.keep}.")
+        if self.tensorboard and self.logger not in (None, "tensorboard"):
+            raise InputError(f"--tensorboard and --logger {self.logger}: choose one.")
+        if self.tensorboard:
+            object.__setattr__(self, "logger", "tensorboard")
 
 
 USUAL = Conduct()

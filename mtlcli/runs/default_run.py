@@ -85,7 +85,7 @@ def is_finished(run: "Run") -> bool:
     if run.record.imported_from is not None or run.is_finished:
         return True
     scored = run.results.iteration if run.results else None
-    return not (run.folder / LOG).exists() and (scored or 0) >= run.config.iterations
+    return not (run.folder / LOG).exists() and (scored or 0) >= run.record.final
 
 
 def dataset_of(file: Path) -> str | None:

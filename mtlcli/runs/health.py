@@ -26,7 +26,13 @@ from mtlcli.runs.names import SHIPPED, find
 from mtlcli.runs.run import Run, is_whole
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
-OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
+OPTIONAL = {
+    "tb": "tensorboard",
+    "wandb": "wandb",
+    "surgery": "torchjd",
+    "web": "gradio",
+    "onnx": "onnxruntime",
+}
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
 LITTLE_SHARED = 0.5e9  # bytes; prepared batches of the paper's size take 0.3 GB
 
@@ -225,6 +231,7 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
     if not (folder / LOG).exists():
         return "whole", "packed: no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"
+    detail += ", stopped by --patience" if run.record.stopped else ""
     if not run.is_finished:
         return "unfinished", detail, resume
     if not run.results:

@@ -11,6 +11,7 @@ import mtlcli
 from mtlcli import datasets
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
+from mtlcli.files import write_json
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RECORD, read_object
 from mtlcli.systems import _settings as settings
@@ -87,6 +88,8 @@ class Record:
     command: Sequence[str] | None = None  # as typed after `mtl`
     versions: Mapping[str, str] | None = None  # of mtl and torch
     init: Mapping[str, Any] | None = None  # where the backbone's numbers come from
+    logger: str | None = None  # beside the log
+    stopped: int | None = None  # the iteration at which --patience ended it
     imported_from: str | None = None  # a checkpoint of DeMT's code, and what became of it:
     fitted: int | None = None  # tensors of the network that it filled
     tensors: int | None = None  # of the network
@@ -107,6 +110,11 @@ class Record:
         if not config.tasks:
             raise ValueError("it names no tasks")
         return cls(**own | {"config": config, "dataset": Info.from_json(record["dataset"])})
+
+    @property
+    def final(self) -> int:
+        """The iteration with which it is finished."""
+        return self.stopped or self.config.iterations
 
     def departures(self, its: "Recipe") -> Departures:
         """In what the run departs from a recipe."""
@@ -131,6 +139,13 @@ def read_record(folder: Path) -> Record:
     except (InputError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{path}: this version cannot read its config ({reason}).") from error
+
+
+def mark_stopped(folder: Path, iteration: int) -> None:
+    """The run is finished with this iteration."""
+    record = read_object(folder / RECORD)
+    if record.get("stopped") != iteration:
+        write_json(folder / RECORD, record | {"stopped": iteration})
 
 
 def find_record(file: Path) -> Record | None:

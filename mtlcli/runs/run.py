@@ -85,7 +85,7 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether its last iteration was logged."""
-        return self.iteration >= self.config.iterations
+        return self.iteration >= self.record.final
 
     @property
     def last(self) -> Path:

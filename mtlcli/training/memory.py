@@ -15,8 +15,9 @@ from mtlcli.models.recompute import BOXES, recompute
 from mtlcli.ops.devices import autocast
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
+from mtlcli.training.backbone import freeze
 
-PER_PARAMETER = 3  # weight, gradient and momentum, float32
+MOMENTS = {"sgd": 1, "adamw": 2}  # of each parameter that learns, beside its gradient
 USABLE = 0.9  # of the memory; the rest is for libraries and fragments
 
 
@@ -25,7 +26,7 @@ class Need:
     """Memory of a run, in bytes."""
 
     parameters: int  # a count, not bytes
-    fixed: int  # weights, gradients, momentum
+    fixed: int  # weights, their average, gradients, momentum
     per_image: int  # of a forward and backward pass
     there: int  # memory of the device
     batch: int  # images that are passed at once
@@ -76,14 +77,18 @@ def estimate(config: RunConfig, dataset: Info, device: torch.device) -> Need:
     place = device if device.type == "cuda" else torch.device("meta")
     with place:
         network = checkpoint.build_network(config, dataset).train()
+    if config.freeze_backbone:
+        freeze(network)
     parameters = sum(p.numel() for p in network.parameters())
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    copies = 1 if config.ema is None else 2
     measured = device.type == "cuda"
     if measured and config.checkpointing:
         recompute(network)
     passing = measure_bytes if measured else count_bytes
     return Need(
         parameters=parameters,
-        fixed=4 * PER_PARAMETER * parameters,
+        fixed=4 * (copies * parameters + (1 + MOMENTS[config.optimizer]) * learning),  # float32
         per_image=passing(network, config, place),
         there=device_memory(device),
         batch=config.batch_size // config.accumulate,
