@@ -16,6 +16,7 @@ COMPLETED = {
     "tasks": _completion.tasks,
     "recipe": _completion.recipes,
 }
+METAVARS: dict[Any, str] = {tuple[int, int]: "H W", tuple[float, float, float]: "R G B"}
 SHORT = {"tasks": "task"}  # what is repeated has the name of one
 
 
@@ -62,7 +63,7 @@ def _option(its: Field[Any], kind: Any) -> inspect.Parameter:
         *names,
         help=its.metadata["help"],
         min=its.metadata.get("min"),
-        metavar="H W" if tuple[int, int] in get_args(kind) else None,
+        metavar=next((METAVARS[part] for part in get_args(kind) if part in METAVARS), None),
         autocompletion=COMPLETED.get(its.name),
     )
     return inspect.Parameter(
