@@ -12,6 +12,7 @@ import typer
 
 import mtlcli
 from mtlcli.commands import (
+    backbones,
     bench_attention,
     bench_model,
     boundary,
@@ -52,6 +53,7 @@ app.command(context_settings=ANY_SETTING)(train.train)
 app.command("import-demt")(import_demt.import_demt)
 app.command()(recipes.recipes)
 app.command()(systems.systems)
+app.command()(backbones.backbones)
 app.command("eval")(eval.evaluate)
 app.command()(experiment.experiment)
 app.command()(report.report)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mtlcli import lookup
 from mtlcli.data.batches import TrainingStream
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.report.figures import collect
@@ -55,7 +56,7 @@ def test_a_task_has_a_loss_in_the_lines_whose_pictures_have_its_label(partly: Pa
     answer = mtl(*TRAIN, "--iterations", 210, "--batch-size", 1, "--out", "run")
     assert (answer.code, answer.err) == (0, ""), answer.err  # no false alarm
     reader = Reader(partly / "datasets" / "partly.h5", "train")
-    stream = TrainingStream(reader, {}, (48, 48), (1.0, 1.0), 0)
+    stream = TrainingStream(reader, {}, (48, 48), (1.0, 1.0), 0, moments=IMAGENET)
     lines = read_log(partly / "run")
     assert len(lines) == 210
     weights = {name: lookup.load("tasks", name).TASK.weight for name in ("semseg", "sal")}

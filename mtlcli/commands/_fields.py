@@ -16,6 +16,7 @@ COMPLETED = {
     "tasks": _completion.tasks,
     "recipe": _completion.recipes,
 }
+METAVARS: dict[Any, str] = {tuple[int, int]: "H W", tuple[float, float, float]: "R G B"}
 SHORT = {"tasks": "task"}  # what is repeated has the name of one
 
 
@@ -62,7 +63,10 @@ def _option(its: Field[Any], kind: Any) -> inspect.Parameter:
         *names,
         help=its.metadata["help"],
         min=its.metadata.get("min"),
-        metavar="H W" if tuple[int, int] in get_args(kind) else its.metadata.get("metavar"),
+        metavar=next(
+            (METAVARS[part] for part in get_args(kind) if part in METAVARS),
+            its.metadata.get("metavar"),
+        ),
         parser=its.metadata.get("parser"),
         autocompletion=COMPLETED.get(its.name),
     )

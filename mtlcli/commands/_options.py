@@ -22,7 +22,7 @@ System = Annotated[
     str, typer.Option(help="Network: see `mtl systems`.", autocompletion=_completion.systems)
 ]
 Backbone = Annotated[
-    str, typer.Option(help="Encoder: see mtlcli/backbones.", autocompletion=_completion.backbones)
+    str, typer.Option(help="Encoder: see `mtl backbones`.", autocompletion=_completion.backbones)
 ]
 Tasks = Annotated[
     list[str] | None,

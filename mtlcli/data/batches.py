@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mtlcli.data.augment import Sample, augment
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.data.loading import Batch, loading
+from mtlcli.data.moments import Moments
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, MtlError, RunError, in_one_line
 from mtlcli.tasks._task import Task
@@ -33,6 +34,8 @@ class TrainingStream(Dataset):
         resolution: Resolution,
         seed: int,
         chosen: Sequence[int] | None = None,
+        *,
+        moments: Moments,
     ):
         """
         Args:
@@ -42,11 +45,13 @@ class TrainingStream(Dataset):
             resolution: working pixels per stored pixel, along y and x.
             seed: of the order and of the augmentation.
             chosen: indices of the samples to train on; by default all.
+            moments: mean and deviation of the network's input.
         """
         self.reader, self.maps = reader, {name: task.map for name, task in tasks.items()}
         self.balanced = [name for name, task in tasks.items() if task.balances_crops]
         self.chosen = range(len(reader)) if chosen is None else chosen
         self.size, self.resolution, self.seed = size, resolution, seed
+        self.moments = moments
 
     def index(self, position: int) -> int:
         """Which sample of the split stands at a position of the stream."""
@@ -58,7 +63,9 @@ class TrainingStream(Dataset):
         rng, index = np.random.default_rng((self.seed, 1, position)), self.index(position)
         with naming(self.reader, index):
             sample = self.reader[index]
-            return augment(sample, self.maps, self.size, self.resolution, rng, self.balanced)
+            return augment(
+                sample, self.maps, self.size, self.resolution, rng, self.moments, self.balanced
+            )
 
 
 class WholePictures(Dataset):
@@ -73,6 +80,8 @@ class WholePictures(Dataset):
         tasks: Mapping[str, Task],
         resolution: Resolution,
         chosen: Sequence[int] | None = None,
+        *,
+        moments: Moments,
     ):
         """
         Args:
@@ -80,9 +89,10 @@ class WholePictures(Dataset):
             tasks: by their names.
             resolution: working pixels per stored pixel, along y and x.
             chosen: indices of the pictures; by default all.
+            moments: mean and deviation of the network's input.
         """
         self.maps = {name: task.map for name, task in tasks.items()}
-        self.reader, self.resolution = reader, resolution
+        self.reader, self.resolution, self.moments = reader, resolution, moments
         self.chosen = range(len(reader)) if chosen is None else chosen
 
     @property
@@ -99,7 +109,7 @@ class WholePictures(Dataset):
             image = to_resolution(stored["image"], self.resolution)
             targets = {n: its.target(stored[n]) for n, its in self.maps.items() if n in stored}
             size = np.array(stored["image"].shape[:2])
-            return {"image": normalise(image), "size": size, **targets}
+            return {"image": normalise(image, self.moments), "size": size, **targets}
 
 
 @contextmanager

@@ -1,22 +1,19 @@
 """Pictures: reading the user's own, and the form in which networks see them."""
 
 import warnings
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mtlcli.data.moments import Moments
 from mtlcli.errors import InputError
 from mtlcli.maps._decode import through_table
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 LARGEST = 100_000_000  # pixels
-IMAGE_MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # ImageNet, RGB in [0, 1]
-IMAGE_STD = np.array([0.229, 0.224, 0.225], np.float32)
-NORMALISED = np.ascontiguousarray(
-    ((np.arange(256, dtype=np.float32)[:, None] / 255 - IMAGE_MEAN) / IMAGE_STD).T
-)  # (3, 256)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -99,6 +96,14 @@ def to_resolution(image: np.ndarray, resolution: tuple[float, float]) -> np.ndar
     return cv2.resize(image, (width, height), interpolation=method)
 
 
-def normalise(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (3, H, W) float32, ImageNet mean 0 and deviation 1."""
-    return through_table(image, NORMALISED)
+def normalise(image: np.ndarray, moments: Moments) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (3, H, W) float32; pixels of these `moments` get 0 and 1."""
+    return through_table(image, normalised(moments))
+
+
+@cache
+def normalised(moments: Moments) -> np.ndarray:
+    """(3, 256) float32: what every byte of a channel becomes."""
+    mean, deviation = np.array(moments, np.float32)
+    levels = np.arange(256, dtype=np.float32)[:, None] / 255
+    return np.ascontiguousarray(((levels - mean) / deviation).T)

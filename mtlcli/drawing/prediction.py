@@ -48,7 +48,8 @@ def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
     factor = (wanted / (image.shape[0] * image.shape[1])) ** 0.5
     longest = max(SHORTEST, wanted // SHORTEST)
     seen = [min(max(round(n * factor), SHORTEST), longest) for n in image.shape[:2]]
-    return normalise(to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1])))
+    shrunk = to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1]))
+    return normalise(shrunk, trained.config.moments)
 
 
 def infer(trained: Trained, pixels: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:

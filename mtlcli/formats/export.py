@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import mtlcli
 from mtlcli import lookup
-from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
+from mtlcli.data.moments import Moments
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import MARK, replacing, require_ours
 from mtlcli.formats._format import Format, Runner
@@ -46,16 +46,18 @@ class Standalone(nn.Module):
     Args:
         network: normalised (B, 3, H, W) -> {task: logits}.
         tasks: {task: record}, in the order of the outputs.
+        moments: mean and deviation of the network's input.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, network: nn.Module, tasks: Mapping[str, Task], moments: Moments) -> None:
         super().__init__()
         self.network, self.tasks = network, tasks
-        self.register_buffer("mean", torch.from_numpy(255 * IMAGE_MEAN))
-        self.register_buffer("std", torch.from_numpy(255 * IMAGE_STD))
+        mean, std = 255 * torch.tensor(moments)  # 3, float32
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """RGB (B, H, W, 3) uint8 -> per task (B, C, H, W) float32, classes as probabilities."""
@@ -103,7 +105,7 @@ def export(
     if min(size) < SMALLEST:
         raise InputError(f"--size {size[0]} {size[1]}: both must be at least {SMALLEST} pixels.")
     names = tuple(trained.tasks)
-    network = Standalone(trained.network, trained.tasks).eval()
+    network = Standalone(trained.network, trained.tasks, trained.config.moments).eval()
     try:
         with (
             tqdm(total=2, desc="write", disable=True if quiet else None) as bar,
@@ -199,6 +201,9 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
         "dataset": trained.config.dataset,
         "system": trained.config.system,
         "backbone": trained.config.backbone,
+        "mean": json.dumps(trained.config.moments[0]),
+        "deviation": json.dumps(trained.config.moments[1]),
+        "licence": str((trained.record.init or {}).get("licence") or ""),
         "iteration": str(trained.iteration),
     }
 

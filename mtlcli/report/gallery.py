@@ -149,7 +149,8 @@ def example(
     """A picture as evaluation sees it, and what the network makes of it."""
     index, tasks = reader.ids.index(ident), trained.tasks
     scale = resolution(trained.config, trained.dataset.size)
-    sample = WholePictures(reader, tasks, scale, [index])[0]
+    moments = trained.config.moments
+    sample = WholePictures(reader, tasks, scale, [index], moments=moments)[0]
     maps = infer(trained, sample["image"], tuple(sample["size"].tolist()))
     drawn = [
         draw(task, maps[name], sample.get(name), scores.get(name), trained.dataset, name)

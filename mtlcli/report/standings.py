@@ -151,7 +151,8 @@ def title(folder: str, name: str) -> str:
     """A system or backbone as papers write it; its file name if it says nothing else."""
     if name not in lookup.names(folder):
         return name
-    return getattr(lookup.load(folder, name), "TITLE", name)
+    module = lookup.load(folder, name)
+    return module.BACKBONE.title if folder == "backbones" else getattr(module, "TITLE", name)
 
 
 def try_to_compare(

@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mtlcli import lookup, tasks
+from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing
@@ -78,7 +79,7 @@ def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None =
         for name, task in tasks_of(config.tasks, dataset).items()
     }
     system = lookup.load("systems", config.system)
-    backbone = backbone or lookup.load("backbones", config.backbone).build()
+    backbone = backbone or backbones.find(config.backbone).build()
     network: nn.Module = system.build(channels, backbone, **config.settings)
     return network
 

@@ -1,10 +1,11 @@
 """The options of a run: all that decides what it computes, and how it is carried out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Literal, get_args
 
+from mtlcli.data.moments import IMAGENET, Moments, Triple
 from mtlcli.errors import InputError
 from mtlcli.systems._settings import flag
 
@@ -56,10 +57,14 @@ class RunConfig:
     dataset: str = option("nyud", "Name of a prepared dataset.")
     system: str = option("demt_itsa", "Network: see `mtl systems`.")
     settings: Mapping[str, Any] = field(default_factory=dict)  # of the system; else its defaults
-    backbone: str = option("hrnet18", "Encoder: see mtlcli/backbones.")
-    init: str = option(
-        "imagenet", "Backbone weights: imagenet, imagenet22k or ade20k (Swin), random or a file."
+    backbone: str = option("hrnet18", "Encoder: see `mtl backbones`.")
+    init: str | None = option(
+        None,
+        "Backbone weights: imagenet, imagenet22k or ade20k (Swin), pretrained (timm's), random or "
+        "a file; default: imagenet, or timm's.",
     )
+    mean: Triple | None = option(None, "Of the input, in 0 to 1; default: the backbone's.")
+    deviation: Triple | None = option(None, "Of the input; default: the backbone's.")
     tasks: tuple[str, ...] = option((), "Repeat for a subset of tasks.")  # (): the dataset's
     iterations: int = option(40_000, "Optimiser steps.")
     batch_size: int = option(
@@ -132,6 +137,8 @@ class RunConfig:
             raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"--ema {self.ema} is a decay between 0 and 1, as 0.999.")
+        check_triple("mean", self.mean, lambda value: 0 <= value <= 1, "in 0 to 1")
+        check_triple("deviation", self.deviation, lambda value: 0 < value < inf, "above 0")
         for name, size in (("size", self.size), ("crop", self.crop)):
             if size is not None and min(size) < 32:
                 raise InputError(f"--{name} {size[0]} {size[1]}: both must be at least 32 pixels.")
@@ -162,6 +169,11 @@ class RunConfig:
             )
 
     @property
+    def moments(self) -> Moments:
+        """Mean and deviation of the input; ImageNet's where an old record says nothing."""
+        return self.mean or IMAGENET[0], self.deviation or IMAGENET[1]
+
+    @property
     def window(self) -> tuple[int, int]:
         """Height and width of a training sample, once the size is known."""
         if self.crop or self.size:
@@ -175,9 +187,21 @@ class RunConfig:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "RunConfig":
         """The inverse of `to_json`."""
-        pairs = {name: record.get(name) for name in ("size", "crop")}
-        sizes = {name: pair and (pair[0], pair[1]) for name, pair in pairs.items()}
-        return cls(**{**record, **sizes, "tasks": tuple(record.get("tasks", ()))})
+        given = {name: record.get(name) for name in ("size", "crop", "mean", "deviation")}
+        rows = {name: row and tuple(row) for name, row in given.items()}
+        return cls(**{**record, **rows, "tasks": tuple(record.get("tasks", ()))})
+
+
+def check_triple(
+    name: str, given: Triple | None, fits: Callable[[float], bool], meaning: str
+) -> None:
+    """Refuses an option of three numbers, red, green and blue, that are not what it means.
+
+    Raises:
+        InputError: names the option and the values.
+    """
+    if given is not None and not (len(given) == 3 and all(map(fits, given))):
+        raise InputError(f"--{name} {spell(given)}: must be three numbers {meaning}.")
 
 
 def spell(value: Any) -> str:

@@ -19,8 +19,9 @@ RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
 
 
 def default_folder(config: RunConfig) -> Path:
-    """weights/DATASET_BACKBONE_SYSTEM."""
-    return weights_dir() / f"{config.dataset}_{config.backbone}_{config.system}"
+    """weights/DATASET_BACKBONE_SYSTEM; the colon of timm's names becomes a dash."""
+    backbone = config.backbone.replace(":", "-")
+    return weights_dir() / f"{config.dataset}_{backbone}_{config.system}"
 
 
 def begin_run(out: Path | None, config: RunConfig, record: Mapping[str, Any]) -> Path:

@@ -165,10 +165,12 @@ def find_damage(reader: Reader) -> str | None:
 
 def check_weights() -> list[Finding]:
     """The backbone weights there are: in weights/ by their checksums, and in the hub's cache."""
+    from mtlcli.backbones import _backbone as backbones
+
     sources = {
         source.file: source
         for name in lookup.names("backbones")
-        for sources in lookup.load("backbones", name).WEIGHTS.values()
+        for sources in backbones.find(name).weights.values()
         for source in sources
     }
     return [found for source in sources.values() for found in weights_of(source)]

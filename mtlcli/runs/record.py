@@ -38,17 +38,27 @@ def find_departures(
         images: in the training split of its dataset file, None where it is not known.
     """
     dataset = datasets.find(its.dataset)
+    published = RunConfig(**its.options())
     usual = complete(
-        RunConfig(**its.options()),
+        published,
         tasks=dataset.tasks,
         size=dataset.size,
         amp=None if device is None else device.startswith("cuda"),
+        mean=published.moments[0],
+        deviation=published.moments[1],
     )
-    given = complete(config, tasks=usual.tasks, size=usual.size, amp=usual.amp)
+    given = complete(
+        config,
+        tasks=usual.tasks,
+        size=usual.size,
+        amp=usual.amp,
+        mean=config.moments[0],
+        deviation=config.moments[1],
+    )
     given = given if usual.amp is not None else replace(given, amp=None)
-    published = dataset.splits["train"]
-    own = list_options(given) | {"training_images": published if images is None else images}
-    others = list_options(usual) | {"training_images": published}
+    usual_images = dataset.splits["train"]
+    own = list_options(given) | {"training_images": usual_images if images is None else images}
+    others = list_options(usual) | {"training_images": usual_images}
     return {
         name: (own.get(name), others.get(name))
         for name in own | others

@@ -64,7 +64,9 @@ def fits(config: RunConfig, reader: Reader, device: torch.device, images: int) -
     tasks = checkpoint.tasks_of(config.tasks, reader.info)
     options = {name: reader.info.options.get(name, NO_OPTIONS) for name in tasks}
     scale = resolution(config, reader.info.size)
-    sample = TrainingStream(reader, tasks, config.window, scale, config.seed)[0]
+    sample = TrainingStream(
+        reader, tasks, config.window, scale, config.seed, moments=config.moments
+    )[0]
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     try:

@@ -1,5 +1,6 @@
 """`mtl train`: the paper's recipe, from a dataset file to a run folder."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlcli import lookup
+from mtlcli.backbones import _backbone as backbones
 from mtlcli.backbones._pretrained import start
 from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
@@ -62,6 +64,9 @@ def train(
         distributed.by_first(lambda: start(config.backbone, config.init, quiet=conduct.quiet)[1])
         torch.manual_seed(config.seed)
         backbone, beginning = start(config.backbone, config.init, quiet=True)
+        if beginning.licence and distributed.is_first():
+            named = f"{beginning.file} of {beginning.source}"
+            print(f"mtl: licence of {named}: {beginning.licence}", file=sys.stderr)
         network = checkpoint.build_network(config, reader.info, backbone)
         parameters = sum(p.numel() for p in network.parameters())
         record = make_record(config, reader, str(device), parameters, asdict(beginning))
@@ -112,7 +117,7 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     if config.batch_size != AUTO:
         Share(batch_size=config.batch_size, parts=config.accumulate, world=distributed.world())
     lookup.load("systems", config.system)
-    lookup.load("backbones", config.backbone)
+    backbone = backbones.find(config.backbone)
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
@@ -120,6 +125,9 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
         config,
         tasks=config.tasks or tuple(reader.info.tasks),
         size=config.size or reader.info.size,
+        init=config.init or backbone.usual_init,
+        mean=config.mean or backbone.moments[0],
+        deviation=config.deviation or backbone.moments[1],
         settings=settings.complete(config.system, config.settings),
     )
     if config.batch_size == AUTO:
@@ -146,7 +154,9 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     options = {name: state.dataset.options.get(name, NO_OPTIONS) for name in tasks}
     scale = resolution(config, state.dataset.size)
     kept, _ = split(len(reader), config.holdout)
-    stream = TrainingStream(reader, tasks, config.window, scale, config.seed, kept)
+    stream = TrainingStream(
+        reader, tasks, config.window, scale, config.seed, kept, moments=config.moments
+    )
     pictures = held_out(config, reader, tasks, scale)
     selection = Selection(state, pictures, tasks, options, conduct.workers)
     share = Share(

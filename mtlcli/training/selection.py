@@ -46,8 +46,10 @@ def held_out(
         scale: working pixels per stored pixel.
     """
     if config.val_every and not config.holdout:
-        return WholePictures(Reader(reader.path, "val", tuple(tasks)), tasks, scale)
-    return WholePictures(reader, tasks, scale, split(len(reader), config.holdout)[1])
+        val = Reader(reader.path, "val", tuple(tasks))
+        return WholePictures(val, tasks, scale, moments=config.moments)
+    held = split(len(reader), config.holdout)[1]
+    return WholePictures(reader, tasks, scale, held, moments=config.moments)
 
 
 class Selection:

@@ -26,7 +26,7 @@ from mtlcli.data.augment import (
     Sample,
     augment,
 )
-from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
 from mtlcli.maps import map_of
@@ -102,7 +102,8 @@ def stepwise(
     if rng.random() < 0.5:
         arrays = mirror(arrays, maps)
     arrays["image"] = distort(arrays["image"], rng)
-    arrays["image"] = (arrays["image"].astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
+    mean, deviation = np.float32(IMAGENET)
+    arrays["image"] = (arrays["image"].astype(np.float32) / 255 - mean) / deviation
     padded = pad(arrays, maps, size)
     return {name: channels_first(array) for name, array in padded.items()}
 
