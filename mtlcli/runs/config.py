@@ -7,17 +7,20 @@ from typing import Any, Literal, get_args
 from mtlcli.errors import InputError
 
 OPTIMIZER = Literal["sgd", "adamw"]
+INHERITED = "from"  # as --init: the backbone's weights are those of the run that --from names
 
 
-def option(default: Any, help: str, *, moves_scores: bool = True) -> Any:
+def option(default: Any, help: str, *, moves_scores: bool = True, flag: str = "") -> Any:
     """A field that is an option of `mtl train`, with its help.
 
     Args:
         default: of the option and the field.
         help: a sentence.
         moves_scores: whether a run in which it differs from a recipe is not the recipe's.
+        flag: its name as typed, where that cannot be the field's.
     """
-    return field(default=default, metadata={"help": help, "moves_scores": moves_scores})
+    about = {"help": help, "moves_scores": moves_scores} | ({"flag": flag} if flag else {})
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,13 @@ class RunConfig:
     backbone: str = option("hrnet18", "Encoder: see mtlcli/backbones.")
     init: str = option(
         "imagenet", "Backbone weights: imagenet, imagenet22k or ade20k (Swin), random or a file."
+    )
+    from_run: str = option(
+        "",
+        "Begin with this run's weights, wherever name and shape fit: its name, folder or file, or "
+        "hf:USER/REPO. Without options of your own also its system, settings and backbone, and on "
+        "its dataset its tasks, size and crop.",
+        flag="from",
     )
     tasks: tuple[str, ...] = option((), "Repeat for a subset of tasks.")  # (): the dataset's
     iterations: int = option(40_000, "Optimiser steps.")
@@ -73,6 +83,11 @@ class RunConfig:
         for name in ("weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"--{name.replace('_', '-')} must not be negative.")
+        for name, value in (
+            *((name, getattr(self, name)) for name in ("dataset", "system", "backbone")),
+            *(("task", task) for task in self.tasks),
+        ):
+            require_name(name, value)
         if self.optimizer not in get_args(OPTIMIZER):
             known = ", ".join(get_args(OPTIMIZER))
             raise InputError(f"--optimizer {self.optimizer}: known are {known}.")
@@ -82,11 +97,18 @@ class RunConfig:
             )
         if not 0 <= self.holdout <= 0.5:
             raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
+        if self.init == INHERITED and not self.from_run:
+            raise InputError(f"--init {INHERITED} means the weights of a run: name it with --from.")
         if self.compile and self.checkpointing:
             raise InputError("--compile and --checkpointing exclude each other: choose one.")
         for name, size in (("size", self.size), ("crop", self.crop)):
             if size is not None and min(size) < 32:
                 raise InputError(f"--{name} {size[0]} {size[1]}: both must be at least 32 pixels.")
+
+    @property
+    def beginning(self) -> str:
+        """What it starts from, in words."""
+        return f"the weights of {self.from_run}" if self.from_run else f"init {self.init}"
 
     @property
     def window(self) -> tuple[int, int]:
@@ -105,6 +127,18 @@ class RunConfig:
         pairs = {name: record.get(name) for name in ("size", "crop")}
         sizes = {name: pair and (pair[0], pair[1]) for name, pair in pairs.items()}
         return cls(**{**record, **sizes, "tasks": tuple(record.get("tasks", ()))})
+
+
+def require_name(option: str, value: Any) -> None:
+    """Refuse what would lead out of a folder, as part of a path; options come from strangers' files
+    too.
+
+    Raises:
+        InputError: names the option.
+    """
+    plain = isinstance(value, str) and value.isprintable() and not {*value} & {*"/\\"}
+    if not plain or value.startswith(".") or not value:
+        raise InputError(f"--{option} {value!r} is no name: it is empty, or has a slash or a dot.")
 
 
 def spell(value: Any) -> str:

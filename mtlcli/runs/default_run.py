@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mtlcli.errors import InputError
 from mtlcli.home import weights_dir
 from mtlcli.runs import names
-from mtlcli.runs.folder import LAST, LOG
+from mtlcli.runs.folder import LOG, newest_file
 from mtlcli.runs.names import SHIPPED
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def default_run(dataset: str | None = None) -> Choice:
     Raises:
         InputError: there is none, or it is cut short.
     """
-    trained = [f for f in names.find() if f.name != SHIPPED and (f / LAST).is_file()]
-    trained.sort(key=lambda folder: (folder / LAST).stat().st_mtime)
+    trained = [f for f in names.find() if f.name != SHIPPED and newest_file(f).is_file()]
+    trained.sort(key=lambda folder: newest_file(folder).stat().st_mtime)
     faults = {folder: fault(folder, dataset) for folder in trained}
-    fit = [folder / LAST for folder, said in faults.items() if said is None]
+    fit = [newest_file(folder) for folder, said in faults.items() if said is None]
     passed = [f"{folder} is passed over: {said}" for folder, said in faults.items() if said]
     own = names.find_shipped()
     if fit:

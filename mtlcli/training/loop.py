@@ -1,5 +1,6 @@
 """`mtl train`: the paper's recipe, from a dataset file to a run folder."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 
 from mtlcli import lookup
-from mtlcli.backbones._pretrained import start
 from mtlcli.data.batches import Share, TrainingStream, WholePictures, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
@@ -20,10 +20,12 @@ from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import USUAL, Conduct, RunConfig, resolution
-from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
+from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
+from mtlcli.training.beginning import begin
+from mtlcli.training.extension import extend
 from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.log import Log, require_tensorboard
 from mtlcli.training.memory import estimate
@@ -57,12 +59,13 @@ def train(
         return resume(out, {}, conduct=conduct)
     with distributed.joined(pick_device(conduct.device or "auto")) as device:
         reader, config = complete(config, device)
-        distributed.by_first(lambda: start(config.backbone, config.init, quiet=conduct.quiet)[1])
-        torch.manual_seed(config.seed)
-        backbone, beginning = start(config.backbone, config.init, quiet=True)
-        network = checkpoint.build_network(config, reader.info, backbone)
+        begun = begin(config, reader.info, quiet=conduct.quiet)
+        network, taken = begun.network, begun.taken
+        if taken and distributed.is_first():
+            print(taken.text(), file=sys.stderr)
         parameters = sum(p.numel() for p in network.parameters())
-        record = make_record(config, reader, str(device), parameters, asdict(beginning))
+        source = asdict(taken) if taken else None
+        record = make_record(config, reader, str(device), parameters, begun.init, source)
         folder = distributed.by_first(lambda: begin_run(out, config, record.to_json()))
         images = len(split(len(reader), config.holdout)[0])
         state = make_state(config, network, reader.info, folder, device, images)
@@ -77,7 +80,8 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
 
     Args:
         folder: of the run.
-        given: fields of `RunConfig` that the user gave; they must be the run's.
+        given: fields of `RunConfig` that the user gave; they must be the run's, but for
+            `iterations`, to which it is extended (see `mtlcli.training.extension`).
         conduct: where and how fast from now on.
 
     Raises:
@@ -86,19 +90,23 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
     """
     if conduct.tensorboard:
         require_tensorboard()
-    folder = folder.parent if folder.name == LAST else folder
+    folder = folder.parent if folder.name in (LAST, PACKED) else folder
     record = read_begun(folder)
-    refuse_other_options(folder, record.config, given)
+    same = {name: value for name, value in given.items() if name != "iterations"}
+    refuse_other_options(folder, record.config, same)
     with distributed.joined(pick_device(conduct.device or record.device or "auto")) as device:
         reader, config = complete(record.config, device)
         refuse_other_data(folder, record.fingerprint, reader)
         torch.manual_seed(config.seed)
-        begun = (folder / LAST).exists()
-        backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
-        network = checkpoint.build_network(config, record.dataset, backbone)
+        if (folder / LAST).exists():
+            network = checkpoint.build_network(config, record.dataset)
+        else:
+            source = (record.taken or {}).get("sha256")
+            network = begin(config, record.dataset, sha256=source, quiet=conduct.quiet).network
         images = len(split(len(reader), config.holdout)[0])
         state = make_state(config, network, record.dataset, folder, device, images)
         state.restore()
+        extend(state, record, given.get("iterations"))
         distributed.by_first(lambda: cut_log(folder, state.iteration))
         run(state, reader, conduct)
     return folder
