@@ -68,8 +68,8 @@ def describe(
     front = metadata(name, record, results, known, licence)
     return "\n".join([
         "---", front, "---", "", f"# {one_line(name)}", "",
-        f"{what} that predicts {listed} of one picture, made with mtl. It knows pictures like those "
-        f"of {one_line(dataset.title or config.dataset)}, and others less.",
+        f"{what} that predicts {listed} of one picture, made with mtl. It knows pictures like "
+        f"those of {one_line(dataset.title or config.dataset)}, and others less.",
         *(f"\n## {title}\n\n{text}" for title, text in parts.items()), "",
     ])  # fmt: skip
 
@@ -104,9 +104,9 @@ def metadata(
         if task in known and math.isfinite(value)
     ]
     tags = ["multi-task", "dense-prediction", *known, config.system, config.backbone]
-    terms = {"license": licence} if licence else {"license": "other", "license_name": "see-card"}
     data = ModelCardData(
-        **terms,
+        license=licence or "other",
+        license_name=None if licence else "see-card",
         library_name="mtlcli",
         pipeline_tag=next(iter(pipelines.values())),
         tags=list(dict.fromkeys([*pipelines.values(), *tags])),

@@ -23,6 +23,7 @@ from mtlcli.errors import InputError, RunError, in_one_line
 from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import FACTS
 from mtlcli.runs.names import file_of, pin
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
 SAFETENSORS = ".safetensors"
-FACTS = "mtl"  # key of safetensors' metadata, the facts as JSON
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from mtlcli.runs.config import RunConfig
 
 RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
 PACKED, PACKED_RECORD, CARD = "model.safetensors", "config.json", "README.md"
+FACTS = "mtl"  # key of safetensors' metadata, under which stands as JSON what is no tensor
 
 
 def record_file(folder: Path) -> Path:

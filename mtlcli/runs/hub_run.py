@@ -9,9 +9,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from mtlcli.errors import InputError, MtlError, RunError
 from mtlcli.files import read_json
-from mtlcli.runs.folder import PACKED, PACKED_RECORD, RESULTS
+from mtlcli.runs.folder import FACTS, PACKED, PACKED_RECORD, RESULTS
 
 PREFIX = "hf:"
 WORD = r"[A-Za-z0-9_][\w.-]*"
@@ -74,7 +76,20 @@ def fetch(path: Path, *, weights: bool = True, quiet: bool = False) -> Path:
         obtain(its, RESULTS, quiet, needed=False)
         if network.parent != record.parent:
             raise RunError(f"{path} was changed while it was fetched: run the command again.")
+        if not is_network(network):
+            raise InputError(
+                f"{path} is no run of mtl: its {PACKED} is another program's, or damaged."
+            )
     return record.parent
+
+
+def is_network(file: Path) -> bool:
+    """Whether a whole safetensors file is what `mtl pack` writes, by its head."""
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            return FACTS in (tensors.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def obtain(its: HubName, file: str, quiet: bool, needed: bool = True) -> Path:

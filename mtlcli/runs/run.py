@@ -10,8 +10,8 @@ from zipfile import is_zipfile
 from safetensors import SafetensorError, safe_open
 
 from mtlcli.data.hdf5 import Info
-from mtlcli.runs.config import RunConfig
 from mtlcli.runs import hub_run
+from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import (
     LAST,
     LOG,

@@ -129,8 +129,8 @@ def find_source(config: RunConfig, dataset: Info) -> Source:
     parameters = [name for name, _ in network.named_parameters()]
     if names.isdisjoint(parameters):
         raise InputError(
-            f"--from {config.from_run}: nothing of it fits {config.system} on {config.backbone} with "
-            "these settings; leave --system, --backbone and the settings to it, or --from away."
+            f"--from {config.from_run}: nothing of it fits {config.system} on {config.backbone} "
+            "with these settings; leave these to it, or --from away."
         )
     inner = [name for name in parameters if "backbone" in name.split(".")]
     return Source(file=place, content=content, names=names, backbone=names.issuperset(inner))

@@ -48,7 +48,7 @@ def extend(state: State, record: Record, iterations: int | None) -> None:
     distributed.by_first(lambda: write_json(state.folder / RECORD, new.to_json()))
     if distributed.is_first():
         print(
-            f"mtl: {state.folder} goes on from iteration {done} to {iterations} (before: {before}); "
-            f"its learning rate follows the schedule over {iterations} from here on.",
+            f"mtl: {state.folder} goes on from iteration {done} to {iterations} (before: {before}) "
+            f"with the learning rates of a run of {iterations}.",
             file=sys.stderr,
         )
