@@ -31,7 +31,8 @@ Tasks = Annotated[
 Run = Annotated[
     Path,
     typer.Argument(
-        help="Name of a run, its folder, or a checkpoint.", autocompletion=_completion.runs
+        help="Name of a run, its folder, a checkpoint, or hf:USER/REPO[@REV].",
+        autocompletion=_completion.runs,
     ),
 ]
 Reference = Annotated[

@@ -37,10 +37,10 @@ def evaluate(
     """Score a network on its dataset.
 
     Prints a table and writes results.json beside the checkpoint; that of the network that comes
-    with the package into weights/nyud_small.
+    with the package into weights/nyud_small, those of the hub into weights/USER--REPO.
     """
     from mtlcli.boundary import read_ids
-    from mtlcli.runs.names import resolve
+    from mtlcli.runs.names import pin, resolve
     from mtlcli.scoring.evaluate import comparison_table, evaluate
 
     edge = {
@@ -48,6 +48,7 @@ def evaluate(
         "gt_as": edge_gt_as,
         "ids": read_ids(edge_ids) if edge_ids else None,
     }
+    checkpoint = pin(checkpoint, quiet=quiet)
     scored = evaluate(
         checkpoint,
         split=split,

@@ -10,14 +10,14 @@ from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
-from mtlcli.runs.names import is_run
+from mtlcli.runs.names import CHECKPOINTS, is_run
 
 
 def looks_like_a_run(word: str) -> bool:
     """What follows --compare: all but what is certainly to be shown."""
     path = Path(word)
     is_there = path.exists() or word.isdigit()
-    return path.suffix == ".pt" or is_run(path) or not is_there
+    return path.suffix in CHECKPOINTS or is_run(path) or not is_there
 
 
 def looks_like_tasks(word: str) -> bool:

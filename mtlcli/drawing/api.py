@@ -46,8 +46,8 @@ def load(path: str | Path | None = None, device: str = "auto") -> Predictor:
     """The network of a run.
 
     Args:
-        path: checkpoint (weights/RUN/best.pt) or run folder; by default that of
-            `default_run`, and a line on stderr says which that is.
+        path: checkpoint (weights/RUN/best.pt), run folder, its name, or hf:USER/REPO[@REV]; by
+            default that of `default_run`, and a line on stderr says which that is.
         device: auto, cpu, cuda, cuda:1, mps.
 
     Raises:

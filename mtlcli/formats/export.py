@@ -17,9 +17,9 @@ from mtlcli.data.moments import Moments
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import MARK, replacing, require_ours
 from mtlcli.formats._format import Format, Runner
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained
-from mtlcli.runs.names import file_of, is_shipped
+from mtlcli.runs.names import file_of, is_shipped, pin, title
 from mtlcli.tasks._task import Task
 
 TOLERANCE = 1e-3  # largest difference from the network, in the units of each map
@@ -98,6 +98,7 @@ def export(
     if format == "torchscript":
         raise InputError("--format torchscript is pt2 now (torch.export): use --format pt2.")
     form: Format = lookup.load("formats", format).FORMAT
+    run = pin(run, quiet=quiet)
     path = out or default_path(run, form.suffix)
     require_ours("--out", path, force)
     trained = checkpoint.load(run, torch.device("cpu"))
@@ -132,10 +133,13 @@ def export(
 
 
 def default_path(run: Path, suffix: str) -> Path:
-    """Beside the checkpoint; NAME.SUFFIX in the working folder for the network that ships."""
+    """Beside the checkpoint; NAME.SUFFIX in the working folder for the network that ships, and
+    USER--REPO.SUFFIX for one of the hub.
+    """
     file = file_of(run)
-    own = Path(file.parent.name) if is_shipped(file) else file
-    return own.with_suffix(suffix)
+    if is_shipped(file) or hub_run.repository(file.parent):
+        return Path(title(file.parent).replace("/", "--") + suffix)
+    return file.with_suffix(suffix)
 
 
 def sample(count: int, size: tuple[int, int]) -> np.ndarray:

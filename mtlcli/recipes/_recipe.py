@@ -6,6 +6,7 @@ from typing import Any
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.systems._settings import merge
 
 PAPER = "arXiv 2508.04422"
 """Bohn et al., Efficient Inter-Task Attention for Multitask Transformer Models (2025)."""
@@ -127,7 +128,4 @@ def options(name: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: there is no such recipe.
     """
-    its = recipe(name).options()
-    same = explicit.get("system", its["system"]) == its["system"]
-    settings = (its["settings"] if same else {}) | dict(explicit.get("settings", {}))
-    return its | dict(explicit) | {"settings": settings}
+    return merge(recipe(name).options(), explicit)

@@ -1,29 +1,39 @@
-"""A checkpoint: all that rebuilds a network and the preprocessing it was trained with."""
+"""A checkpoint: all that rebuilds a network and the preprocessing it was trained with.
 
-from collections.abc import Iterable, Sequence
+It is torch's archive while a run is trained, and a safetensors file once it is packed, in whose
+metadata stands what is not a tensor.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mtlcli import lookup, tasks
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.hdf5 import Info
-from mtlcli.errors import InputError, RunError
+from mtlcli.errors import InputError, RunError, in_one_line
 from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.names import file_of
+from mtlcli.runs.folder import FACTS
+from mtlcli.runs.names import file_of, pin
+from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
 
 if TYPE_CHECKING:
     from mtlcli.runs.record import Record
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
+SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +109,32 @@ def save(path: Path, **content: Any) -> None:
         ) from error
 
 
+def save_packed(path: Path, network: Mapping[str, Tensor], **facts: Any) -> None:
+    """Write a checkpoint as safetensors; `facts` are plain types. Tensors share no memory.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    metadata = {"format": "pt", FACTS: json.dumps({"format": FORMAT, **facts})}
+    try:
+        with replacing(path) as file:
+            file.write(to_safetensors(dict(network), metadata))
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def read_packed(path: Path) -> dict[str, Any]:
+    """The inverse of `save_packed`; of another program's file the tensors alone."""
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
+        return {**facts, "network": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+
+
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, tensors on the CPU.
+
+    Args:
+        path: of the file, or the name of a run.
 
     Raises:
         InputError: no such file, a damaged one, not a checkpoint of this program, or of another
@@ -110,7 +144,10 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == SAFETENSORS:
+            content = read_packed(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # what damaged bytes make of unpickling can be anything
@@ -137,24 +174,43 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
     Raises:
         InputError: see `read`; also when its weights do not fit the network of this version.
     """
-    target = pick_device(device) if isinstance(device, str) else device
+    target, path = pick_device(device) if isinstance(device, str) else device, pin(path)
     content = read(path)
+    config, dataset = facts_of(content, path)
     try:
-        config = RunConfig.from_json(content["config"])
-        dataset = Info.from_json(content["dataset"])
         with WithoutRandomNumbers():
             network = build_network(config, dataset)
         network.load_state_dict(content["network"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError) as error:
+        reason = in_one_line(error)
         raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
     return Trained(
         path=path,
         network=network.to(target).eval(),
         config=config,
         dataset=dataset,
-        iteration=content["iteration"],
+        iteration=int(content["iteration"]),
     )
+
+
+def facts_of(content: Mapping[str, Any], path: Path) -> tuple[RunConfig, Info]:
+    """The options of a checkpoint's run and what is known of its dataset.
+
+    Args:
+        content: of the checkpoint, see `read`.
+        path: of it, for the error.
+
+    Raises:
+        InputError: they are not what this version writes, such as a name that is none.
+    """
+    try:
+        int(content["iteration"])
+        config, dataset = RunConfig.from_json(content["config"]), Info.from_json(content["dataset"])
+        settings.complete(config.system, config.settings)
+        return config, dataset
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = str(error).rstrip(".") if isinstance(error, InputError) else in_one_line(error)
+        raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
 
 
 class WithoutRandomNumbers(TorchFunctionMode):

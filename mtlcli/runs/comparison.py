@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import Published, Recipe, recipe, recipes
+from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig, spell
 from mtlcli.runs.folder import RESULTS
+from mtlcli.runs.names import CHECKPOINTS
 from mtlcli.runs.record import Departures, Record, find_record
-from mtlcli.runs.results import Scores, read_results
+from mtlcli.runs.results import Scores, find_results, read_results
 from mtlcli.runs.run import Run, same_pictures
 from mtlcli.runs.table import markdown, number
 from mtlcli.systems import _settings as settings
@@ -207,14 +209,19 @@ def read_reference(path: Path) -> Run:
     Raises:
         InputError: there is none, or it holds something else.
     """
-    file = path / RESULTS if path.is_dir() else path
-    if file.suffix == ".pt":
+    file = find_results(path) if path.is_dir() else path
+    if file.suffix in CHECKPOINTS:
         file = file.with_name(RESULTS)
     if not file.is_file():
         raise InputError(f"--reference {path}: there is no {file}; `mtl eval {path}` writes it.")
     results = read_results(file)
-    record = find_record(file) or Record(config=results.config, dataset=Info())
-    return Run(name=str(path), folder=file.parent, record=record, results=results)
+    record = find_record(path / RESULTS if path.is_dir() else file)
+    return Run(
+        name=hub_run.name_of(path) or str(path),
+        folder=path if path.is_dir() else file.parent,
+        record=record or Record(config=results.config, dataset=Info()),
+        results=results,
+    )
 
 
 def recipes_table(known: Iterable[Recipe]) -> str:

@@ -13,6 +13,7 @@ OPTIMIZER = Literal["sgd", "adamw"]
 SCHEDULE = Literal["poly", "cosine"]
 LOGGER = Literal["none", "tensorboard", "wandb"]
 AUTO = -1  # a batch size that is yet to be found
+INHERITED = "from"  # as --init: the backbone's weights are those of the run that --from names
 
 
 def option(default: Any, help: str, *, moves_scores: bool = True, **typing: Any) -> Any:
@@ -65,6 +66,13 @@ class RunConfig:
     )
     mean: Triple | None = option(None, "Of the input, in 0 to 1; default: the backbone's.")
     deviation: Triple | None = option(None, "Of the input; default: the backbone's.")
+    from_run: str = option(
+        "",
+        "Begin with this run's weights, wherever name and shape fit: its name, folder or file, or "
+        "hf:USER/REPO. Without options of your own also its system, settings and backbone, and on "
+        "its dataset its tasks, size and crop.",
+        flag="from",
+    )
     tasks: tuple[str, ...] = option((), "Repeat for a subset of tasks.")  # (): the dataset's
     iterations: int = option(40_000, "Optimiser steps.")
     batch_size: int = option(
@@ -127,6 +135,11 @@ class RunConfig:
             value = getattr(self, name)
             if not 0 <= value < inf:
                 raise InputError(f"{flag(name)} must not be negative, not {value}.")
+        for name, value in (
+            *((name, getattr(self, name)) for name in ("dataset", "system", "backbone")),
+            *(("task", task) for task in self.tasks),
+        ):
+            require_name(name, value)
         for name, choices in (("optimizer", OPTIMIZER), ("schedule", SCHEDULE)):
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
@@ -137,6 +150,8 @@ class RunConfig:
             raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"--ema {self.ema} is a decay between 0 and 1, as 0.999.")
+        if self.init == INHERITED and not self.from_run:
+            raise InputError(f"--init {INHERITED} means the weights of a run: name it with --from.")
         check_triple("mean", self.mean, lambda value: 0 <= value <= 1, "in 0 to 1")
         check_triple("deviation", self.deviation, lambda value: 0 < value < inf, "above 0")
         for name, size in (("size", self.size), ("crop", self.crop)):
@@ -174,6 +189,11 @@ class RunConfig:
         return self.mean or IMAGENET[0], self.deviation or IMAGENET[1]
 
     @property
+    def beginning(self) -> str:
+        """What it starts from, in words."""
+        return f"the weights of {self.from_run}" if self.from_run else f"init {self.init}"
+
+    @property
     def window(self) -> tuple[int, int]:
         """Height and width of a training sample, once the size is known."""
         if self.crop or self.size:
@@ -202,6 +222,18 @@ def check_triple(
     """
     if given is not None and not (len(given) == 3 and all(map(fits, given))):
         raise InputError(f"--{name} {spell(given)}: must be three numbers {meaning}.")
+
+
+def require_name(option: str, value: Any) -> None:
+    """Refuse what would lead out of a folder, as part of a path; options come from strangers' files
+    too.
+
+    Raises:
+        InputError: names the option.
+    """
+    plain = isinstance(value, str) and value.isprintable() and not {*value} & {*"/\\"}
+    if not plain or value.startswith(".") or not value:
+        raise InputError(f"--{option} {value!r} is no name: it is empty, or has a slash or a dot.")
 
 
 def spell(value: Any) -> str:

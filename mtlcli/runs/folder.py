@@ -1,7 +1,8 @@
 """The files of a run: the folder is made once, the log is cut back when a run is resumed.
 
 run.json holds settings and provenance (`mtlcli.runs.record`), log.jsonl one line per logged
-iteration, last.pt the newest checkpoint, results.json what `mtl eval` found.
+iteration, last.pt the newest checkpoint, results.json what `mtl eval` found. A packed run has
+model.safetensors and config.json in place of last.pt and run.json, and README.md, its card.
 """
 
 import json
@@ -11,11 +12,31 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import InputError
-from mtlcli.files import BESIDE, write_json
+from mtlcli.files import BESIDE, read_json, write_json
 from mtlcli.home import weights_dir
 from mtlcli.runs.config import RunConfig
 
 RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
+PACKED, PACKED_RECORD, CARD = "model.safetensors", "config.json", "README.md"
+FACTS = "mtl"  # key of safetensors' metadata, under which stands as JSON what is no tensor
+
+
+def record_file(folder: Path) -> Path:
+    """Where the record of a run is: run.json, or config.json of one that is packed."""
+    own, packed = folder / RECORD, folder / PACKED_RECORD
+    return packed if packed.is_file() and not own.exists() else own
+
+
+def newest_file(folder: Path) -> Path:
+    """Where the newest checkpoint of a run is: last.pt, or model.safetensors of one packed."""
+    own, packed = folder / LAST, folder / PACKED
+    return packed if packed.is_file() and not own.exists() else own
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether `mtl pack` made this folder; other programs have files of these names, too."""
+    there = (folder / PACKED).is_file() and not (folder / LAST).exists()
+    return there and read_json(folder / PACKED_RECORD).keys() >= {"config", "dataset"}
 
 
 def default_folder(config: RunConfig) -> Path:

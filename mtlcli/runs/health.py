@@ -21,7 +21,7 @@ from mtlcli.data.shared_memory import MORE, SHARED
 from mtlcli.errors import InputError
 from mtlcli.files import checksums, gigabytes
 from mtlcli.home import available_cores, datasets_dir, home, weights_dir
-from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS
+from mtlcli.runs.folder import LOG, RESULTS, newest_file, record_file
 from mtlcli.runs.names import SHIPPED, find
 from mtlcli.runs.run import Run, is_whole
 
@@ -206,7 +206,7 @@ def check_digest(path: Path, digest: str) -> Finding:
 
 def check_runs() -> list[Finding]:
     """Every folder under weights/ in which a run began, but for the network that ships."""
-    began = (folder for folder in find() if (folder / RECORD).is_file())
+    began = (folder for folder in find() if record_file(folder).is_file())
     return [check_run(folder) for folder in began if folder.name != SHIPPED]
 
 
@@ -225,7 +225,7 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
         reason = str(error).removeprefix(f"{folder}/")
         if reason.startswith(RESULTS):
             return "damaged", reason, f"mtl eval {folder}"
-        return "damaged", reason, None if is_whole(folder / LAST) else f"rm -r {folder}"
+        return "damaged", reason, None if is_whole(newest_file(folder)) else f"rm -r {folder}"
     if not run.last.exists():
         return "unfinished", "no checkpoint", resume
     if not is_whole(run.last):

@@ -12,8 +12,8 @@ from mtlcli import datasets
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.files import write_json
-from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import RECORD, read_object
+from mtlcli.runs.config import LOGGER, RunConfig
+from mtlcli.runs.folder import RECORD, read_object, record_file
 from mtlcli.systems import _settings as settings
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def list_options(config: RunConfig) -> dict[str, Any]:
     options = {name: getattr(config, name) for name in moving if name != "settings"}
     options["tasks"] = tuple(sorted(config.tasks))
     options["crop"] = None if config.crop == config.size else config.crop
+    options["from"] = options.pop("from_run") or None
     return options | settings.complete(config.system, config.settings)
 
 
@@ -98,8 +99,10 @@ class Record:
     command: Sequence[str] | None = None  # as typed after `mtl`
     versions: Mapping[str, str] | None = None  # of mtl and torch
     init: Mapping[str, Any] | None = None  # where the backbone's numbers come from
-    logger: str | None = None  # beside the log
+    logger: LOGGER | None = None  # beside the log
     stopped: int | None = None  # the iteration at which --patience ended it
+    taken: Mapping[str, Any] | None = None  # from another run, see `mtlcli.training.beginning`
+    lengths: Sequence[Mapping[str, int]] | None = None  # {"from", "iterations"}, if it was extended
     imported_from: str | None = None  # a checkpoint of DeMT's code, and what became of it:
     fitted: int | None = None  # tensors of the network that it filled
     tensors: int | None = None  # of the network
@@ -137,7 +140,7 @@ def read_record(folder: Path) -> Record:
     Raises:
         InputError: there is none, or it is not one of this version; the message says what is wrong.
     """
-    path = folder / RECORD
+    path = record_file(folder)
     if not path.is_file():
         raise InputError(
             f"{folder} is no run: it has no {RECORD}. `mtl train` and `mtl demo` make runs in "
@@ -167,7 +170,12 @@ def find_record(file: Path) -> Record | None:
 
 
 def make_record(
-    config: RunConfig, reader: "Reader", device: str, parameters: int, init: Mapping[str, Any]
+    config: RunConfig,
+    reader: "Reader",
+    device: str,
+    parameters: int,
+    init: Mapping[str, Any],
+    taken: Mapping[str, Any] | None = None,
 ) -> Record:
     """The record of a run that begins.
 
@@ -177,6 +185,7 @@ def make_record(
         device: that it computes on.
         parameters: of its network.
         init: where the backbone's numbers come from.
+        taken: what was taken from another run, if any was.
     """
     from mtlcli.recipes._recipe import recipe
 
@@ -194,6 +203,7 @@ def make_record(
         command=sys.argv[1:],
         versions=versions(),
         init=init,
+        taken=taken,
     )
 
 

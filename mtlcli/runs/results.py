@@ -11,6 +11,7 @@ from mtlcli import datasets, lookup
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import plain, read_json, write_json
 from mtlcli.home import weights_dir
+from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RESULTS, read_object
 from mtlcli.runs.names import SHIPPED, file_of, is_shipped
@@ -24,6 +25,7 @@ class Results:
     """The scores of a checkpoint on a split, and what they are of; nan for what has no value."""
 
     checkpoint: str  # name of the file
+    hub: str | None = None  # hf:USER/REPO@COMMIT that it is of
     iteration: int | None = None
     config: RunConfig
     split: str | None = None
@@ -69,8 +71,9 @@ class Results:
     def to_json(self) -> dict[str, Any]:
         """Plain types only; None for what has no value."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        if self.constant is None:
-            del values["constant"]
+        for name in {"constant", "hub"}:
+            if values[name] is None:
+                del values[name]
         record: dict[str, Any] = plain(values | {"config": self.config.to_json()})
         return record
 
@@ -119,9 +122,20 @@ def place_results(path: Path, limited: int | None) -> Path:
 
 
 def results_folder(path: Path) -> Path:
-    """Where the scores of a checkpoint go: beside it, or into weights/ for the one that ships."""
+    """Where the scores of a checkpoint go: beside it, or into weights/ for the one that ships and
+    for those of the hub.
+    """
     file = file_of(path)
+    if hub_run.repository(file.parent):
+        return weights_dir() / hub_run.folder_name(file.parent)
     return weights_dir() / SHIPPED if is_shipped(file) else file.parent
+
+
+def find_results(folder: Path) -> Path:
+    """Where the scores of a run are: those found here before those that came with it."""
+    if hub_run.repository(folder) and (results_folder(folder) / RESULTS).is_file():
+        return results_folder(folder) / RESULTS
+    return folder / RESULTS
 
 
 def write_results(path: Path, limited: int | None, results: "Results") -> None:

@@ -18,11 +18,11 @@ from mtlcli.files import may_write, plain, save_picture
 from mtlcli.home import datasets_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.ops.processes import is_first, joined
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
-from mtlcli.runs.names import file_of
+from mtlcli.runs.names import file_of, pin
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
@@ -78,7 +78,7 @@ def evaluate(
             file that mtl did not write.
         RunError: results.json cannot be written.
     """
-    other = read_reference(reference) if reference else None
+    path, other = pin(path), read_reference(reference) if reference else None
     require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
@@ -161,6 +161,7 @@ def make_results(
     """
     return Results(
         checkpoint=file_of(trained.path).name,
+        hub=hub_run.name_of(file_of(trained.path).parent),
         iteration=trained.iteration,
         config=trained.config,
         split=reader.split,
@@ -190,7 +191,7 @@ def add_comparison(results: Results, trained: Trained, other: Run | None) -> Sco
 def comparison_table(path: Path, scored: Scored) -> str:
     """The network's row with its init, published and reference rows below it, and notes."""
     results, comparison = scored.results, scored.comparison
-    own = f"{path} (init {results.config.init})"
+    own = f"{path} ({results.config.beginning})"
     rows: dict[str, Scores] = {own: results.main}
     if results.constant is not None:
         rows["best constant"] = results.constant

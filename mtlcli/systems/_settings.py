@@ -7,8 +7,8 @@ new system brings its own options along, and no other file has to know them.
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
@@ -80,7 +80,43 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if name in values and values[name] not in chosen:
             listed = ", ".join(map(str, chosen))
             raise InputError(f"{flag(name)} {values[name]}: choose one of {listed}.")
+    for its in parameters(system):
+        if its.name in values and not fits(values[its.name], its.annotation):
+            needed = types[its.name].__name__
+            raise InputError(f"{flag(its.name)} {values[its.name]!r}: needs a {needed}.")
     return known | values
+
+
+def fits(value: Any, declared: Any) -> bool:
+    """Whether a value, as JSON has it, is of a declared type; a list is a tuple, an int a float."""
+    origin, parts = get_origin(declared), get_args(declared)
+    if origin is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        each = [parts[0]] * len(value) if parts[-1] is ... else parts
+        return len(value) == len(each) and all(map(fits, value, each))
+    if declared in (int, float):
+        return isinstance(value, int | declared) and not isinstance(value, bool)
+    return isinstance(value, origin or declared)
+
+
+def merge(options: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a run, fields of `RunConfig`, replaced by those given explicitly: settings one by
+    one, but another system has only those given.
+    """
+    system = options.get("system")
+    same = system is None or explicit.get("system", system) == system
+    own = options.get("settings", {}) if same else {}
+    return {**options, **explicit, "settings": {**own, **explicit.get("settings", {})}}
+
+
+def all_names() -> set[str]:
+    """The settings of all systems."""
+    return {name for system in lookup.names("systems") for name in defaults(system)}
 
 
 def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:
@@ -89,7 +125,7 @@ def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:
     Raises:
         InputError: names the option that is near.
     """
-    known = {name for system in lookup.names("systems") for name in defaults(system)}
+    known = all_names()
     for name in sorted({*given} - known):
         near = lookup.nearest(flag(name), [*options, *map(flag, known)])
         if near in options:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mtlcli import lookup
 from mtlcli.backbones import _backbone as backbones
-from mtlcli.backbones._pretrained import start
 from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
@@ -22,11 +21,13 @@ from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig, resolution
-from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
+from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
 from mtlcli.training.batch import find_batch
+from mtlcli.training.beginning import begin
+from mtlcli.training.extension import extend
 from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.log import Log
 from mtlcli.training.loggers import require_logger
@@ -61,15 +62,13 @@ def train(
         return resume(out, {}, conduct=conduct)
     with distributed.joined(pick_device(conduct.device or "auto")) as device:
         reader, config = complete(config, device)
-        distributed.by_first(lambda: start(config.backbone, config.init, quiet=conduct.quiet)[1])
-        torch.manual_seed(config.seed)
-        backbone, beginning = start(config.backbone, config.init, quiet=True)
-        if beginning.licence and distributed.is_first():
-            named = f"{beginning.file} of {beginning.source}"
-            print(f"mtl: licence of {named}: {beginning.licence}", file=sys.stderr)
-        network = checkpoint.build_network(config, reader.info, backbone)
+        begun = begin(config, reader.info, quiet=conduct.quiet)
+        network, taken = begun.network, begun.taken
+        if distributed.is_first():
+            print(end=begun.remarks(), file=sys.stderr)
         parameters = sum(p.numel() for p in network.parameters())
-        record = make_record(config, reader, str(device), parameters, asdict(beginning))
+        source = asdict(taken) if taken else None
+        record = make_record(config, reader, str(device), parameters, begun.init, source)
         record = replace(record, logger=conduct.logger)
         folder = distributed.by_first(lambda: begin_run(out, config, record.to_json()))
         images = len(split(len(reader), config.holdout)[0])
@@ -85,28 +84,33 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
 
     Args:
         folder: of the run.
-        given: fields of `RunConfig` that the user gave; they must be the run's.
+        given: fields of `RunConfig` that the user gave; they must be the run's, but for
+            `iterations`, to which it is extended (see `mtlcli.training.extension`).
         conduct: where and how fast from now on.
 
     Raises:
         InputError: no run began there, or with other options or other data.
         RunError, Interrupted: as for `train`.
     """
-    folder = folder.parent if folder.name == LAST else folder
+    folder = folder.parent if folder.name in (LAST, PACKED) else folder
     record = read_begun(folder)
-    refuse_other_options(folder, record.config, given)
+    same = {name: value for name, value in given.items() if name != "iterations"}
+    refuse_other_options(folder, record.config, same)
     conduct = replace(conduct, logger=conduct.logger or record.logger)
     require_logger(conduct.logger)
     with distributed.joined(pick_device(conduct.device or record.device or "auto")) as device:
         reader, config = complete(record.config, device)
         refuse_other_data(folder, record.fingerprint, reader)
         torch.manual_seed(config.seed)
-        begun = (folder / LAST).exists()
-        backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
-        network = checkpoint.build_network(config, record.dataset, backbone)
+        if (folder / LAST).exists():
+            network = checkpoint.build_network(config, record.dataset)
+        else:
+            source = (record.taken or {}).get("sha256")
+            network = begin(config, record.dataset, sha256=source, quiet=conduct.quiet).network
         images = len(split(len(reader), config.holdout)[0])
         state = make_state(config, network, record.dataset, folder, device, images)
         state.restore()
+        extend(state, record, given.get("iterations"))
         distributed.by_first(lambda: cut_log(folder, state.iteration))
         run(state, reader, conduct)
     return folder

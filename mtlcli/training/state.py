@@ -16,7 +16,7 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.ops.processes import gather, is_first, rank, world
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, RunConfig, spell
-from mtlcli.runs.folder import LAST, RECORD
+from mtlcli.runs.folder import LAST, RECORD, is_packed
 from mtlcli.runs.record import Record, read_record
 from mtlcli.systems import _settings as settings
 from mtlcli.training.average import Average
@@ -29,6 +29,11 @@ def read_begun(folder: Path) -> Record:
     Raises:
         InputError: no run began there, or not one of this version.
     """
+    if is_packed(folder):
+        raise InputError(
+            f"--resume {folder}: made small by `mtl pack`, it has no optimiser and cannot be "
+            f"resumed; `mtl train --from {folder}` begins a run with its weights."
+        )
     if not (folder / RECORD).is_file():
         raise InputError(
             f"--resume {folder}: no run began there (it has no {RECORD}); "
@@ -69,11 +74,13 @@ def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, An
 
 def flat(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with the settings of the system among them; tasks in the order of their names."""
-    plain = {k: v for k, v in options.items() if k not in ("settings", "tasks")}
+    plain = {k: v for k, v in options.items() if k not in ("settings", "tasks", "from_run")}
     if "tasks" in options:
         plain["task"] = sorted(options["tasks"])
     if plain.get("batch_size") == AUTO:
         plain["batch_size"] = "auto"
+    if "from_run" in options:
+        plain["from"] = options["from_run"] or "nothing"
     return plain | dict(options["settings"])
 
 
@@ -155,8 +162,8 @@ class State:
         saved = checkpoint.read(path)
         if "optimizer" not in saved:
             raise InputError(
-                f"{path} was made small by `mtl pack` and has no optimiser: it cannot be resumed, "
-                "only evaluated and drawn."
+                f"{path} was made small by `mtl pack` and has no optimiser: it cannot be resumed; "
+                f"`mtl train --from {path}` begins a run with its weights."
             )
         try:
             self.network.load_state_dict(saved[RAW if self.average else "network"])
