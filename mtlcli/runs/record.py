@@ -12,7 +12,7 @@ from mtlcli import datasets
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.files import write_json
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import LOGGER, RunConfig
 from mtlcli.runs.folder import RECORD, read_object
 from mtlcli.systems import _settings as settings
 
@@ -88,7 +88,7 @@ class Record:
     command: Sequence[str] | None = None  # as typed after `mtl`
     versions: Mapping[str, str] | None = None  # of mtl and torch
     init: Mapping[str, Any] | None = None  # where the backbone's numbers come from
-    logger: str | None = None  # beside the log
+    logger: LOGGER | None = None  # beside the log
     stopped: int | None = None  # the iteration at which --patience ended it
     imported_from: str | None = None  # a checkpoint of DeMT's code, and what became of it:
     fitted: int | None = None  # tensors of the network that it filled
