@@ -21,6 +21,7 @@ from mtlcli.runs.run import Run
 from mtlcli.training import batch, selection
 from mtlcli.training import loop as train
 from mtlcli.training.average import Average
+from mtlcli.training.backbone import freeze, set_training
 from mtlcli.training.log import remedy
 from mtlcli.training.memory import Need, estimate
 from mtlcli.training.schedule import learning_rate, set_learning_rate
@@ -143,6 +144,23 @@ def test_the_backbone_of_every_network_learns_at_its_share_of_the_rate(system: s
         assert rates[parameter] == pytest.approx(0.025 if "backbone." in name else 0.1), name
 
 
+def test_the_neck_of_a_backbone_learns_with_the_rest() -> None:
+    network = nn.Module()
+    network.backbone, network.head = nn.Module(), nn.Linear(2, 2)
+    network.backbone.body, network.backbone.neck = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    config = RunConfig(backbone_lr_factor=0.5, lr=1.0)
+    optimizer = make_optimizer(network, nn.Module(), config, torch.device("cpu"))
+    set_learning_rate(optimizer, config, 0)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    freeze(network)
+    set_training(network, frozen=True)
+    for name, parameter in network.named_parameters():
+        assert rates[parameter] == (0.5 if "body" in name else 1.0)
+        assert parameter.requires_grad == ("body" not in name)
+    assert network.backbone.neck.training
+    assert not network.backbone.body.training
+
+
 @pytest.mark.parametrize("system", ["multi_task", "single_task"])
 def test_a_frozen_backbone_keeps_every_bit_and_the_rest_learns(home, mtl, system: str) -> None:
     options = ("--freeze-backbone", "--system", system, "--ema", 0.9, "--weight-decay", 0.1)
@@ -161,10 +179,12 @@ def test_a_frozen_backbone_keeps_every_bit_and_the_rest_learns(home, mtl, system
     assert held == sum("backbone." not in name for name, _ in build(system).named_parameters())
 
 
-@pytest.mark.parametrize("more", [(), ("--accumulate", 2), ("--weighting", "uncertainty")])
+@pytest.mark.parametrize("more", [(), ("--accumulate", 2), ("--weighting", "upgrad")])
 def test_a_long_gradient_shrinks_to_the_norm_and_a_short_one_stays(
     home: Path, mtl, monkeypatch: pytest.MonkeyPatch, more
 ) -> None:
+    if "upgrad" in more:
+        pytest.importorskip("torchjd", reason="extra [surgery] is not installed")
     seen: list[torch.Tensor] = []
     real = torch.amp.GradScaler.step
 

@@ -106,8 +106,6 @@ def test_a_missing_package_is_one_line_before_anything_is_written(
 class FakeWandb:
     """A wandb that knows only what mtl asks of it, and fails from the n-th call on."""
 
-    Settings = SimpleNamespace
-
     def __init__(self, calls: int) -> None:
         self.calls, self.begun, self.lines = calls, [], []
         self.ended: list[int] = []

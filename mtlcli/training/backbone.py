@@ -3,14 +3,21 @@
 from torch import nn
 
 BACKBONE = "backbone"  # what a system calls it
+NECK = "neck"  # a part of some: it begins at random, and learns as what follows it does
 
 
 def find_backbones(network: nn.Module) -> list[nn.Module]:
-    """One, or that of every task where each has a network of its own."""
-    modules = network.named_modules()
-    paths = {name for name, _ in modules if name.split(".")[-1] == BACKBONE}
+    """What may have learnt before: one backbone, or that of every task where each has a network of
+    its own; of a backbone with a neck all its other parts.
+    """
+    paths = {name for name, _ in network.named_modules() if name.split(".")[-1] == BACKBONE}
     outermost = [p for p in paths if not any(p.startswith(f"{other}.") for other in paths)]
-    return [network.get_submodule(path) for path in sorted(outermost)]
+    parts: list[nn.Module] = []
+    for backbone in map(network.get_submodule, sorted(outermost)):
+        inner = dict(backbone.named_children())
+        has_neck = inner.pop(NECK, None) is not None
+        parts += inner.values() if has_neck else [backbone]
+    return parts
 
 
 def freeze(network: nn.Module) -> None:

@@ -14,7 +14,14 @@ from mtlcli.runs.folder import read_log
 
 EXTRAS = {"tensorboard": "tb", "wandb": "wandb"}  # package -> the extra that has it
 PROJECT = "mtl"  # where $WANDB_PROJECT names none
-PATIENCE = 60  # seconds for the server to answer, or for a key to be typed
+SETTINGS = {
+    "silent": True,
+    "console": "off",  # stdout and stderr stay as they are
+    "save_code": False,
+    "disable_git": True,
+    "init_timeout": 60,  # seconds for the server to answer
+    "login_timeout": 60,  # and for a key to be typed
+}
 
 
 def require_logger(name: str | None) -> None:
@@ -88,8 +95,6 @@ class WandbBoard:
         note = run / "wandb" / "id"
         known = note.exists()
         ident = note.read_text() if known else uuid4().hex[:8]
-        quiet = {"silent": True, "console": "off", "save_code": False, "disable_git": True}
-        patience = {"init_timeout": PATIENCE, "login_timeout": PATIENCE}
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=ident,
@@ -98,7 +103,7 @@ class WandbBoard:
             config=config.to_json(),
             resume="allow",
             allow_val_change=True,  # a run that was extended
-            settings=wandb.Settings(**quiet, **patience),
+            settings=SETTINGS,
         )
         note.parent.mkdir(exist_ok=True)
         note.write_text(ident)
