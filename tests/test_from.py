@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from mtlcli.errors import InputError
+from mtlcli.recipes._recipe import recipe
 from mtlcli.runs import checkpoint
+from mtlcli.runs.comparison import Comparison
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.options import gather
+from mtlcli.runs.record import find_departures
 from mtlcli.training import beginning
 from mtlcli.training.beginning import begin
 from mtlcli.training.loop import complete
@@ -158,14 +161,13 @@ def test_killed_before_its_first_checkpoint_it_begins_with_the_same_weights(
 
 
 def test_it_is_a_departure_from_a_recipe(base: Path) -> None:
-    from mtlcli.recipes._recipe import recipe
-    from mtlcli.runs.record import find_departures
-
     its = recipe("nyud/hrnet18/demt")
     plain = RunConfig(**its.options())
-    assert "from" not in find_departures(plain, its)
+    assert "from_run" not in find_departures(plain, its)
     found = find_departures(replace(plain, from_run="base"), its)
-    assert found["from"] == ("base", None)
+    assert found["from_run"] == ("base", "")
+    note = Comparison(recipe=its, departures=found, reference=None, gain=None, tasks=()).notes()[-1]
+    assert note.endswith("from base (recipe: none).")
 
 
 def test_counters_alone_are_nothing_in_common(home: Path, save_network) -> None:

@@ -22,7 +22,7 @@ ROWS = [
     ["experiments", "report", "page"],
     ["training", "drawing", "formats", "scoring"],
     ["runs"],
-    ["systems", "backbones", "recipes"],
+    ["recipes", "systems", "backbones"],
     ["data", "tasks"],
     ["models", "datasets", "maps"],
     ["ops", "boundary"],

@@ -125,7 +125,7 @@ def test_a_checkpoint_alone_can_be_packed_and_used(base, home, mtl):
     assert mtl("pack", "alone/mine.pt", "--out", "small").code == 0
     (home / "moved.safetensors").write_bytes((home / "small" / "model.safetensors").read_bytes())
     one, other = (
-        checkpoint.load(p, "cpu").network.state_dict() for p in (base, "moved.safetensors")
+        checkpoint.load(p, "cpu").network.state_dict() for p in (base, home / "moved.safetensors")
     )
     assert all(torch.equal(one[n].half().float(), w.float()) or n.endswith("tracked")
                for n, w in other.items())  # fmt: skip

@@ -173,7 +173,7 @@ def test_a_run_without_recipe_is_compared_with_the_one_of_the_same_settings():
 RECIPE = recipe("nyud/hrnet18/demt_itsa")
 OTHERS = {"dataset": "pascal", "tasks": ("depth",), "system": "demt", "backbone": "swin_t",
           "init": "random", "size": (64, 96), "crop": (64, 96), "optimizer": "adamw",
-          "amp": True, "weighting": "uncertainty", "recipe": "another",
+          "amp": True, "weighting": "uncertainty", "recipe": "another", "from_run": "base",
           "settings": {"points": 3}}  # fmt: skip
 """Another value of every field of `RunConfig` whose type does not tell one."""
 

@@ -11,7 +11,7 @@ from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import Published, Recipe, recipe, recipes
 from mtlcli.runs import hub_run
-from mtlcli.runs.config import RunConfig, spell
+from mtlcli.runs.config import RunConfig, spell, typed_name
 from mtlcli.runs.folder import RESULTS
 from mtlcli.runs.names import CHECKPOINTS
 from mtlcli.runs.record import Departures, Record, find_record
@@ -117,7 +117,9 @@ class Comparison:
             notes.append(f"Δ% as published: {published.source}, against {published.reference}.")
         if self.departures:
             pairs = self.departures.items()
-            changes = (f"{n} {spell(own)} (recipe: {spell(its)})" for n, (own, its) in pairs)
+            changes = (
+                f"{typed_name(n)} {spell(own)} (recipe: {spell(its)})" for n, (own, its) in pairs
+            )
             notes.append(f"This run is not the recipe's: {', '.join(changes)}.")
         return notes
 

@@ -1,7 +1,7 @@
 """The options of a run: all that decides what it computes, and how it is carried out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from math import inf
 from typing import Any, Literal, get_args
 
@@ -233,12 +233,20 @@ def require_name(option: str, value: Any) -> None:
     """
     plain = isinstance(value, str) and value.isprintable() and not {*value} & {*"/\\"}
     if not plain or value.startswith(".") or not value:
-        raise InputError(f"--{option} {value!r} is no name: it is empty, or has a slash or a dot.")
+        raise InputError(
+            f"--{option} {value!r} is no name: it is empty, or leads to another folder."
+        )
 
 
 def spell(value: Any) -> str:
-    """A value as it is typed: tuples and lists alike, separated by spaces."""
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    """A value as it is typed: tuples and lists alike, separated by spaces; no text is `none`."""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value) or "none"
+
+
+def typed_name(option: str) -> str:
+    """What a field of `RunConfig` is called by users, and so a setting of a system."""
+    names = {f.name: f.metadata["flag"] for f in fields(RunConfig) if "flag" in f.metadata}
+    return names.get(option, option)
 
 
 def resolution(config: RunConfig, stored: tuple[int, int]) -> tuple[float, float]:

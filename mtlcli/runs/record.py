@@ -80,7 +80,6 @@ def list_options(config: RunConfig) -> dict[str, Any]:
     options = {name: getattr(config, name) for name in moving if name != "settings"}
     options["tasks"] = tuple(sorted(config.tasks))
     options["crop"] = None if config.crop == config.size else config.crop
-    options["from"] = options.pop("from_run") or None
     return options | settings.complete(config.system, config.settings)
 
 

@@ -129,7 +129,8 @@ def find_source(config: RunConfig, dataset: Info) -> Source:
         InputError: there is no such run, or no parameter fits.
         RunError: the hub does not give it.
     """
-    place = distributed.by_first(lambda: file_of(Path(config.from_run), "--from"))
+    distributed.by_first(lambda: file_of(Path(config.from_run), "--from"))  # fetches it once
+    place = file_of(Path(config.from_run))
     content = checkpoint.read(place)
     with WithoutRandomNumbers():
         network = build_network(config, dataset)

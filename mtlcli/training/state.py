@@ -15,7 +15,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
 from mtlcli.ops.processes import gather, is_first, rank, world
 from mtlcli.runs import checkpoint
-from mtlcli.runs.config import AUTO, RunConfig, spell
+from mtlcli.runs.config import AUTO, RunConfig, spell, typed_name
 from mtlcli.runs.folder import LAST, RECORD, is_packed
 from mtlcli.runs.record import Record, read_record
 from mtlcli.systems import _settings as settings
@@ -74,13 +74,11 @@ def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, An
 
 def flat(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with the settings of the system among them; tasks in the order of their names."""
-    plain = {k: v for k, v in options.items() if k not in ("settings", "tasks", "from_run")}
+    plain = {typed_name(k): v for k, v in options.items() if k not in ("settings", "tasks")}
     if "tasks" in options:
         plain["task"] = sorted(options["tasks"])
     if plain.get("batch_size") == AUTO:
         plain["batch_size"] = "auto"
-    if "from_run" in options:
-        plain["from"] = options["from_run"] or "nothing"
     return plain | dict(options["settings"])
 
 
