@@ -95,7 +95,7 @@ def test_what_the_run_brings_along_gives_way_to_what_is_typed(base: Path, save_n
     assert (config.dataset, config.tasks, config.size) == ("nyud", (), None)
     assert config.settings == {"hidden": 8}
     config, _ = gather({"from_run": "base", "system": "demt", "settings": {}, "backbone": "swin_t"})
-    assert (config.system, config.settings, config.init) == ("demt", {}, "imagenet")
+    assert (config.system, config.settings, config.init) == ("demt", {}, None)
     config, _ = gather({"from_run": "base", "recipe": "nyud/hrnet18/demt", "settings": {}})
     assert (config.system, config.backbone, config.init) == ("demt", "hrnet18", "imagenet")
 

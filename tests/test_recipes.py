@@ -174,6 +174,8 @@ RECIPE = recipe("nyud/hrnet18/demt_itsa")
 OTHERS = {"dataset": "pascal", "tasks": ("depth",), "system": "demt", "backbone": "swin_t",
           "init": "random", "size": (64, 96), "crop": (64, 96), "optimizer": "adamw",
           "amp": True, "weighting": "uncertainty", "recipe": "another", "from_run": "base",
+          "schedule": "cosine", "clip": 1.0, "ema": 0.9, "val_every": 5, "patience": 2,
+          "mean": (0.5, 0.5, 0.5), "deviation": (0.5, 0.5, 0.5),
           "settings": {"points": 3}}  # fmt: skip
 """Another value of every field of `RunConfig` whose type does not tell one."""
 
@@ -191,11 +193,12 @@ def departures(config, **facts):
 
 @pytest.mark.parametrize("name", [f.name for f in fields(RunConfig)])
 def test_every_option_that_moves_scores_is_a_departure(name):
-    usual = RunConfig(**RECIPE.options())
+    held_out = {"holdout": 0.1} if name == "patience" else {}  # which it needs
+    usual = RunConfig(**RECIPE.options(), **held_out)
     value = OTHERS[name] if name in OTHERS else change(getattr(usual, name))
     config = replace(replace(usual, settings={}), **{name: value})
     found = departures(config)
-    if name in ("seed", "compile", "checkpointing", "deterministic", "recipe"):
+    if name in ("seed", "compile", "checkpointing", "deterministic", "recipe", "val_every"):
         assert found == {}
     elif name == "settings":
         assert found["points"] == (3, 16)
