@@ -174,7 +174,8 @@ RECIPE = recipe("nyud/hrnet18/demt_itsa")
 OTHERS = {"dataset": "pascal", "tasks": ("depth",), "system": "demt", "backbone": "swin_t",
           "init": "random", "size": (64, 96), "crop": (64, 96), "optimizer": "adamw",
           "amp": True, "weighting": "uncertainty", "recipe": "another",
-          "settings": {"points": 3}}  # fmt: skip
+          "settings": {"points": 3}, "mean": (0.5, 0.5, 0.5),
+          "deviation": (0.5, 0.5, 0.5)}  # fmt: skip
 """Another value of every field of `RunConfig` whose type does not tell one."""
 
 
