@@ -8,6 +8,7 @@ from torch import nn
 from mtlcli import lookup
 from mtlcli.backbones._weights import Converted, Sources, State
 from mtlcli.data.moments import IMAGENET, Moments
+from mtlcli.errors import InputError
 
 RANDOM = "random"
 PREFIX = "timm:"
@@ -40,5 +41,8 @@ def find(name: str) -> Backbone:
         from mtlcli.backbones import _timm
 
         return _timm.find(name.removeprefix(PREFIX))
-    found: Backbone = lookup.load("backbones", name).BACKBONE
+    try:
+        found: Backbone = lookup.load("backbones", name).BACKBONE
+    except InputError as error:
+        raise InputError(f"{error} `mtl backbones PATTERN` lists timm's, timm:NAME.") from error
     return found

@@ -5,6 +5,7 @@ Which options a family needs to give four maps is found out by building the netw
 of its names is asked for.
 """
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,15 +106,12 @@ def load(name: str, state: State) -> Converted | None:
     except Exception:  # of any kind: what a file of another network makes of timm's loading
         return None
     own = complete(body, plan).state_dict(keep_vars=True)
-    taken = {key: x.detach() for key, x in own.items() if copied.has(x)}
-    if not taken:
+    learnt = [k for k, x in own.items() if isinstance(x, nn.Parameter) or k.endswith(STATISTICS)]
+    missing = [key for key in learnt if not copied.has(own[key])]
+    if len(missing) == len(learnt):
         return None
-    constants = {
-        key: x
-        for key, x in own.items()
-        if not isinstance(x, nn.Parameter) and not key.endswith(STATISTICS)
-    }
-    return Converted(tensors=constants | taken, fresh=("neck",))
+    found = {key: x.detach() for key, x in own.items() if key not in missing}
+    return Converted(tensors=found, fresh=("neck",) if plan.patch else ())
 
 
 class Copies(TorchFunctionMode):
@@ -311,7 +309,13 @@ def create(name: str, **options: Any) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No warnings: timm's are of its own code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """No warnings: timm's are of its own code, and of names that are looked at here."""
+    logger = logging.getLogger("timm")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
