@@ -115,7 +115,6 @@ class RunConfig:
         None,
         "Iterations between scores of the held-out images, of val without --holdout; default: 20 "
         "times a run with --holdout.",
-        moves_scores=False,
     )
     patience: int | None = option(
         None, "Stop after so many scores of the held-out images without a better one."

@@ -22,9 +22,7 @@ from mtlcli.training.selection import split
 from mtlcli.training.setup import make_optimizer, place
 
 LIMIT = Path("/sys/fs/cgroup")  # of a container: memory.max and memory.current
-WORKING = (
-    1.6  # times what autograd keeps, counted from shapes; steps on a CPU took 1.1 to 1.5 times
-)
+WORKING = 1.6  # times what `estimate` counts; steps on a CPU took 1.1 to 1.5 times that
 FEWER = 0.9  # of the pictures that did not fit are tried next
 
 

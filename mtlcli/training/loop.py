@@ -125,6 +125,8 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
+    if config.val_every and not config.holdout:
+        Reader(reader.path, "val", config.tasks or None)  # refuses a file without that split
     config = replace(
         config,
         tasks=config.tasks or tuple(reader.info.tasks),
