@@ -1,19 +1,44 @@
 """`mtl recipes`."""
 
+from typing import Annotated
+
+import typer
+
+from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, print_json
 
 
-def recipes(as_json: AsJson = False) -> None:
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Show this one and what it costs; of --published, a pattern.",
+            autocompletion=_completion.recipes,
+        ),
+    ] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published", help="What others report, by backbone, to compare with: no recipes."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the runs whose results are published.
 
     `mtl train --recipe NAME` does one.
     """
-    from mtlcli.recipes._recipe import recipes
+    from mtlcli.recipes._recipe import recipe, recipes
+    from mtlcli.recipes._reported import reported
+    from mtlcli.runs.recipe_tables import recipe_text, recipes_table, reported_table
 
-    known = recipes().values()
-    if as_json:
-        print_json([recipe.to_json() for recipe in known])
+    if published:
+        rows = reported(name or "")
+        print_json([its.to_json() for its in rows]) if as_json else print(reported_table(rows))
         return
-    from mtlcli.runs.comparison import recipes_table
-
-    print(recipes_table(known))
+    if not name:
+        known = recipes().values()
+        print_json([r.to_json() for r in known]) if as_json else print(recipes_table(known))
+        return
+    its = recipe(name)
+    print_json(its.to_json()) if as_json else print(recipe_text(its))
