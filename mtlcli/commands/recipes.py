@@ -24,7 +24,7 @@ def recipes(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs whose results are published.
+    """List the runs whose results are published; with NAME, one and its costs.
 
     `mtl train --recipe NAME` does one.
     """
@@ -41,4 +41,11 @@ def recipes(
         print_json([r.to_json() for r in known]) if as_json else print(recipes_table(known))
         return
     its = recipe(name)
-    print_json(its.to_json()) if as_json else print(recipe_text(its))
+    if not as_json:
+        print(
+            recipe_text(its), end="\n\n", flush=True
+        )  # what costs are counted from takes some seconds
+    from mtlcli.training.forecast import forecast_recipe
+
+    costs = forecast_recipe(its)
+    print_json(its.to_json() | {"costs": costs.to_json()}) if as_json else print(costs.text())

@@ -32,6 +32,13 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what memory it needs and what fits.")
     ] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="With --dry-run: gigabytes of a card that is not here; says hours on cards, too.",
+            metavar="GB",
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
     **options: Any,
@@ -49,6 +56,7 @@ def train(
     from mtlcli.recipes._recipe import options as recipe_options
     from mtlcli.runs.names import resolve
     from mtlcli.systems import _settings as settings
+    from mtlcli.training import dry_run as planning
     from mtlcli.training import loop as train
 
     typed = pick_fields(RunConfig, {n: v for n, v in options.items() if was_typed(context, n)})
@@ -64,6 +72,8 @@ def train(
         raise InputError("--resume continues a run in its own folder: leave --out away.")
     if jobs and not (seeds or resume):
         raise InputError(f"--jobs {jobs}: runs side by side are those of --seeds; add it.")
+    if memory is not None and not dry_run:
+        raise InputError(f"--memory {memory:g} only says what a run needs: add --dry-run.")
     resume = resolve(resume, "--resume") if resume else None
     if resume and (seeds or runs.is_series(resume)):
         series = runs.resume_seeds(resume, typed, seeds, jobs=jobs, conduct=conduct)
@@ -74,7 +84,8 @@ def train(
         return
     config = RunConfig(**(recipe_options(typed["recipe"], typed) if typed.get("recipe") else typed))
     if dry_run:
-        print(train.dry_run(config, device=device))
+        plan = planning.dry_run(config, device=device, memory=memory)
+        print_json(plan.to_json()) if as_json else print(plan.text())
     elif seeds:
         series = runs.train_seeds(config, seeds, out=out, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())

@@ -26,7 +26,6 @@ from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
 from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.log import Log, require_tensorboard
-from mtlcli.training.memory import estimate
 from mtlcli.training.rescue import Rescue, stopping, until
 from mtlcli.training.selection import Selection, split
 from mtlcli.training.setup import check_weighting, make_state, prepare_network
@@ -118,17 +117,6 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
         size=config.size or reader.info.size,
         settings=settings.complete(config.system, config.settings),
     )
-
-
-def dry_run(config: RunConfig, *, device: str = "auto") -> str:
-    """What memory a run needs and what fits, as text.
-
-    Raises:
-        InputError: as for `train`.
-    """
-    target = pick_device(device)
-    reader, config = complete(config, target)
-    return estimate(config, reader.info, target).text(config)
 
 
 def run(state: State, reader: Reader, conduct: Conduct) -> None:
