@@ -145,7 +145,7 @@ def refuse_line(error: Any, words: list[str]) -> NoReturn:
         print(context.get_help(), file=sys.stderr)
         sys.exit(error.exit_code)
     value = value_typed(getattr(error, "param", None), words)
-    if "No such option" in said:
+    if context and "No such option" in said:
         known = [name for option in context.command.params for name in option.opts]
         wrong = error.option_name
         said = f"There is no option {wrong}.{suggest(wrong, known, mark='')}"

@@ -84,9 +84,11 @@ class ShapesAlone(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        out, lse, value, *rest = ctx.saved_tensors
-        grads = empty_gradients(grad_out, out, lse, value, (), *rest, True)
-        return grads[0], None, *grads[1:]
+        out, lse, value, reference, offsets, logits = ctx.saved_tensors
+        rows, steps, scores = empty_gradients(
+            grad_out, out, lse, value, (), reference, offsets, logits, True
+        )
+        return rows, None, steps, scores
 
 
 def queries_whole(tensor: Tensor) -> Tensor:

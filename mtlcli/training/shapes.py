@@ -49,7 +49,7 @@ RAISED = {  # to float32
 class Step:
     """What a forward and backward pass of a batch takes."""
 
-    peak: int  # bytes of all tensors but the weights, at the most
+    peak: int  # bytes of all tensors but the weights and their gradients, at the most
     tensors: int  # that it makes; on a GPU about its kernels
 
 
@@ -69,6 +69,8 @@ def trace(config: RunConfig, dataset: Info, images: int, *, amp: bool) -> Step:
             for box in boxes(network):
                 box.forward = within(precision, box.forward)  # type: ignore[method-assign]
             recompute(network)
+        for parameter in network.parameters():
+            parameter.register_post_accumulate_grad_hook(drop_gradient)
         with Watch(network.parameters()) as watch:
             pass_batch(network, precision, config, dataset, images)
     return Step(peak=watch.peak, tensors=watch.made)
@@ -96,6 +98,11 @@ def pass_batch(
         for name, task in tasks.items()
     ]
     torch.stack(losses).sum().backward()
+
+
+def drop_gradient(parameter: Tensor) -> None:
+    """The gradients of all weights are as large as these, whatever the batch: counted with them."""
+    parameter.grad = None
 
 
 def within(precision: "Precision", forward: Callable[..., Any]) -> Callable[..., Any]:
