@@ -24,7 +24,7 @@ def recipes(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs whose results are published; with NAME, one and its costs.
+    """List published runs, or show one with its costs.
 
     `mtl train --recipe NAME` does one.
     """

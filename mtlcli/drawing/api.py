@@ -63,6 +63,9 @@ class Predictor:
 def load(path: str | os.PathLike[str] | None = None, device: str = "auto") -> Predictor:
     """The network of a run.
 
+    from mtlcli import load
+    load("nyud_small").predict("photo.jpg")["depth"]  # (H, W) metres
+
     Args:
         path: name of a run, its folder, a checkpoint, or what `train` returned; by default that of
             `default_run`, and a line on stderr says which that is.
