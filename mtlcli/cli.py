@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import traceback
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -35,7 +35,10 @@ from mtlcli.commands import (
 from mtlcli.commands._options import complain
 from mtlcli.errors import MtlError, in_one_line
 from mtlcli.home import set_environment
+from mtlcli.lookup import suggest
 
+# Typer may bring its own click, so the class is reached from the one that it exports.
+UnusableLine: type = typer.BadParameter.__mro__[2]  # ClickException
 ANY_SETTING = {"allow_extra_args": True, "ignore_unknown_options": True}  # of a system
 
 app = typer.Typer(
@@ -115,16 +118,19 @@ def main() -> None:
     print_anything()
     try:
         try:
-            app(args=spread_sizes(sys.argv[1:]), prog_name="mtl", standalone_mode=True)
+            code = app(args=spread_sizes(sys.argv[1:]), prog_name="mtl", standalone_mode=False)
         finally:
             if sys.stdout:
                 sys.stdout.flush()
+        sys.exit(code or 0)
     except BrokenPipeError:
         leave_quietly()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         complain("interrupted.")
         sys.exit(130)
     except Exception as error:
+        if isinstance(error, UnusableLine):
+            refuse_line(error, sys.argv[1:])
         if os.environ.get("MTL_DEBUG") == "1":
             traceback.print_exc()
         if isinstance(error, MtlError):
@@ -132,6 +138,44 @@ def main() -> None:
             sys.exit(error.exit_code)
         complain(f"{in_one_line(error)}. MTL_DEBUG=1 shows the traceback.")
         sys.exit(1)
+
+
+def refuse_line(error: Any, words: list[str]) -> NoReturn:
+    """Say in one line what of the command line cannot be used, and where it is explained."""
+    context, said = getattr(error, "ctx", None), " ".join(error.format_message().split())
+    if context and said == " ".join(context.get_help().split()):  # a bare `mtl` asks for it
+        print(context.get_help(), file=sys.stderr)
+        sys.exit(error.exit_code)
+    value = value_typed(getattr(error, "param", None), words)
+    if context and "No such option" in said:
+        known = [name for option in context.command.params for name in option.opts]
+        wrong = error.option_name
+        said = f"There is no option {wrong}.{suggest(wrong, known, mark='')}"
+    elif value and value not in said:
+        said = f"{said.removesuffix('.')}, not '{value}'"
+    end = "" if said.endswith((".", "?")) else "."
+    complain(f"{said}{end} `{command_of(words)} --help` says what it takes.")
+    sys.exit(error.exit_code)
+
+
+def value_typed(option: Any, words: list[str]) -> str:
+    """What stands behind an option on the line, "" if nothing does."""
+    names = getattr(option, "opts", [])
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in names:
+            return value if equals else " ".join(words[place + 1 : place + 1 + option.nargs])
+    return ""
+
+
+def command_of(words: list[str]) -> str:
+    """The command that a line begins with, as it is typed."""
+    group, path = typer.main.get_command(app), "mtl"
+    for word in words:
+        if word not in (known := getattr(group, "commands", {})):
+            break
+        group, path = known[word], f"{path} {word}"
+    return path
 
 
 def print_anything() -> None:

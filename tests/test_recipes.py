@@ -1,6 +1,7 @@
 """Recipes: complete, buildable, listed, overridden by what is typed, compared with."""
 
 import json
+import shlex
 from dataclasses import fields, replace
 
 import pytest
@@ -12,6 +13,7 @@ from mtlcli.recipes import _recipe, nyud
 from mtlcli.recipes._recipe import options, recipe, recipes
 from mtlcli.runs import comparison
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.recipe_tables import recipe_text
 from mtlcli.runs.record import Record
 from mtlcli.scoring.bench_model import bench, build_meta
 from mtlcli.scoring.cost import count
@@ -77,11 +79,37 @@ def test_mtl_recipes_lists_the_published_numbers(mtl):
     line = next(x for x in table.splitlines() if "nyud/hrnet18/demt_itsa " in x)
     for number in ("0.4039", "0.5819", "20.34", "0.7712", "4.25", "imagenet", "14,862,274"):
         assert number in line
+    assert "arXiv 2508.04422, Table 1" in line
+    notes = dict(x.split(" ", 1) for x in table.splitlines() if x.startswith("["))
+    its = next(number for number in notes if f" {number} |" in line)
+    assert notes[its] == recipe("nyud/hrnet18/demt_itsa").note
     listed = json.loads(mtl("recipes", "--json").out)
     assert {r["name"] for r in listed} == set(recipes())
     first = next(r for r in listed if r["name"] == "nyud/swin_t/demt")
     assert first["published"][0]["scores"]["normals"] == 20.65
     assert first["options"]["init"] == "ade20k"
+
+
+@pytest.mark.parametrize("name", ["nyud/hrnet18/demt", "pascal/swin_t/demt_itsa"])
+def test_one_recipe_is_shown_with_every_row_that_is_published_of_it(mtl, name):
+    its, shown = recipe(name), mtl("recipes", name).out
+    for published in its.published:
+        line = next(x for x in shown.splitlines() if f"| {published.source} " in x)
+        assert all(f"{v:.{2 if v > 2 else 4}f}" in line for v in published.scores.values())
+    assert its.note in shown
+    assert json.loads(mtl("recipes", name, "--json").out)["name"] == name
+    answer = mtl("recipes", "nyud/hrnet18/demi")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_options_that_a_recipe_is_said_to_be_are_its_options(name):
+    shown = next(x for x in recipe_text(recipe(name)).splitlines() if x.startswith("`mtl train"))
+    words = shlex.split(shown.split("` is `mtl train ")[1].removesuffix("`."))
+    typed = settings.parse(words)
+    its = recipe(name).options()
+    wanted = {n: v for n, v in (its | its["settings"]).items() if n not in ("settings", "recipe")}
+    assert typed == {n: str(v) for n, v in wanted.items()}
 
 
 @pytest.fixture

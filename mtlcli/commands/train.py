@@ -49,6 +49,13 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what memory it needs and what fits.")
     ] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="With --dry-run: gigabytes of a card that is not here; says hours on cards, too.",
+            metavar="GB",
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
     **options: Any,
@@ -67,6 +74,7 @@ def train(
     from mtlcli.runs.names import resolve
     from mtlcli.runs.options import gather
     from mtlcli.systems import _settings as settings
+    from mtlcli.training import dry_run as planning
     from mtlcli.training import loop as train
 
     given = {n: v for n, v in options.items() if was_typed(context, n)}
@@ -83,6 +91,8 @@ def train(
         raise InputError("--resume continues a run in its own folder: leave --out away.")
     if jobs and not (seeds or resume):
         raise InputError(f"--jobs {jobs}: runs side by side are those of --seeds; add it.")
+    if memory is not None and not dry_run:
+        raise InputError(f"--memory {memory:g} only says what a run needs: add --dry-run.")
     others = {"--from": typed.get("from_run"), "--like": like, "--config": config_file}
     for option, value in others.items():
         if resume and value:
@@ -108,7 +118,8 @@ def train(
     if config.optimizer == "adamw" and "gradient_scale" in config.settings:
         notify(SCALELESS)
     if dry_run:
-        print(train.dry_run(config, device=conduct.device or device))
+        plan = planning.dry_run(config, device=conduct.device or device, memory=memory)
+        print_json(plan.to_json()) if as_json else print(plan.text())
     elif seeds:
         series = runs.train_seeds(config, seeds, out=out, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mtlcli.drawing.grid import Cells, draw_sheet
 from mtlcli.drawing.prediction import Maps, channels_last
+from mtlcli.drawing.sources import Targets
 from mtlcli.errors import InputError, MtlError, RunError
 from mtlcli.files import mark_zip, save_picture
 from mtlcli.maps._map import Map, Options
@@ -66,6 +67,31 @@ def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[P
     np.savez(values_path, **values)
     mark_zip(values_path)
     return [*written, values_path]
+
+
+def save_separate(
+    trained: Trained, maps: Maps, out: Path, name: str, targets: Targets | None = None
+) -> list[Path]:
+    """`write_separate` under a name that costs no file of others.
+
+    Args:
+        trained, maps, out: as there.
+        name: wanted.
+        targets: of several pictures that are written into `out`.
+
+    Raises:
+        InputError: `out` is a file, or `name` no name of a file.
+        RunError: nothing can be written there.
+    """
+    require_folder("Folder", out)
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise InputError(f"'{name}' is no name of a file: leave out folders and suffixes.")
+    places = ("{}.npz", *(f"{task}/{{}}.png" for task in maps))
+    name = (targets or Targets(out, ())).name(name, *places)
+    try:
+        return write_separate(trained, maps, out, name)
+    except OSError as error:
+        raise unwritable(out, error) from error
 
 
 def make_picture(its: Map, values: np.ndarray, options: Options) -> Image.Image:

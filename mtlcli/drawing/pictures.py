@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from mtlcli.data.images import read_image
-from mtlcli.drawing.files import require_folder, unwritable, write_separate, write_sheet
+from mtlcli.drawing.files import require_folder, save_separate, write_sheet
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
 from mtlcli.drawing.prediction import grid
 from mtlcli.drawing.sources import Source, Targets, find_sources, is_video
@@ -119,11 +119,7 @@ def draw_picture(networks: Networks, picture: Path, targets: Targets, separate: 
         return [write_sheet(cells, names, targets.folder / f"{name}.png")]
     ((network, trained),) = networks.trained.items()
     own = all_maps(networks, image, image.shape[:2])[network]
-    name = targets.name(picture.stem, "{}.npz", *(f"{task}/{{}}.png" for task in own))
-    try:
-        return write_separate(trained, own, targets.folder, name)
-    except OSError as error:
-        raise unwritable(targets.folder, error) from error
+    return save_separate(trained, own, targets.folder, picture.stem, targets)
 
 
 def visualize_samples(

@@ -73,6 +73,24 @@ def make_differentiable(attend: CustomOpDef, differentiate: CustomOpDef) -> None
     differentiate.register_autograd(refuse)
 
 
+class ShapesAlone(torch.autograd.Function):
+    """On the meta device: the shapes that the operator returns, and what it keeps for gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor) -> Any:
+        out, lse = empty_results(value, (), reference, offsets, logits, True)
+        ctx.save_for_backward(out, lse, value, reference, offsets, logits)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        out, lse, value, reference, offsets, logits = ctx.saved_tensors
+        rows, steps, scores = empty_gradients(
+            grad_out, out, lse, value, (), reference, offsets, logits, True
+        )
+        return rows, None, steps, scores
+
+
 def queries_whole(tensor: Tensor) -> Tensor:
     """The same, detached, and copied only where what belongs to one query is not contiguous: a
     slice of a wider projection stays what it is.

@@ -6,6 +6,7 @@ from typing import Any
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.recipes._reported import find_reported
 from mtlcli.systems._settings import merge
 
 PAPER = "arXiv 2508.04422"
@@ -111,10 +112,16 @@ def recipe(name: str) -> Recipe:
     """The recipe of a name.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is none; the message names the nearest, or says that this is a row of
+            others.
     """
     known = recipes()
     if name not in known:
+        if others := find_reported(name):
+            raise InputError(
+                f"'{name}' is a row that others report ({others.source}), no recipe: mtl has no "
+                f"such network to train. `mtl recipes --published {others.name}` shows it."
+            )
         hint = lookup.suggest(name, known)
         raise InputError(f"There is no recipe '{name}'.{hint} `mtl recipes` lists them.")
     return known[name]

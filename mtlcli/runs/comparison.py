@@ -1,11 +1,10 @@
 """A run beside what was published about it and beside another run, with the gain Delta%."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
@@ -17,11 +16,7 @@ from mtlcli.runs.names import CHECKPOINTS
 from mtlcli.runs.record import Departures, Record, find_record
 from mtlcli.runs.results import Scores, find_results, read_results
 from mtlcli.runs.run import Run, same_pictures
-from mtlcli.runs.table import markdown, number
 from mtlcli.systems import _settings as settings
-
-if TYPE_CHECKING:
-    from mtlcli.tasks._task import Task
 
 
 def gain(
@@ -224,26 +219,3 @@ def read_reference(path: Path) -> Run:
         record=record or Record(config=results.config, dataset=Info()),
         results=results,
     )
-
-
-def recipes_table(known: Iterable[Recipe]) -> str:
-    """A table per dataset: published scores and Delta%, start, parameters and cost of training."""
-    from mtlcli import tasks as known_tasks
-
-    tables = []
-    for dataset, group in groupby(known, key=lambda r: r.dataset):
-        members = list(group)
-        tasks = known_tasks.named(members[0].published[0].scores)
-        measures = [f"{name} {task.metric}" for name, task in tasks.items()]
-        head = [dataset, *measures, "Δ%", "init", "parameters", "train EFLOP"]
-        tables.append(markdown(head, [recipe_row(r, tasks) for r in members]))
-    return "\n\n".join(tables)
-
-
-def recipe_row(its: Recipe, tasks: Mapping[str, "Task"]) -> list[str]:
-    """One line of `mtl recipes`."""
-    published = its.published[0]
-    change = "-" if published.gain is None else f"{published.gain:.2f}"
-    cells = [number(published.scores[name], task.unit) for name, task in tasks.items()]
-    cost = [f"{its.cost.parameters:,}", f"{its.training_eflop:.2f}"]
-    return [its.name, *cells, change, its.init, *cost]

@@ -72,6 +72,14 @@ class Run:
             lacks=tuple(lacks),
         )
 
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        its = self.config
+        what = f"{its.system} on {its.backbone}, {its.dataset}"
+        return f"Run({self.folder}: {what}, iteration {self.iteration} of {its.iterations})"
+
     @property
     def config(self) -> RunConfig:
         """Its options."""

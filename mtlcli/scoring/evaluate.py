@@ -1,5 +1,6 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -45,23 +46,27 @@ class Scored:
 
 
 def evaluate(
-    path: Path,
+    run: str | os.PathLike[str],
     *,
     split: str = "val",
     limit: int | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    save_predictions: Path | None = None,
-    reference: Path | None = None,
+    save_predictions: str | os.PathLike[str] | None = None,
+    reference: str | os.PathLike[str] | None = None,
     constant: bool = False,
     device: str = "auto",
     workers: int = 1,
     quiet: bool = False,
 ) -> Scored:
-    """Score the network of a checkpoint on its dataset and write results.json beside it, or
+    """Score the network of a run on its dataset and write results.json beside it, or
     results_first3.json if there is one already of more pictures than a limit of 3.
 
+    from mtlcli import evaluate
+    scored = evaluate("nyud_small", limit=10)
+    scored.main["depth"], scored.results.scores["depth"]  # the main score, and all
+
     Args:
-        path: checkpoint file or run folder.
+        run: its name, its folder, a checkpoint, or what `mtlcli.train` returned.
         split: of the dataset file.
         limit: only the first so many pictures.
         overrides: task -> options of its metric that replace the dataset's, for example
@@ -78,7 +83,10 @@ def evaluate(
             file that mtl did not write.
         RunError: results.json cannot be written.
     """
-    path, other = pin(path), read_reference(reference) if reference else None
+    if limit is not None and limit < 1:
+        raise InputError(f"A limit of {limit} pictures leaves none to score.")
+    other = read_reference(Path(reference)) if reference else None
+    path, kept = pin(Path(run)), Path(save_predictions) if save_predictions else None
     require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
@@ -88,17 +96,13 @@ def evaluate(
         chosen, moments = range(len(reader))[:limit], trained.config.moments
         pictures = WholePictures(reader, tasks, scale, chosen, moments=moments)
         options = merge_options(trained.dataset.options, overrides or {}, tasks)
-        if save_predictions:
-            require_room(save_predictions, tasks, reader.ids[:limit])
+        if kept:
+            require_room(kept, tasks, reader.ids[:limit])
 
         def score(predict: Predict, save: Save | None = None) -> Measured:
             return measure(predict, pictures, tasks, options, workers, quiet, save)
 
-        saver = (
-            partial(save_maps, save_predictions, tasks, trained.dataset)
-            if save_predictions
-            else None
-        )
+        saver = partial(save_maps, kept, tasks, trained.dataset) if kept else None
         with torch.inference_mode():
             measured = score(lambda image: trained.network(image.to(target)), saver)
             training = Reader(reader.path, "train", tuple(tasks)) if constant else None

@@ -31,7 +31,6 @@ from mtlcli.training.extension import extend
 from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.log import Log
 from mtlcli.training.loggers import require_logger
-from mtlcli.training.memory import estimate
 from mtlcli.training.rescue import Rescue, stopping, until
 from mtlcli.training.schedule import set_learning_rate
 from mtlcli.training.selection import Selection, held_out, split
@@ -140,17 +139,6 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
         found = distributed.by_first(lambda: find_batch(config, reader, device))
         config = replace(config, batch_size=found)
     return reader, config
-
-
-def dry_run(config: RunConfig, *, device: str = "auto") -> str:
-    """What memory a run needs and what fits, as text.
-
-    Raises:
-        InputError: as for `train`.
-    """
-    target = pick_device(device)
-    reader, config = complete(config, target)
-    return estimate(config, reader.info, target).text(config)
 
 
 def run(state: State, reader: Reader, conduct: Conduct) -> None:
