@@ -339,6 +339,7 @@ def test_auto_is_what_the_free_memory_holds_and_stands_in_the_record(
     home: Path, mtl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def chosen(*more: object) -> int:
+        more = ("--iterations", 1, *more)
         assert mtl(*TRAIN, "--batch-size", "auto", *more, "--out", "run").code == 0
         number = json.loads((home / "run" / "run.json").read_text())["config"]["batch_size"]
         mtl(*TRAIN, "--batch-size", number, *more, "--out", "same")
@@ -388,6 +389,36 @@ def test_on_a_gpu_the_number_is_tried(home: Path, monkeypatch: pytest.MonkeyPatc
     reader = batch.Reader("datasets/rooms.h5", "train")
     assert batch.find_batch(RunConfig(batch_size=-1), reader, torch.device("cuda")) == 6
     assert tried == [8, 7, 6]
+
+
+def test_a_try_is_a_whole_step_and_leaves_room(home: Path, monkeypatch) -> None:
+    """As on a GPU, with its counters made up."""
+    seen: list[int] = []
+    real = torch.optim.AdamW.step
+    config = RunConfig(dataset="rooms", system="multi_task", backbone="resnet18_half",
+                       tasks=("depth", "semseg"), size=(48, 64), batch_size=-1,
+                       freeze_backbone=True, optimizer="adamw")  # fmt: skip
+    reader, cpu = batch.Reader("datasets/rooms.h5", "train"), torch.device("cpu")
+
+    def look(self: Any, *given: Any) -> Any:
+        held = [p for group in self.param_groups for p in group["params"]]
+        seen.append(sum(p.grad is not None for p in held))
+        return real(self, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", look)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(batch, "device_memory", lambda device: 100)
+    for peak, fit in ((80, True), (95, False)):
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device, peak=peak: peak)
+        assert batch.fits(config, reader, cpu, 2) == fit
+    assert len(seen) == 2
+    assert min(seen) > 0
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(batch, "place", full)
+    assert not batch.fits(config, reader, cpu, 2)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ class Log:
         except Exception as error:
             if what not in self.failed and is_first():
                 print(
-                    f"mtl: {what} failed, training goes on: {in_one_line(error)}.", file=sys.stderr
+                    f"mtl: {what} failed, training goes on: {in_one_line(error).rstrip('.')}.",
+                    file=sys.stderr,
                 )
             self.failed.add(what)
 

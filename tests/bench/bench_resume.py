@@ -39,8 +39,6 @@ CONFIG = RunConfig(
     schedule="cosine",
     clip=1.0,
     ema=0.9,
-    holdout=0.25,
-    val_every=6,
 )  # fmt: skip
 CONDUCT = Conduct(device="cpu", workers=1, checkpoint_every=3, quiet=True)
 
