@@ -8,7 +8,7 @@ import pytest
 
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import recipe
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import AUTO, RunConfig
 from mtlcli.runs.options import gather
 
 NONE = {"settings": {}}
@@ -58,12 +58,19 @@ def test_how_a_run_is_carried_out_may_stand_there_too(home: Path) -> None:
     assert conduct == {"checkpoint_every": 5, "workers": 0, "device": "cpu"}
 
 
+def test_a_file_may_leave_the_batch_to_the_memory(home: Path) -> None:
+    config, _ = gather(NONE, file=write({"batch_size": "auto"}))
+    assert config.batch_size == AUTO
+
+
 BAD = {
     "unknown": ({"itertions": 5}, "Did you mean 'iterations'?"),
     "unknown, a setting's": ({"stepz": 5}, "Did you mean 'steps'?"),
     "text for a number": ({"lr": "fast"}, "'lr' is \"fast\""),
     "fraction for an integer": ({"iterations": 1.5}, "an integer"),
     "truth for a number": ({"iterations": True}, "an integer"),
+    "a truth for a batch": ({"batch_size": True}, "or auto"),
+    "a fraction for a batch": ({"batch_size": 8.5}, "or auto"),
     "one side": ({"size": [64]}, "two integers"),
     "texts": ({"tasks": "depth"}, "a list of texts"),
     "no such choice": ({"optimizer": "adam"}, "sgd, adamw"),

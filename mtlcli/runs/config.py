@@ -38,7 +38,9 @@ def read_batch_size(given: Any) -> int:
         return AUTO
     try:
         number = int(given)
-    except (TypeError, ValueError) as error:
+        if isinstance(given, bool | float):
+            raise ValueError("no count")
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"--batch-size {given}: needs a number of images, or auto.") from error
     if number < 1:
         raise InputError(f"--batch-size must be positive, not {number}.")
@@ -244,7 +246,9 @@ def spell(value: Any) -> str:
 
 def typed_name(option: str) -> str:
     """What a field of `RunConfig` is called by users, and so a setting of a system."""
-    names = {f.name: f.metadata["flag"] for f in fields(RunConfig) if "flag" in f.metadata}
+    names: dict[str, str] = {
+        f.name: f.metadata["flag"] for f in fields(RunConfig) if "flag" in f.metadata
+    }
     return names.get(option, option)
 
 

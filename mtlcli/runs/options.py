@@ -122,12 +122,15 @@ def read_options(path: Path) -> Given:
         raise InputError(f"--config {path} holds no options: it must be an object {{...}}.")
     content = found["config"] if isinstance(found.get("config"), dict) else found
     config, conduct, own = kinds(RunConfig), kinds(Conduct), settings.all_names()
+    parsers = {f.name: f.metadata["parser"] for f in fields(RunConfig) if "parser" in f.metadata}
     given: dict[str, dict[str, Any]] = {"run": {}, "conduct": {}, "settings": {}}
     for key, value in content.items():
         name = key.removeprefix("--").replace("-", "_")
         name = TYPED.get(name, name)
         if name in config:
-            given["run"][name] = checked(path, key, value, config[name])
+            parse = parsers.get(name)
+            its = parse(value) if parse else checked(path, key, value, config[name])
+            given["run"][name] = its
         elif name in conduct:
             given["conduct"][name] = checked(path, key, value, conduct[name])
         elif name in own:
