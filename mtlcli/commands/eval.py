@@ -40,7 +40,6 @@ def evaluate(
     with the package into weights/nyud_small.
     """
     from mtlcli.boundary import read_ids
-    from mtlcli.runs.names import resolve
     from mtlcli.scoring.evaluate import comparison_table, evaluate
 
     edge = {
@@ -54,7 +53,7 @@ def evaluate(
         limit=limit,
         overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
         save_predictions=save_predictions,
-        reference=resolve(reference, "--reference") if reference else None,
+        reference=reference,
         constant=constant,
         device=device,
         workers=workers,
