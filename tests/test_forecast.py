@@ -14,12 +14,11 @@ from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.scoring.cost import Flops
 from mtlcli.training import cards
-from mtlcli.training.cards import CARDS, H100, MEASURED, Card, Work, seconds_on
+from mtlcli.training.cards import CARDS, H100, MEASURED, Card, Work, find_measured, seconds_on
 from mtlcli.training.forecast import (
     complete_by_record,
     count_flops,
     count_way,
-    find_measured,
     forecast,
     line_of,
     work_of,

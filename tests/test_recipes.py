@@ -90,14 +90,21 @@ def test_mtl_recipes_lists_the_published_numbers(mtl):
     assert first["options"]["init"] == "ade20k"
 
 
-@pytest.mark.parametrize("name", ["nyud/hrnet18/demt", "pascal/swin_t/demt_itsa"])
-def test_one_recipe_is_shown_with_every_row_that_is_published_of_it(mtl, name):
-    its, shown = recipe(name), mtl("recipes", name).out
+@pytest.mark.parametrize("name", recipes())
+def test_one_recipe_is_shown_with_every_row_that_is_published_of_it(name):
+    its, shown = recipe(name), recipe_text(recipe(name))
     for published in its.published:
         line = next(x for x in shown.splitlines() if f"| {published.source} " in x)
         assert all(f"{v:.{2 if v > 2 else 4}f}" in line for v in published.scores.values())
     assert its.note in shown
-    assert json.loads(mtl("recipes", name, "--json").out)["name"] == name
+
+
+def test_mtl_recipes_shows_one_and_what_it_costs(mtl):
+    name = "nyud/hrnet18/multi_task"
+    record = json.loads(mtl("recipes", name, "--json").out)
+    assert record["name"] == name
+    first = record["costs"]["cards"][0]
+    assert (first["seconds"], first["basis"]) == (0.094, "measured")
     answer = mtl("recipes", "nyud/hrnet18/demi")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
 

@@ -40,7 +40,7 @@ def evaluate(
     with the package into weights/nyud_small, those of the hub into weights/USER--REPO.
     """
     from mtlcli.boundary import read_ids
-    from mtlcli.runs.names import pin, resolve
+    from mtlcli.runs.names import pin
     from mtlcli.scoring.evaluate import comparison_table, evaluate
 
     edge = {
@@ -55,7 +55,7 @@ def evaluate(
         limit=limit,
         overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
         save_predictions=save_predictions,
-        reference=resolve(reference, "--reference") if reference else None,
+        reference=reference,
         constant=constant,
         device=device,
         workers=workers,

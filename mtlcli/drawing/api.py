@@ -86,7 +86,7 @@ def holds_several(image: Picture | Pictures) -> TypeGuard[Pictures]:
     return isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
 
 
-def name_of(image: Picture) -> str:
+def name_of(image: object) -> str:
     """That of a picture's own file, without suffix."""
     return Path(image).stem if isinstance(image, str | os.PathLike) else "picture"
 
@@ -108,7 +108,7 @@ def read_all(images: Pictures) -> list[tuple[np.ndarray, str]]:
     return pairs
 
 
-def as_pixels(image: Picture) -> np.ndarray:
+def as_pixels(image: object) -> np.ndarray:
     """RGB (H, W, 3) uint8.
 
     Raises:

@@ -23,7 +23,7 @@ from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
-from mtlcli.runs.names import file_of, pin
+from mtlcli.runs.names import file_of, pin, resolve
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
@@ -85,7 +85,7 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise InputError(f"A limit of {limit} pictures leaves none to score.")
-    other = read_reference(Path(reference)) if reference else None
+    other = read_reference(resolve(Path(reference), "--reference")) if reference else None
     path, kept = pin(Path(run)), Path(save_predictions) if save_predictions else None
     require_writable(path)
     with joined(pick_device(device)) as target:

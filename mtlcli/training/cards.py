@@ -4,7 +4,11 @@ rule by which others are scaled from those.
 
 from dataclasses import dataclass
 
+from mtlcli import datasets
+from mtlcli.recipes._recipe import Recipe, recipe
+from mtlcli.runs.config import RunConfig
 from mtlcli.scoring.cost import Flops
+from mtlcli.systems import _settings as settings
 
 GIGABYTE = 10**9
 
@@ -79,3 +83,23 @@ def seconds_on(card: Card, work: Work, *, amp: bool) -> float:
         products *= IN_SINGLE * H100.single / card.single
         moving *= 2
     return moving * H100.bandwidth / card.bandwidth + products
+
+
+def find_measured(config: RunConfig) -> Measured | None:
+    """The measured step that is the one of these options, if there is one."""
+    usual = (config.amp, config.accumulate, config.checkpointing, config.compile, config.crop)
+    if usual != (True, 1, False, False, None):
+        return None
+    return next((known for known in MEASURED if is_step_of(recipe(known.recipe), config)), None)
+
+
+def is_step_of(its: Recipe, config: RunConfig) -> bool:
+    """Whether a run computes what a recipe does, at the same size."""
+    names = ("dataset", "backbone", "system", "batch_size")
+    if any(getattr(its, name) != getattr(config, name) for name in names):
+        return False
+    dataset = datasets.find(its.dataset)
+    same = settings.complete(its.system, its.settings) == settings.complete(
+        config.system, config.settings
+    )
+    return same and config.size == dataset.size and {*config.tasks} == {*dataset.tasks}

@@ -11,13 +11,22 @@ import torch
 from mtlcli import datasets
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.hdf5 import Info
-from mtlcli.recipes._recipe import PASSES, Recipe, recipe
+from mtlcli.recipes._recipe import PASSES, Recipe
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.table import markdown
 from mtlcli.scoring.cost import WHOLE, Flops, count
 from mtlcli.systems import _settings as settings
-from mtlcli.training.cards import CARDS, GIGABYTE, H100, MEASURED, Card, Measured, Work, seconds_on
+from mtlcli.training.cards import (
+    CARDS,
+    GIGABYTE,
+    H100,
+    MEASURED,
+    Card,
+    Work,
+    find_measured,
+    seconds_on,
+)
 from mtlcli.training.memory import Need, count_need
 
 LIBRARIES = GIGABYTE // 2  # bytes that CUDA and its libraries hold beside the tensors
@@ -243,23 +252,3 @@ def work_of(way: Way, passes: int, flops: Flops) -> Work:
         matmul=times * flops.matmul, softmax=times * flops.softmax, sampling=times * flops.sampling
     )
     return Work(tensors=passes * way.need.tensors, flops=its)
-
-
-def find_measured(config: RunConfig) -> Measured | None:
-    """The measured step that is the one of these options, if there is one."""
-    usual = (config.amp, config.accumulate, config.checkpointing, config.compile, config.crop)
-    if usual != (True, 1, False, False, None):
-        return None
-    return next((known for known in MEASURED if is_step_of(recipe(known.recipe), config)), None)
-
-
-def is_step_of(its: Recipe, config: RunConfig) -> bool:
-    """Whether a run computes what a recipe does, at the same size."""
-    names = ("dataset", "backbone", "system", "batch_size")
-    if any(getattr(its, name) != getattr(config, name) for name in names):
-        return False
-    dataset = datasets.find(its.dataset)
-    same = settings.complete(its.system, its.settings) == settings.complete(
-        config.system, config.settings
-    )
-    return same and config.size == dataset.size and {*config.tasks} == {*dataset.tasks}
