@@ -47,7 +47,8 @@ def test_the_records_of_an_older_version_are_read_and_written_alike() -> None:
     records = {"run.json": run.record.to_json(), "results.json": run.results.to_json()}
     for file, record in records.items():
         said, found = json.loads((SHIPPED / file).read_text()), json.loads(json.dumps(record))
-        for part, whole in ((said.pop("dataset", {}), found.get("dataset", {})), (said, found)):
+        inner = [(said.pop(key, {}), found.get(key, {})) for key in ("dataset", "config")]
+        for part, whole in (*inner, (said, found)):
             assert {key: whole[key] for key in part} == part
 
 
