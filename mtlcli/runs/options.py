@@ -82,7 +82,7 @@ def options_of_run(run: Path) -> dict[str, Any]:
 
 
 def inherit(options: Mapping[str, Any], explicit: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
-    """The options with what --from brings along, where they leave it open.
+    """The options with what --from brings along, where they leave it open; a recipe leaves nothing.
 
     Args:
         options: that are known so far.
@@ -95,9 +95,12 @@ def inherit(options: Mapping[str, Any], explicit: Mapping[str, Any], quiet: bool
     file = file_of(run, "--from")
     its, _ = checkpoint.facts_of(checkpoint.read(file), file)
     same = options.get("dataset", its.dataset) == its.dataset
-    brought = {name: getattr(its, name) for name in (*NETWORK, *(DATA if same else ()))}
-    if options.get("size"):
-        brought.pop("crop", None)
+    names = [*NETWORK, *(DATA if same else ())]
+    if options.get("recipe"):
+        names = []
+    elif options.get("size"):
+        names = [name for name in names if name != "crop"]
+    brought = {name: getattr(its, name) for name in names}
     merged = settings.merge(brought, {**options, "from_run": str(run)})
     if "init" not in explicit and merged["backbone"] == its.backbone:
         merged["init"] = INHERITED
