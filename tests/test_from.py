@@ -100,6 +100,18 @@ def test_what_the_run_brings_along_gives_way_to_what_is_typed(base: Path, save_n
     assert (config.system, config.backbone, config.init) == ("demt", "hrnet18", "imagenet")
 
 
+def test_a_recipe_is_not_changed_by_the_run_it_begins_with(home: Path, save_network) -> None:
+    path = save_network(home / "weights" / "mine" / "last.pt", backbone="hrnet18")
+    content = checkpoint.read(path)
+    content["config"] |= {"dataset": "nyud", "tasks": ["depth"], "size": [64, 96]}
+    checkpoint.save(path, **{k: v for k, v in content.items() if k != "format"})
+    its = recipe("nyud/hrnet18/multi_task")
+    config, _ = gather({"from_run": "mine", "recipe": its.name, "settings": {}})
+    departures = find_departures(config, its)
+    assert set(departures) == {"from_run", "init"}
+    assert gather({"from_run": "mine", "settings": {}})[0].tasks == ("depth",)
+
+
 def test_published_weights_are_not_fetched_where_the_whole_backbone_is_taken(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

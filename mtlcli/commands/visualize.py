@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
-from mtlcli.runs.names import CHECKPOINTS, is_run
+from mtlcli.runs.names import CHECKPOINTS, is_run, pin
 
 
 def looks_like_a_run(word: str) -> bool:
@@ -109,7 +109,9 @@ def visualize(
     if dataset and separate:
         raise InputError("--separate is for pictures of your own, not for --dataset.")
     common: dict[str, Any] = {
-        "paths": [checkpoint] if checkpoint else (compare or []),
+        "paths": [
+            pin(path, quiet=quiet) for path in ([checkpoint] if checkpoint else compare or [])
+        ],
         "tasks": [name for word in tasks or [] for name in word.split(",") if name],
         "out": out,
         "force": force,

@@ -111,6 +111,7 @@ def metadata(
         pipeline_tag=next(iter(pipelines.values())),
         tags=list(dict.fromkeys([*pipelines.values(), *tags])),
         datasets=[config.dataset],
+        metrics=list(dict.fromkeys(its.metric.lower() for its in known.values())),
         model_name=one_line(name),
         eval_results=found or None,
     )
@@ -144,9 +145,9 @@ def scores_table(
 def training(record: Record, iteration: int) -> str:
     """How it was trained, in a few lines."""
     config = record.config
-    images = f" of {record.training_images} pictures" if record.training_images else ""
+    images = f" on {record.training_images} pictures" if record.training_images else ""
     told = (f"- `{name}`: {spell(getattr(config, name))}" for name in TOLD if getattr(config, name))
-    begun = f"From {one_line(config.beginning)}, {iteration} iterations{images}."
+    begun = f"Begun with {one_line(config.beginning)}, {iteration} iterations{images}."
     return "\n".join([begun, "", *told, "", "`config.json` has every option."])
 
 

@@ -246,10 +246,8 @@ def spell(value: Any) -> str:
 
 def typed_name(option: str) -> str:
     """What a field of `RunConfig` is called by users, and so a setting of a system."""
-    names: dict[str, str] = {
-        f.name: f.metadata["flag"] for f in fields(RunConfig) if "flag" in f.metadata
-    }
-    return names.get(option, option)
+    flags = {f.name: str(f.metadata.get("flag", "")) for f in fields(RunConfig)}
+    return flags.get(option) or option
 
 
 def resolution(config: RunConfig, stored: tuple[int, int]) -> tuple[float, float]:

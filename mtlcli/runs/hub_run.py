@@ -72,8 +72,10 @@ def fetch(path: Path, *, weights: bool = True, quiet: bool = False) -> Path:
             "what this takes."
         )
     if weights:
-        network = obtain(its, PACKED, quiet)
-        obtain(its, RESULTS, quiet, needed=False)
+        known = is_fixed(its) and find(its, PACKED)
+        network = known or obtain(its, PACKED, quiet)
+        if not known:
+            obtain(its, RESULTS, quiet, needed=False)
         if network.parent != record.parent:
             raise RunError(f"{path} was changed while it was fetched: run the command again.")
         if not is_network(network):
@@ -92,6 +94,18 @@ def is_network(file: Path) -> bool:
         return False
 
 
+def is_fixed(its: HubName) -> bool:
+    """Whether the name says a commit, whose files never change."""
+    return COMMIT.fullmatch(its.revision) is not None
+
+
+def find(its: HubName, file: str) -> Path | None:
+    """A file of a repository in the cache; nobody is asked."""
+    from mtlcli.data import hub
+
+    return hub.find_cached(its.repo, file, its.revision)
+
+
 def obtain(its: HubName, file: str, quiet: bool, needed: bool = True) -> Path:
     """A file of a repository, from the cache if that is known to be the same.
 
@@ -103,8 +117,7 @@ def obtain(its: HubName, file: str, quiet: bool, needed: bool = True) -> Path:
     from mtlcli.data import hub
     from mtlcli.data.mirror import MirrorError
 
-    cached = hub.find_cached(its.repo, file, its.revision)
-    if cached and COMMIT.fullmatch(its.revision):
+    if is_fixed(its) and (cached := find(its, file)):
         return cached
     try:
         return hub.fetch(its.repo, file, its.revision, quiet=quiet).path

@@ -22,6 +22,8 @@ from mtlcli.systems import _settings as settings
 
 NETWORK = ("system", "settings", "backbone")  # what --from brings along
 DATA = ("dataset", "tasks", "size", "crop")  # and this, on the same dataset
+RUN = {f.name: f for f in fields(RunConfig)}
+CONDUCT = {f.name: f for f in fields(Conduct)}
 TYPED = {"task": "tasks", "from": "from_run"}  # other names of fields
 
 
@@ -82,7 +84,7 @@ def options_of_run(run: Path) -> dict[str, Any]:
 
 
 def inherit(options: Mapping[str, Any], explicit: Mapping[str, Any], quiet: bool) -> dict[str, Any]:
-    """The options with what --from brings along, where they leave it open.
+    """The options with what --from brings along, where they leave it open; a recipe leaves nothing.
 
     Args:
         options: that are known so far.
@@ -95,9 +97,12 @@ def inherit(options: Mapping[str, Any], explicit: Mapping[str, Any], quiet: bool
     file = file_of(run, "--from")
     its, _ = checkpoint.facts_of(checkpoint.read(file), file)
     same = options.get("dataset", its.dataset) == its.dataset
-    brought = {name: getattr(its, name) for name in (*NETWORK, *(DATA if same else ()))}
-    if options.get("size"):
-        brought.pop("crop", None)
+    names = [*NETWORK, *(DATA if same else ())]
+    if options.get("recipe"):
+        names = []
+    elif options.get("size"):
+        names = [name for name in names if name != "crop"]
+    brought = {name: getattr(its, name) for name in names}
     merged = settings.merge(brought, {**options, "from_run": str(run)})
     if merged["backbone"] == its.backbone:
         merged |= {"init": INHERITED} if "init" not in explicit else {}
@@ -121,43 +126,39 @@ def read_options(path: Path) -> Given:
     if not isinstance(found, dict):
         raise InputError(f"--config {path} holds no options: it must be an object {{...}}.")
     content = found["config"] if isinstance(found.get("config"), dict) else found
-    config, conduct, own = kinds(RunConfig), kinds(Conduct), settings.all_names()
-    parsers = {f.name: f.metadata["parser"] for f in fields(RunConfig) if "parser" in f.metadata}
+    own = settings.all_names()
     given: dict[str, dict[str, Any]] = {"run": {}, "conduct": {}, "settings": {}}
     for key, value in content.items():
         name = key.removeprefix("--").replace("-", "_")
         name = TYPED.get(name, name)
-        if name in config:
-            parse = parsers.get(name)
-            its = parse(value) if parse else checked(path, key, value, config[name])
-            given["run"][name] = its
-        elif name in conduct:
-            given["conduct"][name] = checked(path, key, value, conduct[name])
-        elif name in own:
-            given["settings"][name] = value
-        else:
-            hint = lookup.suggest(key, [*config, *TYPED, *conduct, *own])
+        part = "run" if name in RUN else "conduct" if name in CONDUCT else "settings"
+        if part == "settings" and name not in own:
+            hint = lookup.suggest(key, [*RUN, *TYPED, *CONDUCT, *own])
             raise InputError(f"--config {path}: there is no option '{key}'.{hint}")
+        said = f"--config {path}: '{key}' is {json.dumps(value)}, and"
+        given[part][name] = value if part == "settings" else as_option(name, value, said)
     all_settings = {**given["run"].get("settings", {}), **given["settings"]}
     return Given(run=given["run"] | {"settings": all_settings}, conduct=given["conduct"])
 
 
-def kinds(record: type) -> dict[str, Any]:
-    """Fields of a dataclass and their types."""
-    declared = get_type_hints(record)
-    return {f.name: declared[f.name] for f in fields(record)}
+def as_option(name: str, value: Any, said: str) -> Any:
+    """A value as its field of `RunConfig` or `Conduct` has it.
 
-
-def checked(path: Path, key: str, value: Any, kind: Any) -> Any:
-    """A value as its field has it.
+    Args:
+        name: of the field.
+        value: from a file or a program.
+        said: how the message of the error begins.
 
     Raises:
         InputError: it is of another type.
     """
+    record, its = (RunConfig, RUN[name]) if name in RUN else (Conduct, CONDUCT[name])
+    parse = its.metadata.get("parser")
+    if parse:
+        return parse(value)
+    kind = get_type_hints(record)[name]
     if not settings.fits(value, kind):
-        raise InputError(
-            f"--config {path}: '{key}' is {json.dumps(value)}, and must be {say(kind)}."
-        )
+        raise InputError(f"{said} must be {say(kind)}.")
     return tuple(value) if isinstance(value, list) else value
 
 

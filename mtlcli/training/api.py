@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from mtlcli.errors import InputError
-from mtlcli.recipes._recipe import options as recipe_options
-from mtlcli.runs.config import Conduct, RunConfig
+from mtlcli.runs.config import Conduct
 from mtlcli.runs.names import resolve
+from mtlcli.runs.options import CONDUCT, RUN, as_option, gather
 from mtlcli.runs.run import Run
 from mtlcli.systems import _settings as settings
 from mtlcli.training import loop
@@ -42,14 +40,13 @@ def train(
         InputError: a name, value or file that cannot be used.
         RunError: the loss is no longer finite, memory is short, or a file cannot be written.
     """
-    kinds = get_type_hints(Conduct)
-    conduct = Conduct(**read_options({n: v for n, v in options.items() if n in kinds}, kinds))
-    given = pick_config({name: v for name, v in options.items() if name not in kinds})
+    conduct = Conduct(**{n: read(n, v) for n, v in options.items() if n in CONDUCT})
+    given = pick_config({name: v for name, v in options.items() if name not in CONDUCT})
     if resume is not None:
         if out is not None:
             raise InputError("resume continues a run in its own folder: leave out away.")
         return Run.read(loop.resume(resolve(Path(resume), "resume"), given, conduct=conduct))
-    config = RunConfig(**(recipe_options(given["recipe"], given) if given.get("recipe") else given))
+    config, _ = gather(given, quiet=conduct.quiet)
     return Run.read(loop.train(config, out=Path(out) if out is not None else None, conduct=conduct))
 
 
@@ -59,38 +56,18 @@ def pick_config(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a value of another type, or a name that is nearly an option's.
     """
-    kinds = get_type_hints(RunConfig)
-    own = {n: [v] if n == "tasks" and isinstance(v, str) else v for n, v in options.items()}
-    given = read_options({n: v for n, v in own.items() if n in kinds}, kinds)
-    others = {n: v for n, v in own.items() if n not in kinds}
-    known = [settings.flag(f.name) for record in (RunConfig, Conduct) for f in fields(record)]
-    settings.refuse_typos(others, known)
+    given = {name: read(name, value) for name, value in options.items() if name in RUN}
+    others = {name: value for name, value in options.items() if name not in RUN}
+    settings.refuse_typos(others, [settings.flag(name) for name in (*RUN, *CONDUCT)])
     return given | {"settings": {**given.get("settings", {}), **others}}
 
 
-def read_options(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as fields of these types hold them.
+def read(name: str, value: Any) -> Any:
+    """A value as the field of that name holds it: one task is a list of it, a run its path.
 
     Raises:
         InputError: a value of another type.
     """
-    for name, value in values.items():
-        if not fits(value, kinds[name]):
-            wanted = getattr(kinds[name], "__name__", None) if not get_args(kinds[name]) else None
-            raise InputError(f"{name}={value!r}: that has to be {wanted or kinds[name]}.")
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-
-
-def fits(value: Any, kind: Any) -> bool:
-    """Whether a value is of a type, as far as options have types; whole numbers are numbers."""
-    parts = get_args(kind)
-    if isinstance(kind, UnionType) or get_origin(kind) is Union:
-        return any(fits(value, part) for part in parts)
-    if get_origin(kind) is Literal:
-        return value in parts
-    if get_origin(kind) is tuple:
-        whole = isinstance(value, list | tuple) and (... in parts or len(value) == len(parts))
-        return whole and all(fits(each, parts[0]) for each in value)
-    if kind in (int, float):
-        return isinstance(value, int if kind is int else (int, float)) and value is not bool(value)
-    return isinstance(value, get_origin(kind) or (NoneType if kind is None else kind))
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    value = [value] if name == "tasks" and isinstance(value, str) else value
+    return as_option(name, value, f"{name}={value!r}:")
