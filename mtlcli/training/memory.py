@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.files import gigabytes
-from mtlcli.models.recompute import BOXES, recompute
+from mtlcli.models.recompute import boxes, recompute
 from mtlcli.ops.devices import autocast
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
@@ -128,10 +128,9 @@ def count_bytes(network: nn.Module, config: RunConfig, device: torch.device) -> 
         inside.append(len(kept) - 1)
 
     hooks = []
-    for box in network.modules():
-        if isinstance(box, BOXES) and config.checkpointing:
-            hooks.append(box.register_forward_pre_hook(enter))
-            hooks.append(box.register_forward_hook(lambda *_: inside.pop() and None))
+    for box in boxes(network) if config.checkpointing else ():
+        hooks.append(box.register_forward_pre_hook(enter))
+        hooks.append(box.register_forward_hook(lambda *_: inside.pop() and None))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FlashAttention():
         network(torch.zeros(2, 3, *config.window, device=device))
     return (kept[0] + inputs + max(kept[1:], default=0)) // 2
