@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from mtlcli.backbones._weights import (
     UrlFile,
     of_backbone,
 )
-from mtlcli.data.moments import IMAGENET
+from mtlcli.data.moments import IMAGENET, Moments
 from mtlcli.errors import InputError, in_one_line
 from mtlcli.models.pyramid import STRIDES, Pyramid, Reassembly
 
@@ -61,7 +61,7 @@ def find(name: str) -> Backbone:
     return Backbone(
         title=name,
         build=partial(build, name),
-        moments=(tuple(its.mean), tuple(its.std)) if its else IMAGENET,
+        moments=cast(Moments, (tuple(its.mean), tuple(its.std))) if its else IMAGENET,
         weights=sources_of(its) if its else {},
         convert=partial(convert, name),
         layouts=("timm", "the same tensors in the same order", "a run of mtl"),
