@@ -68,6 +68,7 @@ class Plan:
     tasks: tuple[str, ...]
     shape: tuple[int, int] | None  # height and width of every sample; None where they differ
     read: Callable[[str, int], Sample]  # (split, index) -> sample; picklable
+    truths: tuple[str, ...] = ()  # further labels of every sample: not learnt, scored against
     vector_normals: bool = False  # normals as float32 unit vectors instead of uint8 codes
     provenance: Mapping[str, str] = field(default_factory=dict)  # task -> origin of its labels
     derived: tuple[str, ...] = ()  # tasks whose labels were computed here, not published

@@ -85,7 +85,8 @@ def evaluate(
         tasks = trained.tasks
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         scale = resolution(trained.config, trained.dataset.size)
-        pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
+        chosen = range(len(reader))[:limit]
+        pictures = WholePictures(reader, tasks, scale, chosen, trained.size)
         options = merge_options(trained.dataset.options, overrides or {}, tasks)
         if save_predictions:
             require_room(save_predictions, tasks, reader.ids[:limit])

@@ -96,6 +96,16 @@ def mean_of(statistics: Sequence[Statistics]) -> float:
     return math.fsum(float(s["sum"]) for s in statistics) / count if count else math.nan
 
 
+def cut_out(logits: Tensor, size: tuple[int, int], inside: Sequence[int]) -> Tensor:
+    """Of logits (B, C, h, w) of an image of this size what shows the picture that stands `inside`
+    it (top, bottom, left, right); all of them where nothing is around it.
+    """
+    top, bottom, left, right = inside
+    if (bottom - top, right - left) == tuple(size):
+        return logits
+    return at_size(logits, size)[..., top:bottom, left:right]
+
+
 def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Logits (B, C, h, w) bilinear to (H, W), unless already so.
 

@@ -139,7 +139,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     scale = resolution(config, state.dataset.size)
     kept, held = split(len(reader), config.holdout)
     stream = TrainingStream(reader, tasks, config.window, scale, config.seed, kept)
-    pictures = WholePictures(reader, tasks, scale, held)
+    pictures = WholePictures(reader, tasks, scale, held, config.size or state.dataset.size)
     selection = Selection(state, pictures, tasks, options, conduct.workers)
     share = Share(
         batch_size=config.batch_size,
