@@ -81,6 +81,8 @@ class Dataset:
     title: str
     size: tuple[int, int]  # height, width of a training crop in pixels
     splits: Mapping[str, int]  # samples of the complete dataset: {"train": 795, "val": 654}
+    # Task -> validation pictures that its published scores are of, where these are not all.
+    counted: Mapping[str, int] = field(default_factory=dict)
     tasks: tuple[str, ...]
     kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]]  # task -> names, in order of class index

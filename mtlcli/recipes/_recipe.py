@@ -75,7 +75,8 @@ class Recipe:
         """Its options of `mtl train`, as fields of `RunConfig`."""
         names = ("dataset", "backbone", "system", "init", "lr", "iterations", "batch_size")
         chosen = {name: getattr(self, name) for name in names}
-        return chosen | {"settings": dict(self.settings), "recipe": self.name}
+        single = {"amp": False}  # as the originals were trained; --amp departs from it
+        return chosen | single | {"settings": dict(self.settings), "recipe": self.name}
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only."""

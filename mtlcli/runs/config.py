@@ -50,7 +50,7 @@ class RunConfig:
     weight_decay: float = option(5e-4, "On all parameters.")
     power: float = option(0.9, "Of the polynomial decay of the learning rate.")
     seed: int = option(0, "Of weights, order and augmentation.", moves_scores=False)
-    amp: bool | None = option(None, "Half precision; on by default on CUDA.")
+    amp: bool | None = option(None, "Half precision; on by default on CUDA, but not of a recipe.")
     accumulate: int = option(1, "Passes a batch is split into, for less memory.")
     checkpointing: bool = option(
         False, "Less memory: compute activations twice.", moves_scores=False

@@ -22,6 +22,7 @@ from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
+from mtlcli.runs.limits import say_other_means
 from mtlcli.runs.names import file_of
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
@@ -196,7 +197,12 @@ def comparison_table(path: Path, scored: Scored) -> str:
         rows["best constant"] = results.constant
     table = results_table(rows | comparison.rows(), scored.tasks, comparison.gains(own))
     part = [f"Only the first {results.images} pictures of {results.split}."]
-    return "\n".join([table, *(part if results.limit else []), *comparison.notes()])
+    notes = [
+        *(part if results.limit else []),
+        *say_other_means(results, scored.tasks),
+        *comparison.notes(),
+    ]
+    return "\n".join([table, *notes])
 
 
 def results_table(
