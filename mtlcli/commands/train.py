@@ -73,6 +73,13 @@ def train(
         announce(train.resume(resume, typed, conduct=conduct), as_json)
         return
     config = RunConfig(**(recipe_options(typed["recipe"], typed) if typed.get("recipe") else typed))
+    if config.optimizer == "adamw" and "gradient_scale" in typed["settings"]:
+        scale = typed["settings"]["gradient_scale"]
+        typer.echo(
+            f"mtl: --gradient-scale {scale} does nothing with --optimizer adamw, which divides "
+            "every gradient by its own size.",
+            err=True,
+        )
     if dry_run:
         print(train.dry_run(config, device=device))
     elif seeds:

@@ -21,7 +21,12 @@ RELEASED: Mapping[str, Mapping[str, Any]] = {
 NOTES = {
     "demt": "as released: the interaction is a linear map, tasks meet per pixel",
     "mqtransformer": "as released: a task's pixels do not attend to each other",
-    "demt_itsa": "the reach of the query blocks is not published; --query pixel is far cheaper",
+    "demt_itsa": "the reach of the query blocks is not published, --query pixel is far cheaper; "
+    "lambda scales the offsets' gradients, --gradient-scope module those of the whole attention",
+}
+STARTS = {
+    "ade20k": "starts from ADE20K's weights as DeMT's code does, the paper says ImageNet "
+    "(--init imagenet)"
 }
 
 
@@ -93,6 +98,11 @@ class Recipe:
             "published": published,
             "note": self.note,
         }
+
+
+def note_of(system: str, init: str = "") -> str:
+    """What the numbers of a system that starts from such weights depend on."""
+    return "; ".join(filter(None, (NOTES.get(system), STARTS.get(init))))
 
 
 def in_table(number: int, scores: Mapping[str, float], gain: float, reference: str) -> Published:

@@ -3,29 +3,32 @@
     python tests/mutants/run.py [--jobs 2] [--only itsa augment-3] [--out FILE]
 
 By hand, not in CI: the whole list takes about an hour on one core. What was found out stays in
-FILE, a line of JSON each, and is not done again while the mutated file and the tests are the same. At
-the end the survivors are listed; the exit code is 1 if there are any.
+FILE, a line of JSON each, and is not done again while the mutated file and the tests are the
+same. At the end the survivors are listed; the exit code is 1 if there are any.
 """
 
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
+import signal
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from queue import SimpleQueue
 from tempfile import TemporaryDirectory, gettempdir
 
+import pytest
 from mutants import GROUPS
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "*.egg-info")
 SECONDS = 900  # after which a mutant counts as noticed: it does not end
+PRELOADED = ("torch", "torchvision", "cv2", "h5py", "scipy.io", "skimage.morphology", "typer")
+CONTEXT = multiprocessing.get_context("fork")  # a process for each mutant, packages loaded already
+COPIES = CONTEXT.Queue()  # of the repository, those that no process uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,24 +71,30 @@ def list_mutants(only: list[str]) -> list[Mutant]:
     return [m for m in found if not only or {m.name, m.name.rpartition("-")[0]} & set(only)]
 
 
-def attempt(mutant: Mutant, copy: Path) -> str:
+def attempt(mutant: Mutant) -> tuple[Mutant, str]:
     """Run its tests on it in a copy of the repository: noticed, survived or broken."""
+    copy = COPIES.get()
     target = copy / mutant.path
-    before = target.read_text()
+    before, times = target.read_text(), target.stat()
     target.write_text(mutant.mutated())
-    os.utime(target, ns=(time.time_ns(), time.time_ns()))
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider"]
-    variables = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-    variables |= {"PYTHONDONTWRITEBYTECODE": "1"}
+    os.utime(
+        target, (int(mutant.key()[:7], 16),) * 2
+    )  # no compiled file of another is taken for it
+    os.chdir(copy)
+    os.environ["PYTHONPATH"] = str(copy)
+    sys.path.insert(0, str(copy))
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(SECONDS)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
     try:
-        ended = subprocess.run(
-            [*command, *mutant.tests], cwd=copy, env=variables, capture_output=True, timeout=SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return "noticed"
+        code = pytest.main(["-n", "0", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests])
     finally:
         target.write_text(before)
-    return {0: "survived", 1: "noticed", 2: "noticed"}.get(ended.returncode, "broken")
+        os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+        COPIES.put(copy)
+    return mutant, {0: "survived", 1: "noticed", 2: "noticed"}.get(int(code), "broken")
 
 
 def main() -> int:
@@ -100,25 +109,19 @@ def main() -> int:
     known = {line["key"]: line["verdict"] for line in map(json.loads, lines)}
     todo = [mutant for mutant in chosen if mutant.key() not in known]
     print(f"{len(chosen)} mutants, {len(todo)} to run", flush=True)
-    copies: SimpleQueue[Path] = SimpleQueue()
-
-    def run(mutant: Mutant) -> None:
-        copy = copies.get()
-        verdict = attempt(mutant, copy)
-        copies.put(copy)
-        known[mutant.key()] = verdict
-        with open(options.out, "a") as file:
-            line = {"name": mutant.name, "key": mutant.key(), "verdict": verdict}
-            print(json.dumps(line), file=file, flush=True)
-        print(f"{mutant.name}: {verdict}", flush=True)
-
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+    for module in PRELOADED:
+        import_module(module)
+    with TemporaryDirectory() as folder, open(options.out, "a") as file:
         for job in range(options.jobs):
             copy = Path(folder, str(job))
             shutil.copytree(ROOT, copy, ignore=LEFT_OUT)
-            copies.put(copy)
-        for done in [pool.submit(run, mutant) for mutant in todo]:
-            done.result()
+            COPIES.put(copy)
+        with CONTEXT.Pool(options.jobs, maxtasksperchild=1) as pool:
+            for mutant, verdict in pool.imap_unordered(attempt, todo, chunksize=1):
+                known[mutant.key()] = verdict
+                line = {"name": mutant.name, "key": mutant.key(), "verdict": verdict}
+                print(json.dumps(line), file=file, flush=True)
+                print(f"{mutant.name}: {verdict}", flush=True)
     left = [m for m in chosen if known[m.key()] != "noticed"]
     print(f"{len(chosen) - len(left)} of {len(chosen)} noticed.")
     for mutant in left:
