@@ -56,6 +56,13 @@ def test_the_cost_of_training_is_three_passes_over_all_images():
     assert its.training_eflop == pytest.approx(3 * 40_000 * 8 * 4.058e12 / 1e18)
 
 
+@pytest.mark.parametrize("name", recipes())
+def test_what_a_recipe_owes_to_a_choice_of_ours_is_noted(name):
+    its = recipe(name)
+    assert ("ADE20K" in its.note) == (its.init == "ade20k") == its.backbone.startswith("swin")
+    assert ("lambda" in its.note) == (its.system == "demt_itsa")
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="nyud/hrnet18/demt_itsa"):
         recipe("nyud/hrnet18/demt_isa")

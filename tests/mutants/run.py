@@ -26,7 +26,8 @@ from mutants import GROUPS
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "*.egg-info")
 SECONDS = 900  # after which a mutant counts as noticed: it does not end
-PRELOADED = ("torch", "torchvision", "cv2", "h5py", "scipy.io", "skimage.morphology", "typer")
+OPTIONS = ("-n", "0", "-x", "-q", "-p", "no:cacheprovider")
+PRELOADED = ("torch", "torchvision", "cv2", "h5py", "numba", "scipy.io", "skimage.morphology")
 CONTEXT = multiprocessing.get_context("fork")  # a process for each mutant, packages loaded already
 COPIES = CONTEXT.Queue()  # of the repository, those that no process uses
 
@@ -89,7 +90,8 @@ def attempt(mutant: Mutant) -> tuple[Mutant, str]:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     try:
-        code = pytest.main(["-n", "0", "-x", "-q", "-p", "no:cacheprovider", *mutant.tests])
+        codes = (pytest.main([*OPTIONS, test]) for test in mutant.tests)
+        code = next((code for code in codes if code), 0)  # the first file that fails is enough
     finally:
         target.write_text(before)
         os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
