@@ -151,6 +151,11 @@ def test_nothing_labelled_has_no_score() -> None:
         assert math.isnan(score(name, logits, nothing)), name
 
 
+@pytest.mark.parametrize("name", (*MEASURED, "edge"))
+def test_no_picture_at_all_has_no_score(name: str) -> None:
+    assert math.isnan(task(name).score([], {})[task(name).metric])
+
+
 def test_angles_near_0_and_180_degrees_are_exact() -> None:
     target = torch.zeros(3, 1, 2)
     target[2] = 1.0

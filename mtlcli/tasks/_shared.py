@@ -77,6 +77,8 @@ def intersection_over_union(statistics: Sequence[Statistics], options: Options) 
     divided by the same number. `mIoU/all` is the field's division by all classes (a class that
     occurs nowhere counts 0), which is the same where every class occurs. Without labels: nan.
     """
+    if not statistics:
+        return {"mIoU": math.nan, "mIoU/all": math.nan}
     matrix = np.sum([s["matrix"] for s in statistics], axis=0)
     hits = np.diag(matrix).astype(np.float64)
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits
@@ -100,14 +102,14 @@ def mean_of(statistics: Sequence[Statistics]) -> float:
     return math.fsum(float(s["sum"]) for s in statistics) / count if count else math.nan
 
 
-def cut_out(logits: Tensor, size: tuple[int, int], inside: Sequence[int]) -> Tensor:
+def cut_out(logits: Tensor, size: Sequence[int], inside: Sequence[int]) -> Tensor:
     """Of logits (B, C, h, w) of an image of this size what shows the picture that stands `inside`
     it (top, bottom, left, right); all of them where nothing is around it.
     """
     top, bottom, left, right = inside
     if (bottom - top, right - left) == tuple(size):
         return logits
-    return at_size(logits, size)[..., top:bottom, left:right]
+    return at_size(logits, (size[0], size[1]))[..., top:bottom, left:right]
 
 
 def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -205,7 +205,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits", "union = matrix.sum(axis=1)"),
         ("interpolation=cv2.INTER_LINEAR", "interpolation=cv2.INTER_NEAREST"),
         ("[..., top:bottom, left:right]", "[..., top:bottom, right - (right - left) :]"),
-        ("return at_size(logits, size)[...,", "return logits[...,"),
+        ("return at_size(logits, (size[0], size[1]))[...,", "return logits[...,"),
         ("masked_mean(per_pixel, target != IGNORE)", "per_pixel.mean()"),
         ("ignore_index=IGNORE,\n        validate", "ignore_index=None,\n        validate"),
         ("higher = (plane > highest)", "higher = (plane >= highest)"),
