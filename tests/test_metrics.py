@@ -151,7 +151,7 @@ def test_nothing_labelled_has_no_score() -> None:
         assert math.isnan(score(name, logits, nothing)), name
 
 
-@pytest.mark.parametrize("name", (*MEASURED, "edge"))
+@pytest.mark.parametrize("name", [*MEASURED, "edge"])
 def test_no_picture_at_all_has_no_score(name: str) -> None:
     assert math.isnan(task(name).score([], {})[task(name).metric])
 
