@@ -61,7 +61,6 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
          "self.scaled_rows = 3 * samples"),
         ('gradient_scale if gradient_scope == "module" else 1.0', "1.0"),
         ("scaled[: ctx.rows] *= ctx.factor", "scaled *= ctx.factor"),
-        ("scaled = grad.clone()", "scaled = grad"),
         ("both.split((2 * samples, samples), -1)\n        return offsets",
          "both.split((2 * samples, samples), -1)\n        logits /= 2\n        return offsets"),
         ("(place < 0) | (place > 1)", "(place < 0)"),

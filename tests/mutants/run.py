@@ -2,7 +2,7 @@
 
     python tests/mutants/run.py [--jobs 2] [--only itsa augment-3] [--out FILE]
 
-By hand, not in CI: the whole list takes about an hour on one core. What was found out stays in
+By hand, not in CI: the whole list takes hours on two cores. What was found out stays in
 FILE, a line of JSON each, and is not done again while the mutated file and the tests are the
 same. At the end the survivors are listed; the exit code is 1 if there are any.
 """
