@@ -69,6 +69,9 @@ def test_eval_scores_every_task_and_writes_what_it_prints(run: Path, mtl) -> Non
     assert printed["images"] == 3
     assert all(math.isfinite(v) for v in printed["main"].values())
     table = mtl("eval", run, "--device", "cpu", "--workers", 1).out
+    semseg = printed["scores"]["semseg"]
+    assert semseg["mIoU"] > semseg["mIoU/all"] > 0, "three rooms do not show every class"
+    assert f"counted 0 as the field does: {semseg['mIoU/all']:.4f}." in table
     for value in printed["main"].values():
         assert f"{value:.4f}" in table or f"{value:.2f}" in table
 

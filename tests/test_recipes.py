@@ -58,6 +58,13 @@ def test_the_cost_of_training_is_three_passes_over_all_images():
     assert its.training_eflop == pytest.approx(3 * 40_000 * 8 * 4.058e12 / 1e18)
 
 
+@pytest.mark.parametrize("name", recipes())
+def test_what_a_recipe_owes_to_a_choice_of_ours_is_noted(name):
+    its = recipe(name)
+    assert ("ADE20K" in its.note) == (its.init == "ade20k") == its.backbone.startswith("swin")
+    assert ("lambda" in its.note) == (its.system == "demt_itsa")
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="nyud/hrnet18/demt_itsa"):
         recipe("nyud/hrnet18/demt_isa")
@@ -252,13 +259,17 @@ def test_a_recipe_departs_from_itself_in_nothing(name):
         assert Record(config=made, dataset=Info(), **facts).departures(its) == {}
 
 
-def test_half_precision_departs_where_it_is_not_the_default_of_the_device():
+@pytest.mark.parametrize("device", ["cpu", "cuda:1", None])
+def test_recipes_train_in_single_precision_and_half_departs_wherever_it_runs(device):
     config = RunConfig(**RECIPE.options())
-    with_amp, without = replace(config, amp=True), replace(config, amp=False)
-    assert departures(with_amp, device="cuda:1") == departures(without, device="cpu") == {}
-    assert departures(with_amp, device="cpu") == {"amp": (True, False)}
-    assert departures(without, device="cuda") == {"amp": (False, True)}
-    assert departures(with_amp, device=None) == {}, "of a device that is not known nothing is said"
+    assert config.amp is False
+    assert departures(config, device=device) == {}
+    assert departures(replace(config, amp=True), device=device) == {"amp": (True, False)}
+
+
+@pytest.mark.parametrize(("typed", "amp"), [({}, False), ({"amp": True}, True)])
+def test_half_precision_of_a_recipe_is_asked_for(typed, amp):
+    assert RunConfig(**options("nyud/hrnet18/demt", typed)).amp is amp
 
 
 def test_fewer_training_pictures_than_published_are_a_departure():

@@ -87,14 +87,24 @@ def random_view(
     view = View(size=size, step=step, origin=(0.0, 0.0))
     for _ in range(CROP_ATTEMPTS):
         corner = [
-            int(rng.integers(0, max(round(length / s) - extent, 0) + 1))
-            for length, s, extent in zip(source, step, size)
+            place(round(length / s), extent, backwards, rng)
+            for length, s, extent, backwards in zip(source, step, size, (False, mirrored))
         ]
         origin = (step[0] * (corner[0] + 0.5) - 0.5, step[1] * (corner[1] + 0.5) - 0.5)
         view = View(size=size, step=step, origin=origin, mirrored=mirrored, zoom=zoom)
         if accept(view):
             break
     return view
+
+
+def place(length: int, extent: int, backwards: bool, rng: np.random.Generator) -> int:
+    """Where along an axis a crop of `extent` pixels begins in a picture of `length`: anywhere in a
+    longer one, and so that a shorter one stands in its middle (as ATRC's and DeMT's crops have it:
+    of an odd rest the larger half comes last, also where the axis is read `backwards`).
+    """
+    spare = length - extent
+    first = int(rng.integers(0, max(spare, 0) + 1))
+    return first if spare >= 0 else (spare if backwards else spare + 1) // 2
 
 
 def is_balanced(classes: np.ndarray) -> bool:
@@ -158,7 +168,8 @@ def show(
     for name, its in maps.items():
         if name in sample:
             label = taken[name] if name in taken else view.take(sample[name], cv2.INTER_NEAREST)
-            shown[name] = outside(as_target(label, view, its), rows, columns, its.unlabelled)
+            target = outside(as_target(label, view, its), rows, columns, its.unlabelled)
+            shown[name] = its.crop(target) if its.crop else target
         else:
             shown[name] = its.empty(*view.size)
     return shown

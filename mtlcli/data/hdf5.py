@@ -7,7 +7,8 @@
     /SPLIT/KEY/offsets     and where each begins (N + 1 numbers)
     /SPLIT/present/KEY     1 where the sample has this label
     /SPLIT/crc32/KEY       checksum of the sample's stored bytes
-KEY is `image` or a task. Times are not recorded, so equal content gives equal bytes.
+KEY is `image`, a task, or labels that are only scored against. Times are not recorded, so equal
+content gives equal bytes.
 """
 
 import json
@@ -38,6 +39,7 @@ class Info:
     title: str = ""
     size: tuple[int, int] = (0, 0)  # height, width of a training crop in pixels
     tasks: tuple[str, ...] = ()
+    truths: tuple[str, ...] = ()  # labels that are not learnt, only scored against
     kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     palettes: Mapping[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
@@ -200,5 +202,5 @@ def _frozen(value: Any) -> Any:
 
 
 def keys_of(info: Info) -> tuple[str, ...]:
-    """The arrays of a sample: the image, then the tasks."""
-    return (IMAGE, *info.tasks)
+    """The arrays of a sample: the image, then the tasks, then what is only scored against."""
+    return (IMAGE, *info.tasks, *info.truths)

@@ -68,7 +68,7 @@ def contents(reader: Reader, everything: bool, bars: Bars) -> Contents:
     counts = {key: Counts(samples=int(reader.has(key).sum())) for key in keys_of(info)}
     with bars.samples(f"Reading {reader.split}", len(rows)) as bar:
         for index in rows:
-            for key, array in reader[index].items():
+            for key, array in (reader[index] | reader.truths(index)).items():
                 add(counts[key], key, array, info)
             bar(1)
     expected = info.expected[reader.split]

@@ -39,7 +39,8 @@ class Reader:
                 there = ", ".join(s for s in self.info.expected if s in file)
                 raise InputError(f"{self.path} has no split '{split}'; it has {there}.")
             self.ids = tuple(i.decode() for i in file[split]["ids"][:])
-            self._present = {k: file[split]["present"][k][:].astype(bool) for k in self.keys}
+            held = (*self.keys, *self.info.truths)
+            self._present = {k: file[split]["present"][k][:].astype(bool) for k in held}
             self._offsets = self._read_offsets(file[split])
         self._file: h5py.File | None = None
         self._pid = -1
@@ -55,7 +56,7 @@ class Reader:
     def _read_offsets(self, group: h5py.Group) -> dict[str, np.ndarray]:
         if self.info.shape is not None:
             return {}
-        return {key: group[key]["offsets"][:] for key in self.keys}
+        return {key: group[key]["offsets"][:] for key in self._present}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,8 +67,12 @@ class Reader:
         index %= len(self)
         return {k: self.read(k, index) for k in self.keys if self._present[k][index]}
 
+    def truths(self, index: int) -> Sample:
+        """The labels of a sample that are only scored against."""
+        return {k: self.read(k, index) for k in self.info.truths if self._present[k][index]}
+
     def read(self, key: str, index: int) -> np.ndarray:
-        """One array of one sample: `image` or a task."""
+        """One array of one sample: `image`, a task or what is only scored against."""
         if self.info.shape is not None:
             return self._group()[key][index]
         return decode(self.stored(key, index))
@@ -92,7 +97,7 @@ class Reader:
         read from them.
         """
         digest = hashlib.sha256("\n".join(self.ids).encode())
-        for key in self.keys:
+        for key in self._present:
             digest.update(key.encode() + self.has(key).tobytes())
             digest.update(self._group()["crc32"][key][:].tobytes())
         return digest.hexdigest()

@@ -68,6 +68,7 @@ class Plan:
     tasks: tuple[str, ...]
     shape: tuple[int, int] | None  # height and width of every sample; None where they differ
     read: Callable[[str, int], Sample]  # (split, index) -> sample; picklable
+    truths: tuple[str, ...] = ()  # further labels of every sample: not learnt, scored against
     vector_normals: bool = False  # normals as float32 unit vectors instead of uint8 codes
     provenance: Mapping[str, str] = field(default_factory=dict)  # task -> origin of its labels
     derived: tuple[str, ...] = ()  # tasks whose labels were computed here, not published
@@ -80,6 +81,8 @@ class Dataset:
     title: str
     size: tuple[int, int]  # height, width of a training crop in pixels
     splits: Mapping[str, int]  # samples of the complete dataset: {"train": 795, "val": 654}
+    # Task -> validation pictures that its published scores are of, where these are not all.
+    counted: Mapping[str, int] = field(default_factory=dict)
     tasks: tuple[str, ...]
     kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]]  # task -> names, in order of class index

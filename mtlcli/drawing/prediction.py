@@ -42,7 +42,8 @@ def predict(
         task -> class maps (H, W) uint8; depth (1, H, W) metres, normals (3, H, W) unit vectors,
         boundaries and saliency (1, H, W) probabilities, float32.
     """
-    return infer(trained, network_input(trained, image), size or image.shape[:2])
+    pixels = network_input(trained, image)
+    return maps_of(trained, logits_of(trained, pixels[None]), size or image.shape[:2])
 
 
 def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
@@ -53,11 +54,6 @@ def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
     seen = [min(max(round(n * factor), SHORTEST), longest) for n in image.shape[:2]]
     shrunk = to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1]))
     return normalise(shrunk, trained.config.moments)
-
-
-def infer(trained: Trained, pixels: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The maps (see `predict`) of what `network_input` made, at any height and width."""
-    return maps_of(trained, logits_of(trained, pixels[None]), size)
 
 
 @torch.inference_mode()

@@ -23,7 +23,12 @@ RELEASED: Mapping[str, Mapping[str, Any]] = {
 NOTES = {
     "demt": "as released: the interaction is a linear map, tasks meet per pixel",
     "mqtransformer": "as released: a task's pixels do not attend to each other",
-    "demt_itsa": "the reach of the query blocks is not published; --query pixel is far cheaper",
+    "demt_itsa": "the reach of the query blocks is not published, --query pixel is far cheaper; "
+    "lambda scales the offsets' gradients, --gradient-scope module those of the whole attention",
+}
+STARTS = {
+    "ade20k": "starts from ADE20K's weights as DeMT's code does, the paper says ImageNet "
+    "(--init imagenet)"
 }
 
 
@@ -77,7 +82,8 @@ class Recipe:
         """Its options of `mtl train`, as fields of `RunConfig`."""
         names = ("dataset", "backbone", "system", "init", "lr", "iterations", "batch_size")
         chosen = {name: getattr(self, name) for name in names}
-        return chosen | {"settings": dict(self.settings), "recipe": self.name}
+        single = {"amp": False}  # as the originals were trained; --amp departs from it
+        return chosen | single | {"settings": dict(self.settings), "recipe": self.name}
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only."""
@@ -94,6 +100,11 @@ class Recipe:
             "published": published,
             "note": self.note,
         }
+
+
+def note_of(system: str, init: str = "") -> str:
+    """What the numbers of a system that starts from such weights depend on."""
+    return "; ".join(filter(None, (NOTES.get(system), STARTS.get(init))))
 
 
 def in_table(number: int, scores: Mapping[str, float], gain: float, reference: str) -> Published:

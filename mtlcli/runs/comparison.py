@@ -12,6 +12,7 @@ from mtlcli.recipes._recipe import Published, Recipe, recipe, recipes
 from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig, spell, typed_name
 from mtlcli.runs.folder import RESULTS
+from mtlcli.runs.limits import limits_of
 from mtlcli.runs.names import CHECKPOINTS
 from mtlcli.runs.record import Departures, Record, find_record
 from mtlcli.runs.results import Scores, find_results, read_results
@@ -74,7 +75,7 @@ class Comparison:
     reference: Reference | None
     gain: float | None  # percent
     tasks: tuple[str, ...]  # that the gain is a mean over
-    part: str = ""  # of the published pictures, that a gain over their scores rests on
+    limits: tuple[str, ...] = ()  # why a gain over published scores is only indicative
     caution: str = ""  # why there is no gain although there is a reference
 
     @property
@@ -103,7 +104,7 @@ class Comparison:
         notes = []
         if self.reference and self.gain is not None:
             over = ", ".join(self.tasks)
-            basis = f" (indicative: {self.part})" if self.part else ""
+            basis = f" (indicative: {'; '.join(self.limits)})" if self.limits else ""
             notes.append(f"Δ% of this run: against {self.reference.name}, over {over}{basis}.")
         if self.caution:
             notes.append(self.caution)
@@ -129,6 +130,7 @@ class Comparison:
             "reference_scores": dict(self.reference.scores) if self.reference else None,
             "gain": self.gain,
             "gain_over": list(self.tasks),
+            "gain_indicative": list(self.limits),
         }
 
 
@@ -150,18 +152,18 @@ def compare(
     against = published_reference(found)
     if against and not shared_tasks(run.main, against.scores):
         against = None
-    part = run.results.part if run.results and against else ""
     if reference:
-        against, part = Reference(name=reference.name, scores=reference.main), ""
+        against = Reference(name=reference.name, scores=reference.main)
     caution = distinguish(run, reference) if reference else ""
     gained = gain(run.main, against.scores, higher_is_better) if against else None
+    tasks = tuple(shared_tasks(run.main, against.scores)) if against else ()
     return Comparison(
         recipe=found,
         departures=run.record.departures(found) if found else {},
         reference=against,
         gain=None if caution else gained,
-        tasks=tuple(shared_tasks(run.main, against.scores)) if against else (),
-        part=part,
+        tasks=tasks,
+        limits=() if reference else limits_of(run, tasks),
         caution=caution,
     )
 

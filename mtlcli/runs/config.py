@@ -103,7 +103,7 @@ class RunConfig:
         None, "Decay of a moving average of the weights, which is then what is scored; try 0.999."
     )
     seed: int = option(0, "Of weights, order and augmentation.", moves_scores=False)
-    amp: bool | None = option(None, "Half precision; on by default on CUDA.")
+    amp: bool | None = option(None, "Half precision; on by default on CUDA, but not of a recipe.")
     accumulate: int = option(1, "Passes a batch is split into, for less memory.")
     checkpointing: bool = option(
         False, "Less memory: compute activations twice.", moves_scores=False

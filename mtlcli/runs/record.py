@@ -23,18 +23,12 @@ if TYPE_CHECKING:
 Departures = Mapping[str, tuple[Any, Any]]  # option -> (the run's value, the recipe's)
 
 
-def find_departures(
-    config: RunConfig, its: "Recipe", *, device: str | None = None, images: int | None = None
-) -> Departures:
+def find_departures(config: RunConfig, its: "Recipe", images: int | None = None) -> Departures:
     """Where a run and a recipe differ, settings one by one; what is left open differs in nothing.
-
-    Half precision is left to the device by recipes: a run departs in it that asked for other than
-    the device's own.
 
     Args:
         config: of the run.
         its: the recipe.
-        device: that the run computed on, None where it is not known.
         images: in the training split of its dataset file, None where it is not known.
     """
     dataset = datasets.find(its.dataset)
@@ -43,7 +37,6 @@ def find_departures(
         published,
         tasks=dataset.tasks,
         size=dataset.size,
-        amp=None if device is None else device.startswith("cuda"),
         mean=published.moments[0],
         deviation=published.moments[1],
     )
@@ -55,7 +48,6 @@ def find_departures(
         mean=config.moments[0],
         deviation=config.moments[1],
     )
-    given = given if usual.amp is not None else replace(given, amp=None)
     usual_images = dataset.splits["train"]
     own = list_options(given) | {"training_images": usual_images if images is None else images}
     others = list_options(usual) | {"training_images": usual_images}
@@ -130,7 +122,7 @@ class Record:
 
     def departures(self, its: "Recipe") -> Departures:
         """In what the run departs from a recipe."""
-        return find_departures(self.config, its, device=self.device, images=self.training_images)
+        return find_departures(self.config, its, self.training_images)
 
 
 def read_record(folder: Path) -> Record:
@@ -189,7 +181,7 @@ def make_record(
     from mtlcli.recipes._recipe import recipe
 
     images, by = len(reader), recipe(config.recipe) if config.recipe else None
-    departures = find_departures(config, by, device=device, images=images) if by else {}
+    departures = find_departures(config, by, images) if by else {}
     return Record(
         config=config,
         recipe={"name": by.name, "overrides": departures} if by else None,

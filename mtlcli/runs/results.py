@@ -68,6 +68,13 @@ class Results:
             return f"{self.images} of {whole} pictures"
         return f"pictures of {self.split}"
 
+    def count(self, task: str) -> int | None:
+        """Of how many pictures the scores of a task are; None if it is not known."""
+        if self.pictures is not None:
+            return sum(task in scores for scores in self.pictures.values())
+        ids = ((self.options or {}).get(task) or {}).get("ids")
+        return len(ids) if ids else self.images
+
     def to_json(self) -> dict[str, Any]:
         """Plain types only; None for what has no value."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

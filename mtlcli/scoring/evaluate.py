@@ -23,6 +23,7 @@ from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
+from mtlcli.runs.limits import say_other_means
 from mtlcli.runs.names import file_of, pin, resolve
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
@@ -94,7 +95,7 @@ def evaluate(
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         scale = resolution(trained.config, trained.dataset.size)
         chosen, moments = range(len(reader))[:limit], trained.config.moments
-        pictures = WholePictures(reader, tasks, scale, chosen, moments=moments)
+        pictures = WholePictures(reader, tasks, scale, chosen, trained.size, moments=moments)
         options = merge_options(trained.dataset.options, overrides or {}, tasks)
         if kept:
             require_room(kept, tasks, reader.ids[:limit])
@@ -201,7 +202,12 @@ def comparison_table(path: Path, scored: Scored) -> str:
         rows["best constant"] = results.constant
     table = results_table(rows | comparison.rows(), scored.tasks, comparison.gains(own))
     part = [f"Only the first {results.images} pictures of {results.split}."]
-    return "\n".join([table, *(part if results.limit else []), *comparison.notes()])
+    notes = [
+        *(part if results.limit else []),
+        *say_other_means(results, scored.tasks),
+        *comparison.notes(),
+    ]
+    return "\n".join([table, *notes])
 
 
 def results_table(

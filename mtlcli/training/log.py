@@ -165,7 +165,6 @@ class Log:
 
 def remedy(config: RunConfig) -> str:
     """What to change when learning collapses."""
-    adam = config.optimizer == "adamw"  # which the scale does not reach
-    scale = None if adam else config.settings.get("gradient_scale")
+    scale = config.settings.get("gradient_scale") if config.optimizer == "sgd" else None
     also = f" or --gradient-scale (now {scale:g})" if scale else ""
     return f"Lower --lr (now {config.lr:g}){also}."

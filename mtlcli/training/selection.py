@@ -45,11 +45,12 @@ def held_out(
         tasks: by their names.
         scale: working pixels per stored pixel.
     """
+    least = config.size or reader.info.size
     if config.val_every and not config.holdout:
         val = Reader(reader.path, "val", tuple(tasks))
-        return WholePictures(val, tasks, scale, moments=config.moments)
+        return WholePictures(val, tasks, scale, least=least, moments=config.moments)
     held = split(len(reader), config.holdout)[1]
-    return WholePictures(reader, tasks, scale, held, moments=config.moments)
+    return WholePictures(reader, tasks, scale, held, least, moments=config.moments)
 
 
 class Selection:
