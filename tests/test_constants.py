@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mtlcli import boundary, lookup
+from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import distort_colours, is_balanced, random_view
 from mtlcli.datasets._pascal_labels import parts_of
 from mtlcli.models.deformable_attention import DeformableAttention
@@ -94,10 +95,11 @@ def test_systems_are_by_default_what_the_papers_say(system):
 def test_training_is_by_default_the_papers():
     usual = asdict(RunConfig())
     told = {"iterations": 40_000, "batch_size": 8, "optimizer": "sgd", "lr": 1e-3, "momentum": 0.9,
-            "weight_decay": 5e-4, "power": 0.9, "init": "imagenet", "weighting": "fixed",
+            "weight_decay": 5e-4, "power": 0.9, "init": None, "weighting": "fixed",
             "accumulate": 1, "holdout": 0.0, "amp": None, "crop": None, "size": None,
             "system": "demt_itsa", "backbone": "hrnet18", "dataset": "nyud"}  # fmt: skip
     assert {name: usual[name] for name in told} == told
+    assert backbones.find(usual["backbone"]).usual_init == "imagenet"
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])

@@ -57,7 +57,7 @@ def test_a_picture_smaller_than_the_crop_stands_in_its_middle_as_in_the_fields_c
     for seed in range(8):
         rng = Fixed(zoom=1.0, mirrored=seed % 2 == 0)
         view = random_view(IMAGE, size, (1.0, 1.0), rng)
-        shown = show(sample, view, maps)
+        shown = show(sample, view, maps, IMAGENET)
         for name, target in (("semseg", shown["semseg"]), ("depth", shown["depth"][0])):
             flipped = sample[name][:, ::-1] if view.mirrored else sample[name]
             np.testing.assert_array_equal(target, pad_of_the_field(flipped, size, LABELS[name]))
@@ -89,7 +89,7 @@ def test_a_crop_without_a_part_is_ignored_and_one_with_a_part_is_as_it_was() -> 
     kept = ignored = 0
     for seed in range(120):
         size = (64, 64)
-        shown = augment(sample, maps, size, (1.0, 1.0), np.random.default_rng(seed))
+        shown = augment(sample, maps, size, (1.0, 1.0), np.random.default_rng(seed), IMAGENET)
         parts = shown["human_parts"]
         if np.isin(parts, (0, 255)).all():
             assert (parts == 255).all()
@@ -106,7 +106,7 @@ def test_a_crop_without_a_part_is_ignored_and_one_with_a_part_is_as_it_was() -> 
 def test_classes_that_are_no_parts_keep_a_crop_of_their_first_class() -> None:
     sample = picture(40, 40) | {"semseg": np.zeros((40, 40), np.uint8)}
     maps, rng = {"semseg": map_of("semseg")}, np.random.default_rng(0)
-    shown = augment(sample, maps, (32, 32), (2, 2), rng)
+    shown = augment(sample, maps, (32, 32), (2, 2), rng, IMAGENET)
     assert not shown["semseg"].any()
 
 
@@ -126,7 +126,7 @@ def pascal(bundle: Path, tmp_path: Path) -> Callable[[str], Reader]:
 def test_the_stream_of_training_ignores_crops_without_a_part(pascal) -> None:
     reader = pascal("train")
     tasks = known_tasks.named(["human_parts"], reader.info.kinds, reader.info.options)
-    stream = TrainingStream(reader, tasks, (24, 24), (1.0, 1.0), seed=0)
+    stream = TrainingStream(reader, tasks, (24, 24), (1.0, 1.0), seed=0, moments=IMAGENET)
     crops = [stream[position]["human_parts"] for position in range(60)]
     assert any((crop == 255).all() for crop in crops)
     assert all((crop == 255).all() for crop in crops if np.isin(crop, (0, 255)).all())

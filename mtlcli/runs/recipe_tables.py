@@ -51,7 +51,9 @@ def recipe_text(its: Recipe) -> str:
         for p in its.published
     ]
     options = its.options() | dict(its.settings)
+    half = options.pop("amp", None)
     typed = [f"{flag(name)} {spell(v)}" for name, v in options.items() if name not in HIDDEN]
+    typed += {None: [], True: ["--amp"], False: ["--no-amp"]}[half]
     lines = [
         f"`mtl train --recipe {its.name}` is `mtl train {' '.join(typed)}`.",
         f"Note: {its.note}." if its.note else "",

@@ -197,17 +197,15 @@ def forecast(
     config = replace(config, amp=config.amp is not False)
     flops = count_flops(config, dataset)
     boxes = (False,) if config.compile else dict.fromkeys((config.checkpointing, True))
-    ways = [
-        count_way(replace(config, amp=amp, checkpointing=again), dataset)
+    ways = {
+        amp: [count_way(replace(config, amp=amp, checkpointing=again), dataset) for again in boxes]
         for amp in dict.fromkeys((bool(config.amp), *precisions))
-        for again in boxes
-    ]
-    own = [way for way in ways if way.config.amp == config.amp]
+    }
     return Forecast(
         config=config,
-        ways=ways,
+        ways=[way for some in ways.values() for way in some],
         sizes=sizes,
-        lines=[line_of(card, own, flops) for card in CARDS],
+        lines=[line_of(card, some, flops) for some in ways.values() for card in CARDS],
     )
 
 
