@@ -24,7 +24,7 @@ TRAIN = ("train", "--dataset", "partly", "--init", "random", "--device", "cpu", 
          "--system", "multi_task", "--backbone", "resnet18_half", "--quiet")  # fmt: skip
 YAML = """
 size: [48, 48]
-splits: {train: [p0, p1, p2, p3], val: [p1]}
+splits: {train: [p0, p1, p2, p3], val: [p4]}
 image: images/{id}.png
 tasks:
   semseg: {files: "masks/{id}.png", classes: [floor, ball]}
@@ -41,7 +41,7 @@ def partly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ball[8:20, 10:24] = 1
     for folder in ("images", "masks", "sal"):
         (tmp_path / folder).mkdir()
-    for i in range(4):
+    for i in range(5):
         pixels = noise.integers(0, 256, (48, 48, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"images/p{i}.png")
         label, scale = ("masks", 1) if i else ("sal", 255)

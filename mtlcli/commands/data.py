@@ -26,10 +26,10 @@ def data(
     """Say what a dataset file holds, check it, or draw samples."""
     from mtlcli.data import inspect
 
+    sound = inspect.check(file, quiet=quiet) if check else None
     description = inspect.describe(file, everything=everything, quiet=quiet)
     if not as_json:
         print(description.text())
-    sound = inspect.check(file, quiet=quiet) if check else None
     if sound and not as_json:
         print(sound)
     if browse:

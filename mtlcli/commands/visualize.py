@@ -131,6 +131,10 @@ def show(drawn: Any, as_json: bool) -> None:
     """What was used and written, and complaints."""
     for reason in drawn.failed.values():
         complain(reason)
+    for animation in drawn.moving:
+        print(f"{animation} is an animation: its first picture is drawn", file=sys.stderr)
+    if drawn.passed_over:
+        print(f"Passed over: {drawn.passed_over} neither picture nor video", file=sys.stderr)
     rates = {v.path: v for v in drawn.videos}
     if as_json:
         print_json(
@@ -138,6 +142,7 @@ def show(drawn: Any, as_json: bool) -> None:
                 "networks": [str(p) for p in drawn.networks],
                 "written": [str(p) for p in drawn.written],
                 "failed": drawn.failed,
+                "passed_over": drawn.passed_over,
                 "videos": {
                     str(p): {"frames": v.frames, "frames_per_second": v.rate, "stopped": v.stopped}
                     for p, v in rates.items()

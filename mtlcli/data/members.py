@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
-from mtlcli.files import require_space
+from mtlcli.files import is_litter, require_space
 
 BLOCK = 1 << 20
 
@@ -45,7 +45,7 @@ class Folder:
         """Every file under the folder, sorted."""
         if self._names is None:
             found = self.only if self.only is not None else self._walk()
-            self._names = tuple(sorted(found))
+            self._names = tuple(sorted(name for name in found if not is_litter(name)))
         return self._names
 
     def _walk(self) -> Iterable[str]:
@@ -97,7 +97,7 @@ class Tar:
 
     def names(self) -> tuple[str, ...]:
         """Every regular member, sorted."""
-        return tuple(sorted(self.index))
+        return tuple(sorted(name for name in self.index if not is_litter(name)))
 
     def read(self, name: str) -> bytes:
         """The bytes of one member."""
@@ -172,7 +172,7 @@ class Zip:
     def names(self) -> tuple[str, ...]:
         """Every member that is a file, sorted."""
         self._zip()
-        return tuple(sorted(self._packed))
+        return tuple(sorted(name for name in self._packed if not is_litter(name)))
 
     def read(self, name: str) -> bytes:
         """The bytes of one member, its checksum verified."""

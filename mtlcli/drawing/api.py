@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mtlcli.data.images import read_image, to_rgb
+from mtlcli.data.images import read_image
 from mtlcli.drawing.prediction import Prediction, predict
 from mtlcli.errors import InputError
+from mtlcli.maps._picture import to_rgb
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.default_run import default_run
@@ -69,7 +70,10 @@ def as_pixels(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        try:
+            return to_rgb(image)
+        except ValueError as error:
+            raise InputError(f"The picture {error}.") from error
     pixels = np.asarray(image)
     if pixels.dtype == np.uint8 and pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)

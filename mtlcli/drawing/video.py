@@ -14,6 +14,7 @@ import numpy as np
 
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import mark_video
+from mtlcli.maps._picture import silence_opencv
 
 T = TypeVar("T")
 WAITING = 4  # frames between one thread and the next
@@ -70,18 +71,6 @@ def capture_of(source: Path | int) -> Any:
     if isinstance(source, int):
         raise InputError(f"There is no camera {source}; the first is 0.")
     raise InputError(f"{source} is not a readable video.")
-
-
-@contextmanager
-def silence_opencv() -> Iterator[None]:
-    """OpenCV's own messages are left out."""
-    logging = cv2.utils.logging
-    before = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        logging.setLogLevel(before)
 
 
 def frames_of(capture: Any, first: np.ndarray) -> Iterator[np.ndarray]:

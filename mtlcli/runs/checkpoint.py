@@ -108,13 +108,15 @@ def read(path: Path) -> dict[str, Any]:
     path = file_of(path)
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
+    from mtlcli.runs.run import describe_damage, is_sound
+
     try:
+        if not is_sound(path):  # torch writes checksums, and does not compare them
+            raise ValueError(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # what damaged bytes make of unpickling can be anything
-        from mtlcli.runs.run import describe_damage
-
         raise InputError(describe_damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
         raise InputError(f"{path} is not a checkpoint written by mtl.")
@@ -144,7 +146,7 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
         with WithoutRandomNumbers():
             network = build_network(config, dataset)
         network.load_state_dict(content["network"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
     return Trained(

@@ -1,10 +1,12 @@
 """The options of a run: all that decides what it computes, and how it is carried out."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from mtlcli.errors import InputError
+from mtlcli.files import require_fitting
 
 OPTIMIZER = Literal["sgd", "adamw"]
 
@@ -66,6 +68,9 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"--{name.replace('_', '-')} must be a number, not {value}.")
         for name in ("iterations", "batch_size", "lr"):
             value = getattr(self, name)
             if not value > 0 or value == float("inf"):
@@ -102,6 +107,7 @@ class RunConfig:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "RunConfig":
         """The inverse of `to_json`."""
+        require_fitting(cls, record)
         pairs = {name: record.get(name) for name in ("size", "crop")}
         sizes = {name: pair and (pair[0], pair[1]) for name, pair in pairs.items()}
         return cls(**{**record, **sizes, "tasks": tuple(record.get("tasks", ()))})

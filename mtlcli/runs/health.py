@@ -23,7 +23,7 @@ from mtlcli.files import checksums, gigabytes
 from mtlcli.home import available_cores, datasets_dir, home, weights_dir
 from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS
 from mtlcli.runs.names import SHIPPED, find
-from mtlcli.runs.run import Run, is_whole
+from mtlcli.runs.run import Run, is_sound, is_whole
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
 OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
@@ -142,7 +142,7 @@ def check_dataset(path: Path) -> Finding:
             if damaged:
                 return Finding(name=str(path), state="damaged", detail=damaged, next=remedy)
             counts.append(f"{len(reader)} {split}")
-    except (InputError, OSError, KeyError, ValueError) as error:
+    except (InputError, OSError) as error:
         reason = str(error).removeprefix(f"{path} ").splitlines()[0]
         return Finding(name=str(path), state="damaged", detail=reason, next=remedy)
     return Finding(name=str(path), state="whole", detail=f"{', '.join(counts)} samples")
@@ -222,6 +222,9 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
         return "unfinished", "no checkpoint", resume
     if not is_whole(run.last):
         return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
+    damaged = [file for file in sorted(folder.glob("*.pt")) if not is_sound(file)]
+    if damaged:
+        return "damaged", f"{damaged[0].name} has bytes that were changed", f"rm {damaged[0]}"
     if not (folder / LOG).exists():
         return "whole", "packed: no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"

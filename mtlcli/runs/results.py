@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlcli import datasets, lookup
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import plain, read_json, write_json
+from mtlcli.files import plain, read_json, require_fitting, write_json
 from mtlcli.home import weights_dir
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RESULTS, read_object
@@ -34,7 +34,7 @@ class Results:
     scores: Mapping[str, Scores]  # task -> name of the score -> value
     main: Scores  # task -> its main score
     # Task -> thresholds, recall and precision.
-    curves: Mapping[str, Mapping[str, Any]] | None = None
+    curves: Mapping[str, Mapping[str, list[float | None]]] | None = None
     # Picture -> task -> main score of that picture alone.
     pictures: Mapping[str, Mapping[str, float | None]] | None = None
     limit: int | None = None  # of pictures, that was asked for
@@ -78,6 +78,8 @@ class Results:
     def from_json(cls, record: Mapping[str, Any]) -> "Results":
         """The inverse of `to_json`; of older records what there is."""
         own = {f.name: record[f.name] for f in fields(cls) if record.get(f.name) is not None}
+        scored = {"config", "main", "scores", "constant"}  # read below
+        require_fitting(cls, {k: v for k, v in own.items() if k not in scored})
         own["config"] = RunConfig.from_json(own["config"])
         for name in {"main", "constant"} & own.keys():
             own[name] = numbers(own[name])
@@ -99,7 +101,8 @@ def read_results(path: Path) -> Results:
     try:
         return Results.from_json(content)
     except (InputError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} holds no scores of `mtl eval` ({error}).") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path} holds no scores of `mtl eval` ({reason}).") from error
 
 
 def count_published(dataset: str) -> int | None:

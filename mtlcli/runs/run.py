@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS, read_log
+from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS, split_log
 from mtlcli.runs.names import find, resolve
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, read_results
@@ -44,12 +44,12 @@ class Run:
         else:
             lacks.append(f"{folder} has no {RESULTS}: run `mtl eval {folder}` first.")
         try:
-            log = read_log(folder)
-            if not all("iteration" in line for line in log):
-                raise ValueError(LOG)
-        except (OSError, ValueError, TypeError):
-            log = []
-            lacks.append(f"{folder / LOG} cannot be read, so there are no training curves.")
+            log, is_all = split_log(folder)
+        except OSError:
+            log, is_all = [], False
+        if not is_all:
+            since = f"from line {len(log) + 1} on" if log else "at all"
+            lacks.append(f"{folder / LOG} cannot be read {since}: its training curves end there.")
         name = folder.resolve().name
         return cls(
             name=name, folder=folder, record=record, results=results, log=log, lacks=tuple(lacks)
@@ -164,6 +164,17 @@ def run_folders(path: Path) -> list[Path]:
 def is_whole(file: Path) -> bool:
     """Whether a checkpoint is not cut short."""
     return is_zipfile(file)  # its directory stands at its end
+
+
+def is_sound(file: Path) -> bool:
+    """Whether every byte of a checkpoint is as it was written: its checksums are compared."""
+    try:
+        with ZipFile(file) as members:
+            return members.testzip() is None
+    except PermissionError:
+        raise
+    except Exception:  # what damaged bytes make of unpacking can be anything
+        return False
 
 
 def describe_damage(file: Path) -> str:
