@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
+from mtlcli.commands._values import Checked
 from mtlcli.runs.names import is_run
 
 
@@ -32,7 +32,7 @@ SEVERAL: dict[str, Callable[[str], bool]] = {
 }
 
 
-class Command(TyperCommand):
+class Command(Checked):
     """Takes `--compare A B` for `--compare A --compare B`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

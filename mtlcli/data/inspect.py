@@ -13,6 +13,7 @@ from mtlcli.data.progress import Bars
 from mtlcli.data.reader import Reader
 from mtlcli.errors import RunError
 from mtlcli.files import gigabytes
+from mtlcli.home import datasets_dir
 from mtlcli.maps._map import IGNORE, NO_OPTIONS
 
 LOOKED_AT = 200  # samples of a split whose values are counted, unless all are asked for
@@ -151,6 +152,12 @@ class Description:
             "terms": info.terms,
             "splits": {split.split: split.to_json(info) for split in self.splits},
         }
+
+
+def place_of(name: Path) -> Path:
+    """The file that is meant: a path, or the name of a prepared dataset."""
+    prepared = datasets_dir() / f"{name}.h5"
+    return prepared if prepared.is_file() and not name.is_file() else name
 
 
 def describe(path: Path, *, everything: bool = False, quiet: bool = False) -> Description:

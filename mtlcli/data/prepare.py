@@ -29,7 +29,9 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.files import require_space
 from mtlcli.home import available_cores, datasets_dir
 from mtlcli.maps._map import Map
+from mtlcli.maps._picture import LARGEST
 
+MOST_SAMPLES = 10_000_000  # of a split
 YAML = (".yaml", ".yml")
 
 
@@ -137,10 +139,13 @@ class Request:
 def _require_sense(asked: Request, name: str, maker: Any) -> None:
     for option in ("limit", "train", "val"):
         value = getattr(asked, option)
-        if value is not None and value < 1:
-            raise InputError(f"--{option} must be at least 1, not {value}.")
-    if asked.size is not None and min(asked.size) < 16:
-        raise InputError(f"--size {asked.size[0]} {asked.size[1]}: at least 16 pixels each.")
+        if value is not None and not 1 <= value <= MOST_SAMPLES:
+            raise InputError(f"--{option} must be 1 to {MOST_SAMPLES}, not {value}.")
+    if asked.size is not None and (min(asked.size) < 16 or asked.size[0] * asked.size[1] > LARGEST):
+        raise InputError(
+            f"--size {asked.size[0]} {asked.size[1]}: at least 16 pixels each, at most "
+            f"{LARGEST // 10**6} megapixels."
+        )
     if asked.seed is not None and asked.seed < 0:
         raise InputError(f"--seed must not be negative, not {asked.seed}.")
     sources = maker.DATASET.sources

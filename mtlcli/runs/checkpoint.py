@@ -79,8 +79,20 @@ def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None =
     }
     system = lookup.load("systems", config.system)
     backbone = backbone or lookup.load("backbones", config.backbone).build()
-    network: nn.Module = system.build(channels, backbone, **config.settings)
+    try:
+        network: nn.Module = system.build(channels, backbone, **config.settings)
+    except (MemoryError, OverflowError) as error:
+        raise InputError(_too_large(config)) from error
+    except RuntimeError as error:
+        if "memory" not in str(error) and "overflow" not in str(error).lower():
+            raise
+        raise InputError(_too_large(config)) from error
     return network
+
+
+def _too_large(config: RunConfig) -> str:
+    settings = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in config.settings.items())
+    return f"A network of these settings does not fit into memory: {settings}."
 
 
 def save(path: Path, **content: Any) -> None:

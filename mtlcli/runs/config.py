@@ -8,6 +8,9 @@ from typing import Any, Literal, get_args
 from mtlcli.errors import InputError
 from mtlcli.files import require_fitting
 
+MOST_WORKERS = 1024
+MOST_PICTURES = 100_000  # of a batch
+MOST_PIXELS = 100_000_000  # of a training sample
 OPTIMIZER = Literal["sgd", "adamw"]
 
 
@@ -89,7 +92,11 @@ class RunConfig:
             raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
         if self.compile and self.checkpointing:
             raise InputError("--compile and --checkpointing exclude each other: choose one.")
+        if self.batch_size > MOST_PICTURES:
+            raise InputError(f"--batch-size {self.batch_size}: at most {MOST_PICTURES}.")
         for name, size in (("size", self.size), ("crop", self.crop)):
+            if size is not None and size[0] * size[1] > MOST_PIXELS:
+                raise InputError(f"--{name} {size[0]} {size[1]}: at most {MOST_PIXELS} pixels.")
             if size is not None and min(size) < 32:
                 raise InputError(f"--{name} {size[0]} {size[1]}: both must be at least 32 pixels.")
 
@@ -140,6 +147,8 @@ class Conduct:
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1:
             raise InputError(f"--checkpoint-every must be positive, not {self.checkpoint_every}.")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise InputError(f"--workers {self.workers}: 0 to {MOST_WORKERS}.")
         if self.keep < 0:
             raise InputError(f"--keep must not be negative, not {self.keep}.")
 

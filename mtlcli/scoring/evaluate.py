@@ -1,9 +1,10 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -87,6 +88,7 @@ def evaluate(
         scale = resolution(trained.config, trained.dataset.size)
         pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
         options = merge_options(trained.dataset.options, overrides or {}, tasks)
+        require_known("--edge-ids", options, reader.ids)
         if save_predictions:
             require_room(save_predictions, tasks, reader.ids[:limit])
 
@@ -114,8 +116,15 @@ def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> N
     """Refuse to write predictions over what mtl did not write.
 
     Raises:
-        InputError: names the first such file.
+        InputError: names the first such file, or what is no folder to write into.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"--save-predictions {folder}: cannot be written ({error.strerror or error})."
+        ) from error
     paths = (prediction_path(folder, task, ident) for ident in idents for task in tasks)
     taken = next((path for path in paths if not may_write(path)), None)
     if taken:
@@ -123,6 +132,22 @@ def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> N
             f"--save-predictions {folder}: {taken} exists, and mtl did not write it; choose "
             "another folder."
         )
+
+
+def require_known(
+    option: str, options: Mapping[str, Mapping[str, Any]], idents: Sequence[str]
+) -> None:
+    """Refuse a list of pictures of which the split has none.
+
+    Raises:
+        InputError: names the first of the list.
+    """
+    for chosen in (its["ids"] for its in options.values() if its.get("ids")):
+        if not set(chosen) & set(idents):
+            raise InputError(
+                f"{option}: none of its {len(chosen)} ids, the first is {chosen[0]}, is a picture "
+                f"of the split; its first is {idents[0]}."
+            )
 
 
 def prediction_path(folder: Path, task: str, ident: str) -> Path:

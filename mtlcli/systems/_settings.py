@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args, get_origin
 from mtlcli import lookup
 from mtlcli.errors import InputError
 
+LARGEST = 1e9  # no setting of a network is larger
+
 
 def defaults(system: str) -> dict[str, Any]:
     """Names and default values of the settings of a system."""
@@ -108,9 +110,12 @@ def convert(name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, str) or kind is str:
         return value
     try:
-        return truth(value) if kind is bool else kind(value)
+        found = truth(value) if kind is bool else kind(value)
+        if not abs(found) < LARGEST:  # false for NaN, too
+            raise ValueError(value)
+        return found
     except ValueError as error:
-        needed = "true or false" if kind is bool else f"a {kind.__name__}"
+        needed = "true or false" if kind is bool else f"a {kind.__name__} below {LARGEST:g}"
         raise InputError(f"{flag(name)} {value}: needs {needed}.") from error
 
 
