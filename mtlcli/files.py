@@ -99,7 +99,8 @@ def stays_inside(name: str) -> bool:
     parts = name.split("/")
     return (
         name.isprintable()
-        and not set(name) & set("\\:")
+        and "\\" not in name
+        and name[1:2] != ":"  # a drive
         and all(part not in ("", ".", "..") for part in parts)
         and max(len(part.encode(errors="replace")) for part in parts) <= LONGEST
         and len(name) <= 4 * LONGEST

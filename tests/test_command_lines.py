@@ -57,8 +57,7 @@ BASES = {  # a line that is right and quick; what is hostile comes after it
     "bench attention": ["--size", "0", "0", "--device", "cpu"],
 }  # fmt: skip
 SAFE = {"--seeds", "--jobs", "--iterations", "--repeats", "--slow", "--costs", "--table", "--keep",
-        "--download-dir", "--no-params-only", "--compile", "--resume", "--size", "--install-completion",
-        "--show-completion"}  # fmt: skip
+        "--download-dir", "--no-params-only", "--compile", "--resume", "--size"}  # fmt: skip
 """Options whose larger values are honest work, or change the machine: they get bad values only."""
 BAD = ["", "nan", "1e26", "9" * 26, "-1", "x" * 5000, "a\nb", "\udcff"]
 

@@ -83,12 +83,21 @@ class Results:
         own["config"] = RunConfig.from_json(own["config"])
         for name in {"main", "constant"} & own.keys():
             own[name] = numbers(own[name])
+        for task, curve in own.get("curves", {}).items():
+            require_curve(task, curve, own["scores"])
         return cls(**own | {"scores": {n: numbers(s) for n, s in own["scores"].items()}})
 
 
 def numbers(found: Mapping[str, Any]) -> dict[str, float]:
     """Scores with nan in place of None."""
     return {name: math.nan if value is None else float(value) for name, value in found.items()}
+
+
+def require_curve(task: str, curve: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
+    """Check that a curve can be drawn (raises ValueError, KeyError or TypeError if not)."""
+    lengths = {len(curve[name]) for name in ("thresholds", "recall", "precision")} if curve else {1}
+    if len(lengths) > 1 or (curve and "threshold" not in scores[task]):
+        raise ValueError(f"its curve of '{task}' has no points")
 
 
 def read_results(path: Path) -> Results:
