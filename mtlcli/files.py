@@ -22,6 +22,7 @@ from mtlcli.errors import InputError, RunError
 
 MARK = "written by mtlcli"
 BESIDE = ".part"
+RESERVE = 1 << 24  # bytes of a disk that are left free
 LONGEST = 200  # bytes of the name of a file; endings are added to it
 BLOCK = 1 << 20  # bytes read at once
 
@@ -105,6 +106,37 @@ def stays_inside(name: str) -> bool:
         and max(len(part.encode(errors="replace")) for part in parts) <= LONGEST
         and len(name) <= 4 * LONGEST
     )
+
+
+@contextmanager
+def growing(path: Path, needed: int = 0) -> Iterator[Callable[[bytes], object]]:
+    """Write a file by the function that this gives; when the block ends well it takes the place of
+    `path`, and whatever else happens, nothing of it is left. The disk is never filled to its end.
+
+    Args:
+        path: of the file.
+        needed: bytes that it will have, as far as known.
+
+    Raises:
+        RunError: the disk has too little room for what is left to write.
+    """
+    draft = path.with_suffix(".draft")
+    written = asked = 0
+
+    def write(block: bytes) -> None:
+        nonlocal written, asked
+        if written >= asked:
+            require_space(path.parent, max(needed - written, 0) + RESERVE)
+            asked = written + RESERVE // 2
+        file.write(block)
+        written += len(block)
+
+    try:
+        with open(draft, "wb") as file:
+            yield write
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def gigabytes(count: float) -> str:

@@ -156,6 +156,22 @@ def test_gradnorm_begins_with_the_first_loss_that_has_labels() -> None:
     assert math.isclose(module.weight.sum().item(), 2, rel_tol=1e-6)
 
 
+@pytest.mark.parametrize("name", [n for n in WEIGHTINGS if n not in SURGERIES])
+def test_a_task_that_never_has_labels_changes_nothing_for_the_others(name: str) -> None:
+    noise, found = torch.Generator().manual_seed(0), []
+    rows = torch.rand(8, 2, 4, generator=noise) + 0.1
+    for tasks, there in (("ab", BOTH), ("abc", torch.tensor([True, True, False]))):
+        x = torch.ones(2, 2, requires_grad=True)
+        module = WEIGHTINGS[name](dict.fromkeys(tasks, 1.0), [x], 2)
+        for each in rows:
+            values = [(row * x.flatten()).sum() for row in each] + [0 * x.sum()]
+            total = module(dict(zip(tasks, values)), there)
+        total.backward()
+        found.append((total.detach(), x.grad))
+    for alone, beside in zip(*found):
+        assert torch.allclose(alone, beside, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", list(SURGERIES))
 def test_surgery_passes_over_a_task_without_labels(name: str) -> None:
     pytest.importorskip("torchjd", reason="extra [surgery] is not installed")

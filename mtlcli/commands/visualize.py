@@ -121,7 +121,7 @@ def visualize(
     else:
         drawn = visualize(source or [], separate=separate, frames=frames, **common)
     show(drawn, as_json)
-    if drawn.failed:
+    if drawn.failed or any(video.lost for video in drawn.videos):
         raise typer.Exit(1)
     if any(video.stopped and not video.live for video in drawn.videos):
         raise typer.Exit(130)
@@ -131,6 +131,9 @@ def show(drawn: Any, as_json: bool) -> None:
     """What was used and written, and complaints."""
     for reason in drawn.failed.values():
         complain(reason)
+    for video in drawn.videos:
+        if video.lost:
+            complain(f"{video.path}: {video.lost} frames could not be read and are left out.")
     for animation in drawn.moving:
         print(f"{animation} is an animation: its first picture is drawn", file=sys.stderr)
     if drawn.passed_over:
@@ -144,7 +147,12 @@ def show(drawn: Any, as_json: bool) -> None:
                 "failed": drawn.failed,
                 "passed_over": drawn.passed_over,
                 "videos": {
-                    str(p): {"frames": v.frames, "frames_per_second": v.rate, "stopped": v.stopped}
+                    str(p): {
+                        "frames": v.frames,
+                        "frames_per_second": v.rate,
+                        "stopped": v.stopped,
+                        "lost": v.lost,
+                    }
                     for p, v in rates.items()
                 },
             }
