@@ -191,7 +191,7 @@ def titles_of(runs: Sequence[Run]) -> dict[str, str]:
     return {name: task.title for run in runs for name, task in run.tasks.items()}
 
 
-def curve_of(run: Run, turn: int, task: str, curve: Mapping[str, list[Any]]) -> Curve:
+def curve_of(run: Run, turn: int, task: str, curve: Mapping[str, Sequence[Any]]) -> Curve:
     """The curve of a run, its score in its name."""
     assert run.results is not None
     scores, metric = run.results.scores[task], run.tasks[task].metric

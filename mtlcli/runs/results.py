@@ -1,7 +1,7 @@
 """The scores of a network: what results.json says, and where it lies."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -34,7 +34,7 @@ class Results:
     scores: Mapping[str, Scores]  # task -> name of the score -> value
     main: Scores  # task -> its main score
     # Task -> thresholds, recall and precision.
-    curves: Mapping[str, Mapping[str, list[float | None]]] | None = None
+    curves: Mapping[str, Mapping[str, Sequence[float | None]]] | None = None
     # Picture -> task -> main score of that picture alone.
     pictures: Mapping[str, Mapping[str, float | None]] | None = None
     limit: int | None = None  # of pictures, that was asked for
