@@ -137,9 +137,12 @@ def main() -> None:
 
 
 def print_anything() -> None:
-    """What stdout's encoding lacks is written as its number: it must not cost what was done."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """What the encoding of stdout or stderr lacks is written as its number: it must not cost what
+    was done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def leave_quietly() -> NoReturn:

@@ -269,3 +269,13 @@ def test_a_record_with_any_other_value_is_reported_or_named(
         told = f"{way} = {place[way[-1]]!r}: {answer.err}"
         assert "MTL_DEBUG" not in answer.err, told
         assert answer.code in (0, 2), told
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"a.zip": 3}', '{"a.zip": {"size": "x"}}'])
+def test_a_damaged_record_of_downloads_is_listed(home: Path, content: str) -> None:
+    ledger = home / "datasets/sources.json"
+    ledger.write_text(content)
+    found = [f for f in examine().datasets if f.name == str(ledger)]
+    assert [f.state for f in found] == ["damaged"]
+    ledger.write_text('{"a.zip": {"size": 3, "sha256": "00"}}')
+    assert all(f.name != str(ledger) for f in examine().datasets)

@@ -257,6 +257,6 @@ def write(text: str, out: Path, form: str = "html") -> None:
     """
     try:
         with replacing(out) as file:
-            file.write((text + REMARKS[form]).encode())
+            file.write((text + REMARKS[form]).encode(errors="backslashreplace"))
     except OSError as error:
         raise RunError(f"Cannot write {out}: {error.strerror or error}.") from error

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile, is_zipfile
 
 from mtlcli.data.hdf5 import Info
+from mtlcli.errors import InputError
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS, split_log
-from mtlcli.runs.names import find, resolve
+from mtlcli.runs.names import find, is_run, resolve
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, read_results
 
@@ -157,6 +158,8 @@ def run_folders(path: Path) -> list[Path]:
     """The run that a path or a name means, or the runs one or two levels below it."""
     path = resolve(path)
     folder = path.parent if path.is_file() else path
+    if path.is_file() and not is_run(folder):
+        raise InputError(f"{path} is no file of a run.")
     below = [f for f in find(folder, depth=2) if f != folder and (f / RECORD).is_file()]
     return below if below and not (folder / RECORD).is_file() else [folder]
 
