@@ -128,9 +128,9 @@ class Downloader:
 
     def _recall(self, remote: Remote) -> dict[str, Any]:
         """What the ledger says of the file; an entry that cannot be understood counts as none."""
-        entry = read_json(self.ledger).get(remote.file)
+        entry: Any = read_json(self.ledger).get(remote.file)
         if is_entry(entry):
-            return entry
+            return dict(entry)
         if problem := find_problem(self.ledger):
             print(f"mtl: {self.ledger}: {problem}; this counts as none.", file=sys.stderr)
         return {}
