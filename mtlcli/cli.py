@@ -33,6 +33,7 @@ from mtlcli.commands import (
     visualize,
 )
 from mtlcli.commands._options import complain
+from mtlcli.commands._values import Checked
 from mtlcli.errors import MtlError, in_one_line
 from mtlcli.home import set_environment
 from mtlcli.lookup import suggest
@@ -48,27 +49,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command()(demo.demo)
-app.command()(prepare.prepare)
-app.command()(data.data)
-app.command()(doctor.doctor)
-app.command(context_settings=ANY_SETTING)(train.train)
-app.command("import-demt")(import_demt.import_demt)
-app.command()(recipes.recipes)
-app.command()(systems.systems)
-app.command()(backbones.backbones)
-app.command("eval")(eval.evaluate)
-app.command()(experiment.experiment)
-app.command()(report.report)
-app.command()(boundary.boundary)
+app.command(cls=Checked)(demo.demo)
+app.command(cls=Checked)(prepare.prepare)
+app.command(cls=Checked)(data.data)
+app.command(cls=Checked)(doctor.doctor)
+app.command(cls=Checked, context_settings=ANY_SETTING)(train.train)
+app.command("import-demt", cls=Checked)(import_demt.import_demt)
+app.command(cls=Checked)(recipes.recipes)
+app.command(cls=Checked)(systems.systems)
+app.command(cls=Checked)(backbones.backbones)
+app.command("eval", cls=Checked)(eval.evaluate)
+app.command(cls=Checked)(experiment.experiment)
+app.command(cls=Checked)(report.report)
+app.command(cls=Checked)(boundary.boundary)
 app.command(cls=visualize.Command)(visualize.visualize)
-app.command()(serve.serve)
-app.command()(export.export)
-app.command()(pack.pack)
+app.command(cls=Checked)(serve.serve)
+app.command(cls=Checked)(export.export)
+app.command(cls=Checked)(pack.pack)
 
 benchmarks = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
-benchmarks.command("model", context_settings=ANY_SETTING)(bench_model.bench_model)
-benchmarks.command("attention")(bench_attention.bench_attention)
+benchmarks.command("model", cls=Checked, context_settings=ANY_SETTING)(bench_model.bench_model)
+benchmarks.command("attention", cls=Checked)(bench_attention.bench_attention)
 app.add_typer(benchmarks, name="bench")
 
 
@@ -136,6 +137,9 @@ def main() -> None:
         if isinstance(error, MtlError):
             complain(str(error))
             sys.exit(error.exit_code)
+        if isinstance(error, MemoryError):
+            complain("There is not enough memory for this: make it smaller (sizes, batches).")
+            sys.exit(1)
         complain(f"{in_one_line(error)}. MTL_DEBUG=1 shows the traceback.")
         sys.exit(1)
 
@@ -179,9 +183,12 @@ def command_of(words: list[str]) -> str:
 
 
 def print_anything() -> None:
-    """What stdout's encoding lacks is written as its number: it must not cost what was done."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """What the encoding of stdout or stderr lacks is written as its number: it must not cost what
+    was done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def leave_quietly() -> NoReturn:

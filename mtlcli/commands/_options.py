@@ -64,5 +64,9 @@ def notify(message: str) -> None:
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"mtl: {message}", file=sys.stderr)
+    """One line on stderr, or the lines that a message of several was made of; what else cannot be
+    printed, as in a name, is written as its number.
+    """
+    lines = ("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+             for line in message.split("\n"))  # fmt: skip
+    print("mtl: " + "\n".join(lines), file=sys.stderr)

@@ -57,6 +57,6 @@ def report(
     if as_json:
         print_json(found.to_json() | {"page": str(out)})
     else:
-        print(f"{out} ({len(text.encode()) / 1e3:,.0f} kB)" if out else text)
+        print(f"{out} ({len(text.encode(errors='replace')) / 1e3:,.0f} kB)" if out else text)
     for lack in found.lacks:
         complain(lack)

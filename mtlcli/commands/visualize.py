@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
+from mtlcli.commands._values import Checked
 from mtlcli.runs.names import CHECKPOINTS, is_run, pin
 
 
@@ -32,7 +32,7 @@ SEVERAL: dict[str, Callable[[str], bool]] = {
 }
 
 
-class Command(TyperCommand):
+class Command(Checked):
     """Takes `--compare A B` for `--compare A --compare B`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -123,7 +123,7 @@ def visualize(
     else:
         drawn = visualize(source or [], separate=separate, frames=frames, **common)
     show(drawn, as_json)
-    if drawn.failed:
+    if drawn.failed or any(video.lost for video in drawn.videos):
         raise typer.Exit(1)
     if any(video.stopped and not video.live for video in drawn.videos):
         raise typer.Exit(130)
@@ -133,6 +133,13 @@ def show(drawn: Any, as_json: bool) -> None:
     """What was used and written, and complaints."""
     for reason in drawn.failed.values():
         complain(reason)
+    for video in drawn.videos:
+        if video.lost:
+            complain(f"{video.path}: {video.lost} frames could not be read and are left out.")
+    for animation in drawn.moving:
+        print(f"{animation} is an animation: its first picture is drawn", file=sys.stderr)
+    if drawn.passed_over:
+        print(f"Passed over: {drawn.passed_over} neither picture nor video", file=sys.stderr)
     rates = {v.path: v for v in drawn.videos}
     if as_json:
         print_json(
@@ -140,8 +147,14 @@ def show(drawn: Any, as_json: bool) -> None:
                 "networks": [str(p) for p in drawn.networks],
                 "written": [str(p) for p in drawn.written],
                 "failed": drawn.failed,
+                "passed_over": drawn.passed_over,
                 "videos": {
-                    str(p): {"frames": v.frames, "frames_per_second": v.rate, "stopped": v.stopped}
+                    str(p): {
+                        "frames": v.frames,
+                        "frames_per_second": v.rate,
+                        "stopped": v.stopped,
+                        "lost": v.lost,
+                    }
                     for p, v in rates.items()
                 },
             }

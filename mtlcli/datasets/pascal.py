@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source, decode_member
+from mtlcli.datasets._dataset import (
+    Dataset,
+    Files,
+    Plan,
+    Remote,
+    Sample,
+    Source,
+    decode_member,
+    read_ids,
+)
 from mtlcli.datasets._pascal_labels import (
     boundaries,
     keep_valid_normals,
@@ -179,7 +188,7 @@ def _read_list(files: Files, split: str) -> tuple[str, ...]:
     for pattern in LISTS:
         wanted = re.compile(r"(?:^|.*/)" + pattern.format(split))
         for name in filter(wanted.fullmatch, files.names()):
-            return tuple(files.read(name).decode().split())
+            return read_ids(files, name)
     raise InputError(
         f"{files.label} lacks the split list ImageSets/Context/{split}.txt (official: "
         f"VOC2010/ImageSets/Main/{split}.txt)."

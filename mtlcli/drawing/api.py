@@ -9,9 +9,10 @@ from typing import TypeAlias, TypeGuard, overload
 import numpy as np
 from PIL import Image
 
-from mtlcli.data.images import read_image, to_rgb
+from mtlcli.data.images import read_image
 from mtlcli.drawing.prediction import Prediction, predict
 from mtlcli.errors import InputError
+from mtlcli.maps._picture import to_rgb
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.default_run import default_run
@@ -117,7 +118,10 @@ def as_pixels(image: object) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return to_rgb(image)
+        try:
+            return to_rgb(image)
+        except ValueError as error:
+            raise InputError(f"The picture {error}.") from error
     if not isinstance(image, np.ndarray):
         kind = type(image).__name__
         raise InputError(f"A picture is a path, a Pillow image or a numpy array, no {kind}.")

@@ -11,9 +11,10 @@ from mtlcli.data.images import read_image
 from mtlcli.drawing.files import require_folder, save_separate, write_sheet
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
 from mtlcli.drawing.prediction import grid
-from mtlcli.drawing.sources import Source, Targets, find_sources, is_video
+from mtlcli.drawing.sources import Source, Targets, count_others, find_sources, is_video
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
+from mtlcli.maps._picture import is_animated
 
 if TYPE_CHECKING:
     from mtlcli.drawing.stream import Played
@@ -30,6 +31,8 @@ class Drawn:
     written: tuple[Path, ...]
     failed: Mapping[str, str] = field(default_factory=dict)  # source -> why
     videos: "tuple[Played, ...]" = ()
+    passed_over: int = 0  # files of folders, neither picture nor video
+    moving: tuple[Path, ...] = ()  # animations of which the first picture is drawn
 
 
 def visualize(
@@ -74,6 +77,7 @@ def visualize(
     targets = Targets(out, found, force)
     written: list[Path] = []
     videos: list[Played] = []
+    moving: list[Path] = []
     failed: dict[str, str] = {}
     for source in tqdm(found, desc="visualize", disable=True if quiet or len(found) < 2 else None):
         try:
@@ -82,6 +86,7 @@ def visualize(
                 written.append(videos[-1].path)
             else:
                 assert isinstance(source, Path), "a camera is a video"
+                moving += [source] if is_animated(source) else []
                 written += draw_picture(networks, source, targets, separate)
         except InputError as error:
             if len(found) == 1:
@@ -95,6 +100,8 @@ def visualize(
         written=tuple(written),
         failed=failed,
         videos=tuple(videos),
+        passed_over=count_others(sources),
+        moving=tuple(moving),
     )
 
 

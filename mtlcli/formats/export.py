@@ -100,6 +100,8 @@ def export(
     form: Format = lookup.load("formats", format).FORMAT
     run = pin(run, quiet=quiet)
     path = out or default_path(run, form.suffix)
+    if path.is_dir() or not path.name:
+        raise InputError(f"--out {path} is a folder: name a file, such as network{form.suffix}.")
     require_ours("--out", path, force)
     trained = checkpoint.load(run, torch.device("cpu"))
     size = size or trained.size

@@ -90,8 +90,20 @@ def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None =
     }
     system = lookup.load("systems", config.system)
     backbone = backbone or backbones.find(config.backbone).build()
-    network: nn.Module = system.build(channels, backbone, **config.settings)
+    try:
+        network: nn.Module = system.build(channels, backbone, **config.settings)
+    except (MemoryError, OverflowError) as error:
+        raise InputError(_too_large(config)) from error
+    except RuntimeError as error:
+        if "memory" not in str(error) and "overflow" not in str(error).lower():
+            raise
+        raise InputError(_too_large(config)) from error
     return network
+
+
+def _too_large(config: RunConfig) -> str:
+    settings = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in config.settings.items())
+    return f"A network of these settings does not fit into memory: {settings}."
 
 
 def save(path: Path, **content: Any) -> None:
@@ -143,16 +155,18 @@ def read(path: Path) -> dict[str, Any]:
     path = file_of(path)
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
+    from mtlcli.runs.run import describe_damage, is_sound
+
     try:
         if path.suffix == SAFETENSORS:
             content = read_packed(path)
         else:
+            if not is_sound(path):  # torch writes checksums, and does not compare them
+                raise ValueError(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # what damaged bytes make of unpickling can be anything
-        from mtlcli.runs.run import describe_damage
-
         raise InputError(describe_damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
         raise InputError(f"{path} is not a checkpoint written by mtl.")
@@ -181,7 +195,7 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
         with WithoutRandomNumbers():
             network = build_network(config, dataset)
         network.load_state_dict(content["network"])
-    except (KeyError, TypeError, RuntimeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         reason = in_one_line(error)
         raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
     return Trained(

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from math import inf
+from math import inf, isfinite
 from typing import Any, Literal, get_args
 
 from mtlcli.data.moments import IMAGENET, Moments, Triple
 from mtlcli.errors import InputError
+from mtlcli.files import require_fitting
 from mtlcli.systems._settings import flag
 
+MOST_WORKERS = 1024
+MOST_PICTURES = 100_000  # of a batch
+MOST_PIXELS = 100_000_000  # of a training sample
 OPTIMIZER = Literal["sgd", "adamw"]
 SCHEDULE = Literal["poly", "cosine"]
 LOGGER = Literal["none", "tensorboard", "wandb"]
@@ -128,6 +132,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_size", read_batch_size(self.batch_size))
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not isfinite(value):
+                raise InputError(f"{flag(name)} must be a number, not {value}.")
         for name in ("iterations", "lr", "backbone_lr_factor", "clip", "val_every", "patience"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
@@ -149,6 +156,8 @@ class RunConfig:
             raise InputError(f"--accumulate {self.accumulate}: it must be positive.")
         if not 0 <= self.holdout <= 0.5:
             raise InputError(f"--holdout {self.holdout} is a share between 0 and 0.5.")
+        if self.batch_size > MOST_PICTURES:
+            raise InputError(f"--batch-size {self.batch_size}: at most {MOST_PICTURES}.")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"--ema {self.ema} is a decay between 0 and 1, as 0.999.")
         if self.init == INHERITED and not self.from_run:
@@ -156,6 +165,8 @@ class RunConfig:
         check_triple("mean", self.mean, lambda value: 0 <= value <= 1, "in 0 to 1")
         check_triple("deviation", self.deviation, lambda value: 0 < value < inf, "above 0")
         for name, size in (("size", self.size), ("crop", self.crop)):
+            if size is not None and size[0] * size[1] > MOST_PIXELS:
+                raise InputError(f"--{name} {size[0]} {size[1]}: at most {MOST_PIXELS} pixels.")
             if size is not None and min(size) < 32:
                 raise InputError(f"--{name} {size[0]} {size[1]}: both must be at least 32 pixels.")
         self._refuse_contradictions()
@@ -208,6 +219,7 @@ class RunConfig:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "RunConfig":
         """The inverse of `to_json`."""
+        require_fitting(cls, record)
         given = {name: record.get(name) for name in ("size", "crop", "mean", "deviation")}
         rows = {name: row and tuple(row) for name, row in given.items()}
         return cls(**{**record, **rows, "tasks": tuple(record.get("tasks", ()))})
@@ -274,6 +286,8 @@ class Conduct:
     def __post_init__(self) -> None:
         if self.checkpoint_every < 1:
             raise InputError(f"--checkpoint-every must be positive, not {self.checkpoint_every}.")
+        if not 0 <= self.workers <= MOST_WORKERS:
+            raise InputError(f"--workers {self.workers}: 0 to {MOST_WORKERS}.")
         if self.keep < 0:
             raise InputError(f"--keep must not be negative, not {self.keep}.")
         if self.tensorboard and self.logger not in (None, "tensorboard"):

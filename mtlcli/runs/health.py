@@ -15,6 +15,7 @@ from typing import Any
 import mtlcli
 from mtlcli import lookup
 from mtlcli.data import hub, shared_memory
+from mtlcli.data.download import find_problem
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.data.shared_memory import MORE, SHARED
@@ -23,7 +24,7 @@ from mtlcli.files import checksums, gigabytes
 from mtlcli.home import available_cores, datasets_dir, home, weights_dir
 from mtlcli.runs.folder import LOG, RESULTS, newest_file, record_file
 from mtlcli.runs.names import SHIPPED, find
-from mtlcli.runs.run import Run, is_whole
+from mtlcli.runs.run import Run, is_sound, is_whole
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
 OPTIONAL = {
@@ -90,7 +91,7 @@ class Health:
 
 def examine() -> Health:
     """Look at everything under the home folder and at this machine; nothing is changed."""
-    datasets = tuple(map(check_dataset, sorted(datasets_dir().glob("*.h5"))))
+    datasets = (*map(check_dataset, sorted(datasets_dir().glob("*.h5"))), *check_ledger())
     weights, runs = tuple(check_weights()), tuple(check_runs())
     machine = examine_machine()
     return Health(
@@ -148,10 +149,20 @@ def check_dataset(path: Path) -> Finding:
             if damaged:
                 return Finding(name=str(path), state="damaged", detail=damaged, next=remedy)
             counts.append(f"{len(reader)} {split}")
-    except (InputError, OSError, KeyError, ValueError) as error:
+    except (InputError, OSError) as error:
         reason = str(error).removeprefix(f"{path} ").splitlines()[0]
         return Finding(name=str(path), state="damaged", detail=reason, next=remedy)
     return Finding(name=str(path), state="whole", detail=f"{', '.join(counts)} samples")
+
+
+def check_ledger() -> list[Finding]:
+    """What is wrong with the record of downloads, sources.json."""
+    path = datasets_dir() / "sources.json"
+    problem = find_problem(path)
+    if not problem:
+        return []
+    detail = f"{problem}; without it, what is downloaded next is trusted anew"
+    return [Finding(name=str(path), state="damaged", detail=detail, next=f"rm {path}")]
 
 
 def find_damage(reader: Reader) -> str | None:
@@ -230,6 +241,11 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
         return "unfinished", "no checkpoint", resume
     if not is_whole(run.last):
         return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
+    damaged = [file for file in sorted(folder.glob("*.pt")) if not is_sound(file)]
+    if damaged:
+        return "damaged", f"{damaged[0].name} has bytes that were changed", f"rm {damaged[0]}"
+    if unreadable := next((lack for lack in run.lacks if str(folder / LOG) in lack), None):
+        return "damaged", unreadable.removeprefix(f"{folder}/").rstrip("."), resume
     if not (folder / LOG).exists():
         return "whole", "packed: no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.files import fits
 from mtlcli.recipes import _recipe as recipes
 from mtlcli.runs import hub_run
 from mtlcli.runs.config import INHERITED, Conduct, RunConfig
@@ -157,7 +158,7 @@ def as_option(name: str, value: Any, said: str) -> Any:
     if parse:
         return parse(value)
     kind = get_type_hints(record)[name]
-    if not settings.fits(value, kind):
+    if not fits(value, kind):
         raise InputError(f"{said} must be {say(kind)}.")
     return tuple(value) if isinstance(value, list) else value
 

@@ -11,7 +11,7 @@ import mtlcli
 from mtlcli import datasets
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
-from mtlcli.files import write_json
+from mtlcli.files import require_fitting, write_json
 from mtlcli.runs.config import LOGGER, RunConfig
 from mtlcli.runs.folder import RECORD, read_object, record_file
 from mtlcli.systems import _settings as settings
@@ -110,6 +110,7 @@ class Record:
     def from_json(cls, record: Mapping[str, Any]) -> "Record":
         """The inverse of `to_json`; what later versions may add is left out."""
         own = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        require_fitting(cls, {k: v for k, v in own.items() if k not in ("config", "dataset")})
         config = RunConfig.from_json(record["config"])
         if not config.tasks:
             raise ValueError("it names no tasks")

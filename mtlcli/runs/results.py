@@ -1,7 +1,7 @@
 """The scores of a network: what results.json says, and where it lies."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlcli import datasets, lookup
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import plain, read_json, write_json
+from mtlcli.files import plain, read_json, require_fitting, write_json
 from mtlcli.home import weights_dir
 from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
@@ -36,7 +36,7 @@ class Results:
     scores: Mapping[str, Scores]  # task -> name of the score -> value
     main: Scores  # task -> its main score
     # Task -> thresholds, recall and precision.
-    curves: Mapping[str, Mapping[str, Any]] | None = None
+    curves: Mapping[str, Mapping[str, Sequence[float | None]]] | None = None
     # Picture -> task -> main score of that picture alone.
     pictures: Mapping[str, Mapping[str, float | None]] | None = None
     limit: int | None = None  # of pictures, that was asked for
@@ -88,15 +88,26 @@ class Results:
     def from_json(cls, record: Mapping[str, Any]) -> "Results":
         """The inverse of `to_json`; of older records what there is."""
         own = {f.name: record[f.name] for f in fields(cls) if record.get(f.name) is not None}
+        scored = {"config", "main", "scores", "constant"}  # read below
+        require_fitting(cls, {k: v for k, v in own.items() if k not in scored})
         own["config"] = RunConfig.from_json(own["config"])
         for name in {"main", "constant"} & own.keys():
             own[name] = numbers(own[name])
+        for task, curve in own.get("curves", {}).items():
+            require_curve(task, curve, own["scores"])
         return cls(**own | {"scores": {n: numbers(s) for n, s in own["scores"].items()}})
 
 
 def numbers(found: Mapping[str, Any]) -> dict[str, float]:
     """Scores with nan in place of None."""
     return {name: math.nan if value is None else float(value) for name, value in found.items()}
+
+
+def require_curve(task: str, curve: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
+    """Check that a curve can be drawn (raises ValueError, KeyError or TypeError if not)."""
+    lengths = {len(curve[name]) for name in ("thresholds", "recall", "precision")} if curve else {1}
+    if len(lengths) > 1 or (curve and "threshold" not in scores[task]):
+        raise ValueError(f"its curve of '{task}' has no points")
 
 
 def read_results(path: Path) -> Results:
@@ -109,7 +120,8 @@ def read_results(path: Path) -> Results:
     try:
         return Results.from_json(content)
     except (InputError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} holds no scores of `mtl eval` ({error}).") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path} holds no scores of `mtl eval` ({reason}).") from error
 
 
 def count_published(dataset: str) -> int | None:

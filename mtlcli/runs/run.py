@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
+from zipfile import ZipFile, is_zipfile
 
 from safetensors import SafetensorError, safe_open
 
 from mtlcli.data.hdf5 import Info
+from mtlcli.errors import InputError
 from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import (
@@ -19,10 +20,10 @@ from mtlcli.runs.folder import (
     RECORD,
     RESULTS,
     newest_file,
-    read_log,
     record_file,
+    split_log,
 )
-from mtlcli.runs.names import CHECKPOINTS, find, resolve, title
+from mtlcli.runs.names import CHECKPOINTS, find, is_run, resolve, title
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, find_results, read_results
 
@@ -57,12 +58,12 @@ class Run:
         else:
             lacks.append(f"{named} has no {RESULTS}: run `mtl eval {named}` first.")
         try:
-            log = read_log(folder)
-            if not all("iteration" in line for line in log):
-                raise ValueError(LOG)
-        except (OSError, ValueError, TypeError):
-            log = []
-            lacks.append(f"{folder / LOG} cannot be read, so there are no training curves.")
+            log, is_all = split_log(folder)
+        except OSError:
+            log, is_all = [], False
+        if not is_all:
+            since = f"from line {len(log) + 1} on" if log else "at all"
+            lacks.append(f"{folder / LOG} cannot be read {since}: its training curves end there.")
         return cls(
             name=title(folder),
             folder=folder,
@@ -183,6 +184,8 @@ def run_folders(path: Path) -> list[Path]:
     """The run that a path or a name means, or the runs one or two levels below it."""
     path = resolve(path)
     folder = path.parent if path.is_file() else path
+    if path.is_file() and not is_run(folder):
+        raise InputError(f"{path} is no file of a run.")
     below = [f for f in find(folder, depth=2) if f != folder and record_file(f).is_file()]
     return below if below and not record_file(folder).is_file() else [folder]
 
@@ -195,6 +198,17 @@ def is_whole(file: Path) -> bool:
         with safe_open(file, framework="numpy"):  # compares the size with what its head says
             return True
     except (OSError, SafetensorError):
+        return False
+
+
+def is_sound(file: Path) -> bool:
+    """Whether every byte of a checkpoint is as it was written: its checksums are compared."""
+    try:
+        with ZipFile(file) as members:
+            return members.testzip() is None
+    except PermissionError:
+        raise
+    except Exception:  # what damaged bytes make of unpacking can be anything
         return False
 
 

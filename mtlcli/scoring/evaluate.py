@@ -1,10 +1,11 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -97,6 +98,7 @@ def evaluate(
         chosen, moments = range(len(reader))[:limit], trained.config.moments
         pictures = WholePictures(reader, tasks, scale, chosen, trained.size, moments=moments)
         options = merge_options(trained.dataset.options, overrides or {}, tasks)
+        require_known("--edge-ids", options, reader.ids)
         if kept:
             require_room(kept, tasks, reader.ids[:limit])
 
@@ -120,8 +122,15 @@ def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> N
     """Refuse to write predictions over what mtl did not write.
 
     Raises:
-        InputError: names the first such file.
+        InputError: names the first such file, or what is no folder to write into.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"--save-predictions {folder}: cannot be written ({error.strerror or error})."
+        ) from error
     paths = (prediction_path(folder, task, ident) for ident in idents for task in tasks)
     taken = next((path for path in paths if not may_write(path)), None)
     if taken:
@@ -129,6 +138,22 @@ def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> N
             f"--save-predictions {folder}: {taken} exists, and mtl did not write it; choose "
             "another folder."
         )
+
+
+def require_known(
+    option: str, options: Mapping[str, Mapping[str, Any]], idents: Sequence[str]
+) -> None:
+    """Refuse a list of pictures of which the split has none.
+
+    Raises:
+        InputError: names the first of the list.
+    """
+    for chosen in (its["ids"] for its in options.values() if its.get("ids")):
+        if not set(chosen) & set(idents):
+            raise InputError(
+                f"{option}: none of its {len(chosen)} ids, the first is {chosen[0]}, is a picture "
+                f"of the split; its first is {idents[0]}."
+            )
 
 
 def prediction_path(folder: Path, task: str, ident: str) -> Path:

@@ -7,11 +7,14 @@ new system brings its own options along, and no other file has to know them.
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.files import fits
+
+LARGEST = 1e9  # no setting of a network is larger
 
 
 def defaults(system: str) -> dict[str, Any]:
@@ -87,23 +90,6 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return known | values
 
 
-def fits(value: Any, declared: Any) -> bool:
-    """Whether a value, as JSON has it, is of a declared type; a list is a tuple, an int a float."""
-    origin, parts = get_origin(declared), get_args(declared)
-    if origin is Literal:
-        return any(type(value) is type(part) and value == part for part in parts)
-    if origin in (Union, UnionType):
-        return any(fits(value, part) for part in parts)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            return False
-        each = [parts[0]] * len(value) if parts[-1] is ... else parts
-        return len(value) == len(each) and all(map(fits, value, each))
-    if declared in (int, float):
-        return isinstance(value, int | declared) and not isinstance(value, bool)
-    return isinstance(value, origin or declared)
-
-
 def merge(options: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a run, fields of `RunConfig`, replaced by those given explicitly: settings one by
     one, but another system has only those given.
@@ -144,9 +130,12 @@ def convert(name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, str) or kind is str:
         return value
     try:
-        return truth(value) if kind is bool else kind(value)
+        found = truth(value) if kind is bool else kind(value)
+        if not abs(found) < LARGEST:  # false for NaN, too
+            raise ValueError(value)
+        return found
     except ValueError as error:
-        needed = "true or false" if kind is bool else f"a {kind.__name__}"
+        needed = "true or false" if kind is bool else f"a {kind.__name__} below {LARGEST:g}"
         raise InputError(f"{flag(name)} {value}: needs {needed}.") from error
 
 
