@@ -150,9 +150,9 @@ def contenders(device: torch.device, dtypes: Sequence[str]) -> list[Contender]:
         for family, name in ((SDPA, "SDPA"), (OURS, "ours"))
         for dtype in dtypes
     ]
-    fused = choice.FUSED.get(device.type)
-    ours = [(PLAIN, "fp32")]
-    ours += [(fused[0], d) for d in dtypes if DTYPES[d] in fused[1]] if fused else []
+    ours, held = [(PLAIN, "fp32")], choice.HELD.get(device.type, ())
+    for fused in choice.FUSED.get(device.type, ()):
+        ours += [(fused, d) for d in dtypes if DTYPES[d] in held]
     return made + [
         Contender(name=name, family=OURS, dtype=dtype, call=partial(_named, name))
         for name, dtype in ours
