@@ -71,7 +71,7 @@ def _backward(
             grads[0].copy_(cuda_launch.scatter(attention, grad_out, lse))
 
 
-def _triton() -> Kernels | None:
+def _others() -> Kernels | None:
     try:
         from mtlcli.ops.triton_gpu import KERNELS
     except ImportError as error:
@@ -80,5 +80,5 @@ def _triton() -> Kernels | None:
     return KERNELS
 
 
-KERNELS = Kernels(name="cuda", forward=_forward, backward=_backward, following=_triton)
+KERNELS = Kernels(name="cuda", forward=_forward, backward=_backward, following=lambda: _others())
 _attend = make_operator(KERNELS, "deformable_attention_cuda")
