@@ -353,9 +353,8 @@ def train_recipe(options: argparse.Namespace) -> None:
     device, search = torch.device(options.device), options.stage == "train_search"
     kernels = options.out / "kernels"  # empty before the first training
     os.environ |= {"TRITON_CACHE_DIR": str(kernels), "XDG_CACHE_HOME": str(kernels)}
-    os.environ["MTL_HOME"] = str(options.out / "home")
-    size, batch, iterations = ((32, 64), 2, 3) if options.tiny else (DATASET.size, 8, 50)
-    make_pictures(size, 4 * batch)
+    size, batch = make_home(options)
+    iterations = 3 if options.tiny else 50
     whole = recipe(RECIPE)
     config = replace(
         RunConfig(**whole.options()),
@@ -386,6 +385,14 @@ def train_recipe(options: argparse.Namespace) -> None:
         recipe_hours=round(steady * whole.iterations / 3.6e6, 2),
         cudnn_search=search,
     )
+
+
+def make_home(options: argparse.Namespace) -> tuple[tuple[int, int], int]:
+    """A home with a dataset of random pictures; their size, and that of a batch."""
+    os.environ["MTL_HOME"] = str(options.out / "home")
+    size, batch = ((32, 64), 2) if options.tiny else (DATASET.size, 8)
+    make_pictures(size, 4 * batch)
+    return size, batch
 
 
 def make_pictures(size: tuple[int, int], count: int) -> None:

@@ -1,7 +1,7 @@
 """Stage `steps` of check.py: a training step of every system, and what takes the time in it.
 
-Shares are of the time between the events of a part's calls, forward and backward, in steps of
-their own, since the events cost some themselves.
+A part's share is the time between the events of its calls, forward and backward, in a step of its
+own, since the events cost some themselves; the backbone's is that of a step of the backbone alone.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from check import note, said
+from check import make_home, note, said
 from torch import Tensor, nn
 
 from mtlcli.models.attention import Attention
@@ -24,8 +24,6 @@ from mtlcli.scoring.bench_model import build, build_meta
 from mtlcli.training.clock import peak_memory
 from mtlcli.training.loop import dry_run
 
-SIZE, TINY = (425, 560), (32, 64)
-BATCH = 8
 STEPS, WARM = 8, 3
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "multi_task": ("multi_task", {}),
@@ -44,7 +42,9 @@ PARTS: dict[str, tuple[type[nn.Module], ...]] = {
 
 def run_steps(options: argparse.Namespace) -> None:
     """A line for each system as soon as it is known."""
-    for name, (system, settings) in SYSTEMS.items():
+    names = ["itsa pixel"] if options.tiny else SYSTEMS
+    for name in names:
+        system, settings = SYSTEMS[name]
         try:
             found = measure(system, settings, options)
         except Exception as error:
@@ -57,7 +57,7 @@ def run_steps(options: argparse.Namespace) -> None:
 def measure(system: str, settings: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of a step in bfloat16, memory, what --dry-run says of it, and shares."""
     device = torch.device(options.device)
-    size, batch = (TINY, 2) if options.tiny else (SIZE, BATCH)
+    size, batch = make_home(options)
     config = RunConfig(
         system=system,
         backbone="hrnet18",
@@ -70,20 +70,22 @@ def measure(system: str, settings: dict[str, Any], options: argparse.Namespace) 
     with numerics(device, deterministic=False):
         config, _ = build_meta(config)
         network = build(config).to(device).train()
-        step = make_step(network, torch.randn(batch, 3, *size, device=device))
+        image = torch.randn(batch, 3, *size, device=device)
+        step = make_step(network, image)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        times = [timed(step, device) for _ in range(WARM + (1 if options.tiny else STEPS))]
-        middle = 1e3 * median(times[WARM:])
+        count = 1 if options.tiny else STEPS
+        middle = milliseconds(step, device, count)
         memory = peak_memory(device)
         shares = find_shares(network, step, device)
+        backbone = milliseconds(make_step(network.backbone, image), device, count)
     return {
         "step_ms": round(middle, 2),
         "batch_size": batch,
         "size": size,
         "memory_gb": round(memory, 2),
         "dry_run": said_before,
-        "share": shares,
+        "share": {"backbone": round(backbone / middle, 3)} | shares,
     }
 
 
@@ -102,15 +104,22 @@ def make_step(network: nn.Module, image: Tensor) -> Callable[[], None]:
     def step() -> None:
         with autocast(image.device, True):
             outputs = network(image)
+        outputs = outputs.values() if isinstance(outputs, dict) else outputs
         optimizer.zero_grad()
-        torch.stack([out.float().square().mean() for out in outputs.values()]).sum().backward()
+        torch.stack([out.float().square().mean() for out in outputs]).sum().backward()
         optimizer.step()
 
     return step
 
 
-def timed(step: Callable[[], None], device: torch.device) -> float:
-    """Seconds."""
+def milliseconds(step: Callable[[], None], device: torch.device, count: int) -> float:
+    """Median, after some to warm up."""
+    times = [seconds(step, device) for _ in range(WARM + count)]
+    return 1e3 * median(times[WARM:])
+
+
+def seconds(step: Callable[[], None], device: torch.device) -> float:
+    """Of one step."""
     wait(device)
     began = time.perf_counter()
     step()
@@ -127,10 +136,13 @@ def wait(device: torch.device) -> None:
 def find_shares(network: nn.Module, step: Callable[[], None], device: torch.device) -> dict:
     """Of one step's time that passes within parts of the network."""
     clock = Clock(device)
-    whole: dict[str, list[nn.Module]] = {"backbone": [network.backbone]}  # type: ignore[list-item]
-    for name, kinds in PARTS.items():
-        whole[name] = [m for m in network.modules() if isinstance(m, kinds)]
-    handles = [h for name, modules in whole.items() for m in modules for h in clock.watch(name, m)]
+    handles = [
+        handle
+        for name, kinds in PARTS.items()
+        for module in network.modules()
+        if isinstance(module, kinds)
+        for handle in clock.watch(name, module)
+    ]
     begin = clock.now()
     step()
     end = clock.now()
