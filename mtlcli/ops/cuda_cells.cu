@@ -1,15 +1,15 @@
 // What all CUDA kernels of deformable attention share: types, sample positions, tiles of queries.
 //
-// A sample at pixel coordinate x lies in the cell of columns c and c + 1, and a column weighs as the
-// hat max(0, 1 - |x - column|). With c kept in [0, W - 2] the same two columns serve samples outside
-// the map: their hats are zero there (zeros), unless x was moved to the edge first (clamp). So every
-// pixel that is read exists.
+// A sample at pixel coordinate x lies in the cell of columns c and c + 1, and a column weighs as
+// the hat max(0, 1 - |x - column|). With c kept in [0, W - 2] the same two columns serve samples
+// outside the map: their hats are zero there (zeros), unless x was moved to the edge first (clamp).
+// So every pixel that is read exists.
 //
-// Letters: B images, N queries, M heads, L maps, P points on each, D channels of a head, S pixels of
-// all maps. mtlcli/ops/cuda_launch.py compiles each file for a case and defines: D, P; CLAMP: 1, or
-// 0 for zeros; VALUE, OFFSET, LOGIT: how value and output, offsets, and logits are stored, each as
-// its gradient (see `Stored`); LINES, UNITS: of a pixel's row, see `Rows`; COPIES, TALL, WIDE: a tile
-// of queries; THREADS of a block, BLOCKS on a multiprocessor.
+// Letters: B images, N queries, M heads, L maps, P points on each, D channels of a head, S pixels
+// of all maps. mtlcli/ops/cuda_launch.py compiles each file for a case and defines: D, P; CLAMP: 1,
+// or 0 for zeros; VALUE, OFFSET, LOGIT: how value and output, offsets, and logits are stored, each
+// as its gradient (see `Stored`); LINES, UNITS: of a pixel's row, see `Rows`; COPIES, TALL, WIDE: a
+// tile of queries; THREADS of a block, BLOCKS on a multiprocessor.
 #ifdef __CUDACC__
 #include "cuda_instructions.cu"
 #endif
@@ -113,8 +113,8 @@ INLINE Map map_of(const Problem& problem, int level) {
 }
 
 // The value of one head of an image, as `pack` lays it out: LINES whole lines of 128 bytes for each
-// pixel, then UNITS of 16 bytes for each, so that eight lanes that read together never want the same
-// banks twice. Behind the last pixel stands a blank one, all zeros, for samples of empty maps.
+// pixel, then UNITS of 16 bytes for each, so that eight lanes that read together never want the
+// same banks twice. Behind the last pixel stands a blank one, all zeros, for samples of empty maps.
 struct Rows {
   const char *lines, *units;
   static INLINE i64 stored(int rows) { return (i64)(rows + 8) / 8 * 8; }

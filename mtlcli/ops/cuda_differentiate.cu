@@ -1,4 +1,5 @@
-// Backward CUDA kernels for what places samples: `inner`, and `differentiate` for offsets and logits.
+// Backward CUDA kernels for what places samples: `inner`, and `differentiate` for offsets and
+// logits.
 //
 // What the softmax's gradient needs of all other samples is <gradient, output> (as in flash
 // attention), so samples are independent of each other.
@@ -28,9 +29,9 @@ extern "C" __global__ void __launch_bounds__(256)
 
 #define WARPS (THREADS / 32)
 
-// A query's gradient against the cell of each of 32 samples: the scalar products of the gradient with
-// the four pixels. A lane owns one sample; `products` makes, of the 4 samples of each group of 4 lanes
-// in turn, all 4 products, and leaves each lane its own.
+// A query's gradient against the cell of each of 32 samples: the scalar products of the gradient
+// with the four pixels. A lane owns one sample; `products` makes, of the 4 samples of each group of
+// 4 lanes in turn, all 4 products, and leaves each lane its own.
 //
 // The load unit serves 8 lanes at once, which are two groups and so two pixels. One begins with the
 // first half of a line, the other with the second half, so that they never want the same banks.
@@ -104,10 +105,10 @@ INLINE void products(float* own, const Reader& rows, const Cell& mine, const Gra
 #else
 // The matrix unit multiplies: a pixel of each of the 8 groups by the gradient. As a lane's 16 bytes
 // lie, rows 0 to 7 of the left matrix hold channels 0, 1, 4, 5 of them and rows 8 to 15 channels 2,
-// 3, 6, 7 of the same pixels; even columns of the right matrix hold the gradient for the former, odd
-// columns for the latter, and columns 0, 1, 4, 5 fit groups that begin with the first half of a line,
-// columns 2, 3, 6, 7 the others. So of each group the lanes of its own parity find the product, as
-// the sum of two numbers.
+// 3, 6, 7 of the same pixels; even columns of the right matrix hold the gradient for the former,
+// odd columns for the latter, and columns 0, 1, 4, 5 fit groups that begin with the first half of a
+// line, columns 2, 3, 6, 7 the others. So of each group the lanes of its own parity find the
+// product, as the sum of two numbers.
 struct Gradient {
   uint2 half[2 * LINES + 1];
   u32 unit[UNITS + 1];
@@ -154,9 +155,9 @@ INLINE void products(float* own, const Reader& rows, const Cell& mine, const Gra
 }
 #endif
 
-// packed, lse (B, N, M), inner, grad_out (B, N, M, D) -> grad_offsets (B, N, M, L, P, 2), grad_logits
-// (B, N, M, L, P). A block is 32 consecutive samples of a tile of a head of an image; a warp takes
-// one query after the other, a lane one sample of it.
+// packed, lse (B, N, M), inner, grad_out (B, N, M, D) -> grad_offsets (B, N, M, L, P, 2),
+// grad_logits (B, N, M, L, P). A block is 32 consecutive samples of a tile of a head of an image; a
+// warp takes one query after the other, a lane one sample of it.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     differentiate(const Problem problem, const void* packed, const float* lse, const float* inner,
                   const value_t* grad_out, offset_t* grad_offsets, logit_t* grad_logits) {

@@ -1,4 +1,5 @@
-// The entries that `scatter` sorts: how they lie in shared memory, and the walk along the sorted list.
+// The entries that `scatter` sorts: how they lie in shared memory, and the walk along the sorted
+// list.
 #include "cuda_cells.cu"
 
 #define AT_ONCE (P < 16 ? P : 16)  // points of a query sorted together

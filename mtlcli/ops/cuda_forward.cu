@@ -1,8 +1,9 @@
 // Forward CUDA kernels of deformable attention: `pack` lays the value out, `forward` reads it.
 #include "cuda_cells.cu"
 
-// value (B, S, M, D) -> packed (B, M, bytes of `Rows`). A thread writes 16 bytes, also of the pixels
-// that do not exist and of the channels from D on, which are zero; grid: as many blocks as it takes.
+// value (B, S, M, D) -> packed (B, M, bytes of `Rows`). A thread writes 16 bytes, also of the
+// pixels that do not exist and of the channels from D on, which are zero; grid: as many blocks as
+// it takes.
 extern "C" __global__ void __launch_bounds__(256)
     pack(const value_t* value, uint4* packed, int images, int rows, int heads) {
   const int row_units = 8 * LINES + UNITS;
@@ -37,7 +38,8 @@ extern "C" __global__ void __launch_bounds__(256)
 #define UNIT_SUMS (UNITS > 0 ? UNITS : 1)
 static_assert(QUERIES == 4 * WARPS, "a warp serves four queries");
 
-// What a lane adds up: 16 bytes of channels in each line, and in each unit, of the corners it reads.
+// What a lane adds up: 16 bytes of channels in each line, and in each unit, of the corners it
+// reads.
 struct Sums {
   float line[LINE_SUMS][EACH], unit[UNIT_SUMS][EACH];
   INLINE void scale(float factor) {
@@ -158,10 +160,10 @@ INLINE bool record(Records& records, int at, const Problem& problem, int k, floa
   return narrow;
 }
 
-// packed -> out (B, N, M, D) and lse (B, N, M), the log of the softmax's sum. A block is one tile of
-// a head of an image, heads slowest but for images; eight lanes serve a query, and the four queries
-// of a warp are as far apart as the tile allows. Softmax and sum in one pass: what was added is
-// scaled when a larger logit turns up.
+// packed -> out (B, N, M, D) and lse (B, N, M), the log of the softmax's sum. A block is one tile
+// of a head of an image, heads slowest but for images; eight lanes serve a query, and the four
+// queries of a warp are as far apart as the tile allows. Softmax and sum in one pass: what was
+// added is scaled when a larger logit turns up.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     forward(const Problem problem, const void* packed, value_t* out, float* lse) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, query = lane / 8, part = lane % 8;

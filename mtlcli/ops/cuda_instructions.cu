@@ -43,7 +43,8 @@ __device__ __forceinline__ unsigned load_2_once(const void* p) {
   return r;
 }
 
-// Keeps the compiler from taking an address apart again, which costs it two instructions more a use.
+// Keeps the compiler from taking an address apart again, which costs it two instructions more a
+// use.
 __device__ __forceinline__ void keep(const char*& p) { asm("" : "+l"(p)); }
 
 // Adds to four aligned numbers in memory, each by itself: at once from sm_90 on, else one by one.

@@ -2,8 +2,9 @@
 //
 // Every sample gives two entries: a row of its cell, with the weights of the row's two pixels. A
 // block sorts the entries of its queries by pixel in shared memory (counting sort), and groups of
-// lanes walk equal shares of the list: they add up a pixel's channels in registers and add to memory
-// when they leave the pixel. A window too large for the sort goes in bands, so any offsets will do.
+// lanes walk equal shares of the list: they add up a pixel's channels in registers and add to
+// memory when they leave the pixel. A window too large for the sort goes in bands, so any offsets
+// will do.
 #include "cuda_entries.cu"
 
 // A sample's cell, and where in it; NaN, which moves nothing, and what lies outside read none.
@@ -33,7 +34,8 @@ INLINE Task task_of(const Problem& problem, int unit) {
   const int image = unit / tiles / problem.levels / problem.heads;
   return {image, head, level, tile, map_of(problem, level)};
 }
-// The i-th sample of the points from p0 on, and its query; false if there is none, or it reads none.
+// The i-th sample of the points from p0 on, and its query; false if there is none, or it reads
+// none.
 INLINE bool find(const Block& block, const Problem& problem, const Task& task, int p0, int i,
                  Sample& sample, int& n) {
   const int p = p0 + i % AT_ONCE;

@@ -1,7 +1,7 @@
 // Runs CUDA kernels on a CPU, exactly but slowly, one block after the other: a test tool.
 //
-// Every thread of a block is a fiber with a stack of its own; it runs until it meets the others at a
-// barrier, a shuffle or a matrix product. What is wrong ends the launch with a message: a barrier
+// Every thread of a block is a fiber with a stack of its own; it runs until it meets the others at
+// a barrier, a shuffle or a matrix product. What is wrong ends the launch with a message: a barrier
 // that not all threads reach, lanes that meet at different operations, writes behind the shared
 // memory that was asked for, addresses that are not aligned. Threads take turns forwards and
 // backwards, so that results that depend on an order show. Atomic operations are plain ones; races
