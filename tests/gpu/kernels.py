@@ -164,7 +164,7 @@ def run_attention(options: argparse.Namespace) -> None:
     found = bench(size=size, tasks=TASKS, device=options.device, repeats=5, quiet=True)
     record = found.to_json()
     for row in record["rows"]:
-        kept = {k: row[k] for k in ("name", "dtype", "direction", "ms", "error", "absent")}
-        note(options, stage="attention", **kept)
+        kept = {k: row[k] for k in ("name", "dtype", "direction", "ms", "error")}
+        note(options, stage="attention", missing=row["absent"], **kept)
     ratios = {key: record[key] for key in ("ratios", "ratios_with_linear_maps")}
     note(options, stage="attention", ours=record["ours"], **ratios)
