@@ -6,8 +6,8 @@ from typing import Literal, cast, get_args
 from torch import Tensor
 
 from mtlcli.errors import InputError
-from mtlcli.ops.autograd import ShapesAlone
 from mtlcli.ops.choice import choose
+from mtlcli.ops.fused import ShapesAlone
 
 Border = Literal["clamp", "zeros"]
 
