@@ -103,6 +103,14 @@ def test_a_crop_without_a_part_is_ignored_and_one_with_a_part_is_as_it_was() -> 
     assert min(kept, ignored) > 20
 
 
+def test_what_lies_outside_the_picture_is_no_part() -> None:
+    """A picture of nobody, smaller than the crop: zeros within, 255 around, nothing to learn."""
+    sample = picture(20, 20) | {"human_parts": np.zeros((20, 20), np.uint8)}
+    maps, view = {"human_parts": map_of("human_parts")}, Fixed(zoom=1.0, mirrored=False)
+    shown = show(sample, random_view((20, 20), (32, 32), (1.0, 1.0), view), maps)
+    assert (shown["human_parts"] == 255).all()
+
+
 def test_classes_that_are_no_parts_keep_a_crop_of_their_first_class() -> None:
     sample = picture(40, 40) | {"semseg": np.zeros((40, 40), np.uint8)}
     maps, rng = {"semseg": map_of("semseg")}, np.random.default_rng(0)
