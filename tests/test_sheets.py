@@ -1,11 +1,13 @@
 """What a sheet of tiles is made of: keys, rows and columns, error maps, names."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mtlcli import lookup
 from mtlcli.drawing.grid import Tile, draw_grid, draw_sheet, in_columns, in_two
 from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
 from mtlcli.drawing.networks import load_networks
@@ -36,6 +38,23 @@ def test_the_legend_names_the_classes_in_sight_most_frequent_first() -> None:
     drawn[40:, 90:] = 255
     key = classes.key(drawn, {"names": ("wall", "floor", "bed"), "palette": PALETTE})
     assert key.entries == [("bed", PALETTE[2]), ("wall", PALETTE[0]), ("no label", (0, 0, 0))]
+
+
+def test_classes_are_shown_by_names_a_person_says_and_kept_by_their_own(home: Path) -> None:
+    key = classes.key(np.zeros((4, 4), np.uint8), {"names": ("otherprop",), "palette": PALETTE})
+    assert [name for name, _ in key.entries] == ["other object"]
+    shown = {}
+    for dataset in ("nyud", "pascal", "rooms"):
+        for names in lookup.load("datasets", dataset).DATASET.classes.values():
+            for i, name in enumerate(names):
+                seen = classes.key(np.full((2, 2), i, np.uint8), {"names": names})
+                shown[name] = seen.entries[0][0]
+                assert shown[name] == classes.spell(name)
+            assert len({classes.spell(name) for name in names}) == len(names)
+    assert set(classes.SPOKEN) <= set(shown), "a name that no dataset has"
+    for said in shown.values():
+        jargon = re.fullmatch(r"other\w+|[ul](arm|leg)|\w*(table|plant|monitor)", said)
+        assert not jargon or said in ("table",), said
 
 
 def test_what_does_not_fit_into_a_legend_is_counted() -> None:

@@ -35,7 +35,7 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
     image = stored["image"]
     targets = targets_of(reader.info, networks.tasks, stored)
     maps = all_maps(networks, image, image.shape[:2])
-    truths, predicted = scales_of(networks, targets, maps, reader.info)
+    truths, predicted = ranges_of(networks, targets, maps, reader.info)
     first = image_tile(reader, index, image)
     rows: dict[str, list[Tile | None]] = {
         "Ground truth": [first, *truth_tiles(reader.info, networks.tasks, targets, truths)]
@@ -64,7 +64,13 @@ def image_tile(reader: Reader, index: int, image: np.ndarray) -> Tile:
     return Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
 
 
-def scales_of(
+def scales_of(dataset: Info, targets: Targets) -> dict[str, Range]:
+    """The range of the labels that have one."""
+    maps = {name: dataset.map(name) for name in targets}
+    return {name: its.scale(targets[name]) for name, its in maps.items() if its.scale}
+
+
+def ranges_of(
     networks: Networks, targets: Targets, maps: Mapping[str, Maps], dataset: Info
 ) -> tuple[Ranges, dict[str, Ranges]]:
     """Task -> range of the labels, and the same for each network, of the maps that have one."""

@@ -17,6 +17,7 @@ from PIL import Image
 from mtlcli.drawing.grid import Tile
 from mtlcli.maps._colours import plain
 from mtlcli.maps._map import Ball, Key, Scale, Swatches
+from mtlcli.maps.classes import spell
 from mtlcli.maps.directions import draw_ball
 from mtlcli.runs.checkpoint import Trained
 
@@ -30,7 +31,7 @@ def tiles_html(
     """The picture and one tile per task, in the order of `trained.tasks`."""
     figures = [figure(Tile(title="Picture", picture=image), hover="")]
     for (name, task), tile in zip(trained.tasks.items(), tiles):
-        names = trained.dataset.classes.get(name, ())
+        names = list(map(spell, trained.dataset.classes.get(name, ())))
         options = trained.dataset.drawing(name)
         unit, step = options.get("unit", task.map.unit), task.map.step
         values = as_bytes(task.map.encode(maps[name], options))
