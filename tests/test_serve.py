@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 import struct
 import sys
 import zlib
@@ -21,8 +20,6 @@ from mtlcli.page.look import look, open_upload
 from mtlcli.page.tiles import as_bytes
 from mtlcli.runs.checkpoint import Trained
 from tests.served import NAMES, TASKS, served_page, small_network
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -115,20 +112,6 @@ def address(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The page, served."""
     with served_page(trained, tmp_path_factory.mktemp("uploads")) as (_, port):
         yield f"http://127.0.0.1:{port}/"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    reason = "playwright is not installed: pip install playwright"
-    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if not found:
-        pytest.skip("there is no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from mtlcli.runs.table import number
 from mtlcli.tasks._task import Task
 
 RGB = tuple[int, int, int]
-SIDE = 288  # pixels along the longer side of a drawn map
+SIDE = 480  # pixels along the longer side of a drawn map
 OFF = "the label has its own scale"
 NAMED = 8  # classes in a legend at most
 

@@ -90,9 +90,9 @@ def results(tables: Sequence[Table]) -> list[Html]:
 
 
 def result(its: Table) -> list[Html]:
-    """What must not be compared, the table, and its notes."""
+    """The table, what in it must not be compared, and its notes."""
     warning = [missing(its.warning)] if its.warning else []
-    return [*warning, result_table(its), notes(its.notes)]
+    return [result_table(its), *warning, notes(its.notes)]
 
 
 def result_table(its: Table) -> Html:
