@@ -5,19 +5,23 @@ from collections.abc import Callable, Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
-import cv2
 import gradio as gr
 import numpy as np
 from starlette.middleware import Middleware
 
+from mtlcli import lookup
 from mtlcli.data.stored import decode
 from mtlcli.errors import InputError
+from mtlcli.page.downloads import LARGEST, ZIP, save
 from mtlcli.page.guard import Guard
 from mtlcli.page.hosts import Hosts
-from mtlcli.page.look import MOST_BYTES, MOST_PIXELS, look
-from mtlcli.page.uploads import FORGET, Uploads
+from mtlcli.page.look import MOST_PIXELS, look, see, titles_of
+from mtlcli.page.samples import ROOMS, THUMBNAIL, draw_room, png
+from mtlcli.page.tiles import data_url
+from mtlcli.page.uploads import FORGET, MOST_BYTES, Uploads
 from mtlcli.runs.checkpoint import Trained
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -28,17 +32,20 @@ WAITING = 16  # visitors in the queue; the network serves one at a time
 FONTS = ("system-ui", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "monospace")
 HERE = files("mtlcli.page")
+SCRIPTS = ("hover.js", "points.js")
 
 
 def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
-    """Upload or webcam, a slider between picture and one map, and all maps below."""
+    """Rooms to try, upload or webcam, a slider between picture and one map, and all maps below; and
+    the functions that programs call. Their order is that of `mtlcli.page.guard`.
+    """
     titles = titles_of(trained)
 
     def show(upload: str | None, title: str) -> tuple[Any, ...]:
         if upload is None:
             return None, None, ""
         try:
-            seen = look(trained, uploads.own(upload))
+            seen = look(trained, uploads.own(upload), uploads)
         except InputError as error:
             gr.Warning(str(error), title="Not shown")
             return None, None, f'<p role="alert">{escape(str(error))}</p>'
@@ -50,6 +57,11 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
     ) as page:
         gr.Markdown(heading(trained))
         kept = gr.State(time_to_live=KEEP)
+        with gr.Row(elem_id="rooms"):
+            buttons = [
+                gr.Button(name, elem_id=f"room{i}", elem_classes="mtl-try", min_width=88, scale=0)
+                for i, name in enumerate(ROOMS)
+            ]
         with gr.Row():
             upload = gr.Image(
                 label="Picture",
@@ -64,17 +76,78 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
                     label="Picture | prediction", interactive=False, max_height=420, format="png"
                 )
                 choice = gr.Radio(titles, value=titles[0], label="Prediction", container=False)
-        tiles = gr.HTML(js_on_load=(HERE / "hover.js").read_text(), elem_id="tiles")
+        tiles = gr.HTML(js_on_load="".join(map(read, SCRIPTS)), elem_id="tiles")
+        gr.Markdown(footing(trained))
         upload.change(show, [upload, choice], [kept, slider, tiles], api_visibility="private")
         choice.change(
             pair, [kept, choice], slider, api_visibility="private", show_progress="hidden"
         )
+        gr.api(predict_files(trained, uploads), api_name="predict")
+        gr.api(describe(trained), api_name="network")
+        for button, name in zip(buttons, ROOMS):
+            button.click(bring(name, uploads.folder), None, upload, api_visibility="private")
     return page.queue(max_size=WAITING, default_concurrency_limit=1)
 
 
-def titles_of(trained: Trained) -> list[str]:
-    """Of the maps that can be chosen."""
-    return [task.title for task in trained.tasks.values()]
+def predict_files(trained: Trained, uploads: Uploads) -> Callable[..., dict[str, Any]]:
+    """What programs call with a picture."""
+
+    def predict(picture: dict) -> dict:  # type: ignore[type-arg]
+        """All maps of a picture, in one zip: values, class names, everything of
+        `mtl visualize --separate`.
+        """
+        try:
+            seen = see(trained, uploads.own(picture["path"]))
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        if not uploads.fits(LARGEST):
+            raise gr.Error("There is no room: come back in some minutes.", print_exception=False)
+        saved = save(seen, uploads.folder)
+        return {"path": str(saved.everything), "url": saved.address(saved.everything),
+                "orig_name": ZIP, "meta": {"_type": "gradio.FileData"}}  # fmt: skip
+
+    return predict
+
+
+def describe(trained: Trained) -> Callable[[], dict[str, Any]]:
+    """What programs ask about the network."""
+
+    def network() -> dict:  # type: ignore[type-arg]
+        """Which network answers, what it predicts, and the names of its classes."""
+        return {
+            "system": trained.config.system,
+            "backbone": trained.config.backbone,
+            "trained_on": trained.dataset.title,
+            "tasks": {name: task.holds for name, task in trained.tasks.items()},
+            "classes": {n: list(trained.dataset.classes.get(n, ())) for n in trained.tasks},
+        }
+
+    return network
+
+
+def bring(name: str, folder: Path) -> Callable[[], str]:
+    """Makes one of `ROOMS` as if it had been uploaded."""
+
+    def draw() -> str:
+        with NamedTemporaryFile(dir=folder, suffix=".png", delete=False) as file:
+            file.write(png(draw_room(name)))
+        return file.name
+
+    return draw
+
+
+def read(name: str) -> str:
+    """A file of the page's own."""
+    return (HERE / name).read_text()
+
+
+def style() -> str:
+    """The page's style, with the pictures on its buttons."""
+    rules = [read("hover.css")]
+    for i, name in enumerate(ROOMS):
+        picture = data_url(draw_room(name, THUMBNAIL), "PNG")
+        rules.append(f'#room{i} {{ background-image: url("{picture}"); }}')
+    return "\n".join(rules)
 
 
 def leave_unopened(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -91,20 +164,44 @@ def pair(kept: Seen | None, title: str) -> Pair | None:
     return None if kept is None else (decode(kept[0]), decode(kept[1][title]))
 
 
-def png(picture: np.ndarray) -> bytes:
-    """RGB (H, W, 3) uint8 as PNG, quickly."""
-    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    return cv2.imencode(".png", picture[..., ::-1], fast)[1].tobytes()
-
-
 def heading(trained: Trained) -> str:
-    """Which network this is, and what the page takes."""
+    """What the page does, in a lay person's words, and what it takes."""
+    asked = [task.question or task.title.lower() for task in trained.tasks.values()]
+    questions = f"{', '.join(asked[:-1])} and {asked[-1]}" if len(asked) > 1 else asked[0]
+    return (
+        "# What does a computer see in this picture?\n"
+        f"Drop a photo, use the webcam, or try one of these rooms. Of every point the network says "
+        f"{questions}; point at a map to read it there.\n\n{knowledge(trained)}"
+    )
+
+
+def knowledge(trained: Trained) -> str:
+    """What the network knows, and that it knows nothing else."""
+    name = trained.config.dataset
+    known = name in lookup.names("datasets") and lookup.load("datasets", name).DATASET.scenes
+    things = sum(len(trained.dataset.classes.get(task, ())) for task in trained.tasks)
+    names = f", and names {things} kinds of things" if things else ""
+    return (
+        f"**What it knows:** it was trained on {trained.dataset.title}"
+        f"{f' ({known})' if known else ''}{names}. It has seen nothing else: of other pictures it "
+        "says something, too, but it means little."
+    )
+
+
+def footing(trained: Trained) -> str:
+    """Which network this is, the limits, and how a program asks."""
     config = trained.config
     return (
-        f"### {config.system}, {config.backbone}, trained on {trained.dataset.title}\n"
-        f"Drop a picture (up to {MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million "
-        "pixels) or use the webcam; point at a map to read its values. Nothing leaves the "
-        "computer that runs this page."
+        f"Network: {config.system} on {config.backbone}, {trained.path}. Pictures up to "
+        f"{MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million pixels. Nothing leaves the "
+        f"computer that runs this page; files are deleted there after {FORGET // 60} minutes.\n\n"
+        "From a program (`pip install gradio_client`):\n"
+        "```python\n"
+        "from gradio_client import Client, handle_file\n\n"
+        'page = Client("http://127.0.0.1:7860")  # the address of this page\n'
+        'page.predict(handle_file("photo.jpg"), api_name="/predict")  # path of a zip of all maps\n'
+        'page.predict(api_name="/network")  # tasks, units and class names\n'
+        "```"
     )
 
 
@@ -129,6 +226,7 @@ def launch(trained: Trained, host: str, port: int, folder: Path) -> tuple[gr.Blo
         hosts=Hosts(host, port),
         uploads=uploads,
         titles=titles_of(trained),
+        rooms=len(ROOMS),
         sessions=sessions,
     )
     _, address, _ = page.launch(
@@ -146,6 +244,6 @@ def launch(trained: Trained, host: str, port: int, folder: Path) -> tuple[gr.Blo
         mcp_server=False,
         enable_monitoring=False,
         theme=gr.themes.Default(font=FONTS, font_mono=FIXED_FONTS),
-        css=(HERE / "hover.css").read_text(),
+        css=style(),
     )
     return page, address

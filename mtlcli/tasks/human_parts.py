@@ -14,6 +14,7 @@ from mtlcli.tasks._task import Task
 
 TASK = Task(
     title="Human parts",
+    question="which part of a body it is",
     map=classes.MAP,
     holds="the body part at every pixel",
     channels=None,
