@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import struct
 import sys
 import zipfile
@@ -250,6 +251,23 @@ def test_a_program_calls_the_named_endpoints(
             client.predict(client_of.handle_file(str(fake)), api_name="/predict")
     finally:
         client.close()
+
+
+def test_the_programs_that_readme_and_page_show_run_as_they_stand(
+    address: str, trained: Trained, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = pytest.importorskip("mtlcli.page.layout", reason="needs gradio: mtlcli[web]")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    monkeypatch.chdir(photo.parent)
+    Image.open(photo).save("photo.jpg")
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for text in (readme, layout.footing(trained)):
+        blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+        (code,) = [block for block in blocks if "gradio_client" in block]
+        assert "http://127.0.0.1:7860" in code
+        names: dict[str, Any] = {}
+        exec(code.replace("http://127.0.0.1:7860", address), names)
+        names["page"].close()
 
 
 def test_where_there_is_no_room_maps_are_shown_and_not_written(

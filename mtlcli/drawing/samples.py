@@ -72,11 +72,11 @@ def scales_of(dataset: Info, targets: Targets) -> dict[str, Range]:
 
 def ranges_of(
     networks: Networks, targets: Targets, maps: Mapping[str, Maps], dataset: Info
-) -> tuple[Ranges, dict[str, Ranges]]:
+) -> tuple[Ranges, Mapping[str, Ranges]]:
     """Task -> range of the labels, and the same for each network, of the maps that have one."""
     together = shared_scales(networks, maps)
     truths: dict[str, Range] = {}
-    predicted: dict[str, dict[str, Range]] = {name: {**together} for name in maps}
+    own_ranges: dict[str, dict[str, Range]] = {name: {**together} for name in maps}
     for task in together.keys() & targets.keys():
         if (targets[task] == dataset.map(task).unlabelled).all():
             truths[task] = together[task]
@@ -85,8 +85,8 @@ def ranges_of(
         found = [maps[name][task] for name in having]
         truths[task], own = ranges(dataset.map(task), targets[task], found)
         for name, its in zip(having, own):
-            predicted[name][task] = its
-    return truths, predicted
+            own_ranges[name][task] = its
+    return truths, own_ranges
 
 
 def is_off(task: str, truths: Ranges, predicted: Ranges) -> bool:
