@@ -18,6 +18,7 @@ from PIL import Image
 from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.page import look as looking
+from mtlcli.page import words
 from mtlcli.page.downloads import ZIP
 from mtlcli.page.look import look, open_upload, see, titles_of
 from mtlcli.page.tiles import OVERLAY, as_bytes
@@ -256,12 +257,12 @@ def test_a_program_calls_the_named_endpoints(
 def test_the_programs_that_readme_and_page_show_run_as_they_stand(
     address: str, trained: Trained, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layout = pytest.importorskip("mtlcli.page.layout", reason="needs gradio: mtlcli[web]")
+    pytest.importorskip("gradio_client", reason="needs gradio: mtlcli[web]")
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     monkeypatch.chdir(photo.parent)
     Image.open(photo).save("photo.jpg")
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for text in (readme, layout.footing(trained)):
+    for text in (readme, words.footing(trained)):
         blocks = re.findall(r"```python\n(.*?)```", text, re.S)
         (code,) = [block for block in blocks if "gradio_client" in block]
         assert "http://127.0.0.1:7860" in code
@@ -277,19 +278,25 @@ def test_where_there_is_no_room_maps_are_shown_and_not_written(
     folder.mkdir()
     assert "Save all maps" in look(trained, photo, Uploads(folder)).html
     before = sorted(folder.rglob("*"))
+
+    def fill(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtlcli.page.downloads.ZipFile", fill)
+        assert "Save all maps" not in look(trained, photo, Uploads(folder)).html
     monkeypatch.setattr("mtlcli.page.uploads.MOST_STORED", 0)
     assert "Save all maps" not in look(trained, photo, Uploads(folder)).html
     assert sorted(folder.rglob("*")) == before
 
 
 def test_the_page_says_in_plain_words_what_the_network_knows(trained: Trained) -> None:
-    layout = pytest.importorskip("mtlcli.page.layout", reason="needs gradio: mtlcli[web]")
-    said = layout.heading(trained)
+    said = words.heading(trained)
     for task in trained.tasks.values():
         assert task.question
         assert task.question in said
         assert task.title.lower() not in said.replace(task.question, "")
-    known = layout.knowledge(trained)
+    known = words.knowledge(trained)
     assert lookup.load("datasets", "rooms").DATASET.scenes in known
     assert f"{len(NAMES)} kinds" in known
 

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 from urllib.parse import quote
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from mtlcli.drawing.prediction import Prediction
+from mtlcli.errors import MtlError
 from mtlcli.page.guard import FILE
+from mtlcli.page.uploads import Uploads
 
 NAME = "picture"  # of the files in the zip
 ZIP = "maps.zip"
@@ -26,9 +29,20 @@ class Saved:
         return FILE + quote(str(path))
 
 
-def save(prediction: Prediction, folder: Path) -> Saved:
-    """Write the files into a new folder in `folder`."""
-    place = Path(mkdtemp(dir=folder))
+def save(prediction: Prediction, uploads: Uploads) -> Saved | None:
+    """Write the files into a new folder among the uploads; None where there is no room."""
+    if not uploads.fits(LARGEST):
+        return None
+    place = Path(mkdtemp(dir=uploads.folder))
+    try:
+        return write(prediction, place)
+    except (OSError, MtlError):  # the disk is full before the page's own limit
+        rmtree(place, ignore_errors=True)
+        return None
+
+
+def write(prediction: Prediction, place: Path) -> Saved:
+    """Write the files into an empty folder (raises OSError, MtlError)."""
     written = prediction.save(place, NAME)
     everything = place / ZIP
     with ZipFile(everything, "w", ZIP_DEFLATED, compresslevel=1) as packed:

@@ -12,16 +12,16 @@ import gradio as gr
 import numpy as np
 from starlette.middleware import Middleware
 
-from mtlcli import lookup
 from mtlcli.data.stored import decode
 from mtlcli.errors import InputError
-from mtlcli.page.downloads import LARGEST, ZIP, save
+from mtlcli.page.downloads import ZIP, save
 from mtlcli.page.guard import Guard
 from mtlcli.page.hosts import Hosts
-from mtlcli.page.look import MOST_PIXELS, look, see, titles_of
+from mtlcli.page.look import look, see, titles_of
 from mtlcli.page.samples import ROOMS, THUMBNAIL, draw_room, png
 from mtlcli.page.tiles import data_url
 from mtlcli.page.uploads import FORGET, MOST_BYTES, Uploads
+from mtlcli.page.words import footing, heading
 from mtlcli.runs.checkpoint import Trained
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -29,6 +29,7 @@ Seen = tuple[bytes, Mapping[str, bytes]]  # the picture and its maps by title, a
 KEEP = 3600  # seconds for which a visitor can turn to another map
 SESSIONS = 64  # visitors who are remembered, some megabytes each
 WAITING = 16  # visitors in the queue; the network serves one at a time
+NETWORK = "network"  # what asks it waits in one queue
 FONTS = ("system-ui", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "monospace")
 HERE = files("mtlcli.page")
@@ -78,14 +79,26 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
                 choice = gr.Radio(titles, value=titles[0], label="Prediction", container=False)
         tiles = gr.HTML(js_on_load="".join(map(read, SCRIPTS)), elem_id="tiles")
         gr.Markdown(footing(trained))
-        upload.change(show, [upload, choice], [kept, slider, tiles], api_visibility="private")
+        upload.change(
+            show,
+            [upload, choice],
+            [kept, slider, tiles],
+            api_visibility="private",
+            concurrency_id=NETWORK,
+        )
         choice.change(
             pair, [kept, choice], slider, api_visibility="private", show_progress="hidden"
         )
-        gr.api(predict_files(trained, uploads), api_name="predict")
+        gr.api(predict_files(trained, uploads), api_name="predict", concurrency_id=NETWORK)
         gr.api(describe(trained), api_name="network")
         for button, name in zip(buttons, ROOMS):
-            button.click(bring(name, uploads.folder), None, upload, api_visibility="private")
+            button.click(
+                bring(name, uploads.folder),
+                None,
+                upload,
+                api_visibility="private",
+                concurrency_id="renderer",
+            )
     return page.queue(max_size=WAITING, default_concurrency_limit=1)
 
 
@@ -93,16 +106,14 @@ def predict_files(trained: Trained, uploads: Uploads) -> Callable[..., dict[str,
     """What programs call with a picture."""
 
     def predict(picture: dict) -> dict:  # type: ignore[type-arg]
-        """All maps of a picture, in one zip: values, class names, everything of
-        `mtl visualize --separate`.
-        """
+        """All maps of a picture in one zip: the files of `mtl visualize --separate`."""
         try:
             seen = see(trained, uploads.own(picture["path"]))
         except InputError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        if not uploads.fits(LARGEST):
+        saved = save(seen, uploads)
+        if saved is None:
             raise gr.Error("There is no room: come back in some minutes.", print_exception=False)
-        saved = save(seen, uploads.folder)
         return {"path": str(saved.everything), "url": saved.address(saved.everything),
                 "orig_name": ZIP, "meta": {"_type": "gradio.FileData"}}  # fmt: skip
 
@@ -162,47 +173,6 @@ def leave_unopened(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def pair(kept: Seen | None, title: str) -> Pair | None:
     """The two sides of the slider."""
     return None if kept is None else (decode(kept[0]), decode(kept[1][title]))
-
-
-def heading(trained: Trained) -> str:
-    """What the page does, in a lay person's words, and what it takes."""
-    asked = [task.question or task.title.lower() for task in trained.tasks.values()]
-    questions = f"{', '.join(asked[:-1])} and {asked[-1]}" if len(asked) > 1 else asked[0]
-    return (
-        "# What does a computer see in this picture?\n"
-        f"Drop a photo, use the webcam, or try one of these rooms. Of every point the network says "
-        f"{questions}; point at a map to read it there.\n\n{knowledge(trained)}"
-    )
-
-
-def knowledge(trained: Trained) -> str:
-    """What the network knows, and that it knows nothing else."""
-    name = trained.config.dataset
-    known = name in lookup.names("datasets") and lookup.load("datasets", name).DATASET.scenes
-    things = sum(len(trained.dataset.classes.get(task, ())) for task in trained.tasks)
-    names = f", and names {things} kinds of things" if things else ""
-    return (
-        f"**What it knows:** it was trained on {trained.dataset.title}"
-        f"{f' ({known})' if known else ''}{names}. It has seen nothing else: of other pictures it "
-        "says something, too, but it means little."
-    )
-
-
-def footing(trained: Trained) -> str:
-    """Which network this is, the limits, and how a program asks."""
-    config = trained.config
-    return (
-        f"Network: {config.system} on {config.backbone}, {trained.path}. Pictures up to "
-        f"{MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million pixels. Nothing leaves the "
-        f"computer that runs this page; files are deleted there after {FORGET // 60} minutes.\n\n"
-        "From a program (`pip install gradio_client`):\n"
-        "```python\n"
-        "from gradio_client import Client, handle_file\n\n"
-        'page = Client("http://127.0.0.1:7860")  # the address of this page\n'
-        'page.predict(handle_file("photo.jpg"), api_name="/predict")  # path of a zip of all maps\n'
-        'page.predict(api_name="/network")  # tasks, units and class names\n'
-        "```"
-    )
 
 
 def launch(trained: Trained, host: str, port: int, folder: Path) -> tuple[gr.Blocks, str]:

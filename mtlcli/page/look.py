@@ -13,7 +13,7 @@ from mtlcli.data.images import read_image
 from mtlcli.drawing.overlay import can_overlay
 from mtlcli.drawing.prediction import Prediction, predict, tiles_of
 from mtlcli.errors import InputError
-from mtlcli.page import downloads
+from mtlcli.page.downloads import save
 from mtlcli.page.tiles import OVERLAY, tiles_html
 from mtlcli.page.uploads import Uploads
 from mtlcli.runs.checkpoint import Trained
@@ -43,8 +43,7 @@ def look(trained: Trained, upload: Path, uploads: Uploads | None = None) -> Look
         InputError: not a picture, or one of more than `MOST_PIXELS`.
     """
     seen = see(trained, upload)
-    room = uploads is not None and uploads.fits(downloads.LARGEST)
-    saved = downloads.save(seen, uploads.folder) if uploads and room else None
+    saved = save(seen, uploads) if uploads else None
     tiles = tiles_of(trained, seen.maps)
     drawn = {task.title: tile.picture for task, tile in zip(trained.tasks.values(), tiles)}
     if can_overlay(trained, seen.maps):
