@@ -1,5 +1,7 @@
 """What a network sees, laid over the picture: colours of the classes, lines of the boundaries."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from mtlcli.drawing.prediction import Maps
@@ -44,6 +46,12 @@ def overlay(trained: Trained, image: np.ndarray, maps: Maps) -> np.ndarray:
     for name in lined[:1]:
         picture += maps[name][0][..., None] * (LINE - picture)
     return np.asarray(picture.round().astype(np.uint8))
+
+
+def can_overlay(trained: Trained, maps: Iterable[str]) -> bool:
+    """Whether some of these maps are of classes or boundaries."""
+    kinds = [trained.tasks[name].map for name in maps]
+    return any(its.has_classes or its.usual == boundaries.MAP.usual for its in kinds)
 
 
 def covered(labels: np.ndarray, options: Options) -> np.ndarray:

@@ -50,6 +50,7 @@ def mean_angle(statistics: Sequence[Statistics], options: Options) -> dict[str, 
 
 TASK = Task(
     title="Surface normals",
+    question="which way its surface faces",
     map=directions.MAP,
     holds="outward unit vectors: x right, y down, z forward from the camera",
     channels=3,

@@ -60,7 +60,7 @@ def seconds(
     """Processor time of one augmentation; unlike a clock's it does not count other programs."""
     rng = np.random.default_rng(seed)
     began = time.process_time()
-    way(sample, maps, NYUD, (1.0, 1.0), rng, BALANCED)
+    way(sample, maps, NYUD, (1.0, 1.0), rng, IMAGENET, BALANCED)
     return time.process_time() - began
 
 
@@ -92,6 +92,7 @@ def stepwise(
     size: tuple[int, int],
     resolution: tuple[float, float],
     rng: np.random.Generator,
+    moments: Moments,
     balanced: Sequence[str] = (),
 ) -> Sample:
     """The same distribution of crops as `mtlcli.data.augment.augment`, with the same arguments."""
