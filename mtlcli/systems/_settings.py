@@ -104,6 +104,18 @@ def fits(value: Any, declared: Any) -> bool:
     return isinstance(value, origin or declared)
 
 
+def cast(value: Any, declared: Any) -> Any:
+    """A value that `fits`, as the command line gives it: lists as tuples, fractions as floats."""
+    origin, parts = get_origin(declared), get_args(declared)
+    if origin in (Union, UnionType):
+        declared = next(part for part in parts if fits(value, part))
+        return cast(value, declared)
+    if origin is tuple:
+        each = [parts[0]] * len(value) if parts[-1] is ... else parts
+        return tuple(map(cast, value, each))
+    return float(value) if declared is float else value
+
+
 def merge(options: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a run, fields of `RunConfig`, replaced by those given explicitly: settings one by
     one, but another system has only those given.

@@ -3,7 +3,7 @@ fits of the run that --from names.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,18 @@ def find_source(config: RunConfig, dataset: Info) -> Source:
         )
     inner = [name for name in parameters if "backbone" in name.split(".")]
     return Source(file=place, content=content, names=names, backbone=names.issuperset(inner))
+
+
+def take_over(config: RunConfig, dataset: Info) -> RunConfig:
+    """A config that leaves open what its backbone starts from: if the run that --from names fills
+    it, by whatever name, that, and the run's mean and deviation (raises as `find_source`).
+    """
+    source = find_source(config, dataset)
+    if not source.backbone:
+        return config
+    its, _ = checkpoint.facts_of(source.content, source.file)
+    mean, deviation = config.mean or its.moments[0], config.deviation or its.moments[1]
+    return replace(config, init=INHERITED, mean=mean, deviation=deviation)
 
 
 def choose_init(config: RunConfig, whole: bool) -> str:
