@@ -153,5 +153,11 @@ def test_settings_of_another_type_are_refused(base: Path, mtl) -> None:
         answer = mtl("train", "--config", write({"dataset": "rooms", "settings": wrong}))
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
         assert next(iter(wrong)) in answer.err
+    for wrong in ("NaN", "Infinity"):
+        said = f'{{"dataset": "rooms", "backbone": "resnet18_half", "gradient_scale": {wrong}}}'
+        for more in ((), ("--dry-run", "--device", "cpu")):
+            answer = mtl("train", "--config", write(said), *more)
+            assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+            assert "--gradient-scale" in answer.err
     with pytest.raises(InputError):
         gather({"from_run": "nowhere", "settings": {}})

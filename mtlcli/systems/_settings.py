@@ -5,6 +5,7 @@ new system brings its own options along, and no other file has to know them.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType, UnionType
@@ -84,6 +85,8 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if its.name in values and not fits(values[its.name], its.annotation):
             needed = types[its.name].__name__
             raise InputError(f"{flag(its.name)} {values[its.name]!r}: needs a {needed}.")
+        if isinstance(values.get(its.name), float) and not math.isfinite(values[its.name]):
+            raise InputError(f"{flag(its.name)} {values[its.name]}: must be a finite number.")
     return known | values
 
 
