@@ -182,9 +182,15 @@ def as_option(name: str, value: Any, said: str) -> Any:
 
 def say(kind: Any) -> str:
     """A type for people."""
-    words = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
-    words |= {tuple[str, ...]: "a list of texts", tuple[int, int]: "two integers [H, W]"}
-    words |= {Triple: "three numbers [R, G, B]"}
+    words: dict[Any, str] = {
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        tuple[str, ...]: "a list of texts",
+        tuple[int, int]: "two integers [H, W]",
+        Triple: "three numbers [R, G, B]",
+    }
     if kind in words:
         return words[kind]
     if get_origin(kind) is Literal:

@@ -217,9 +217,10 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 log.sync()
                 state.save(conduct.keep)
         unfinished = state.iteration < config.iterations
-        if unfinished and selection.is_over:
+        if selection.is_over:
             distributed.by_first(lambda: mark_stopped(state.folder, state.iteration))
-            log.say(selection.farewell())
+            if unfinished:
+                log.say(selection.farewell())
         elif unfinished:
             divergence.check(stream, config)
             log.sync()
