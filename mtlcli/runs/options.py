@@ -177,7 +177,10 @@ def as_option(name: str, value: Any, said: str) -> Any:
     kind = get_type_hints(record)[name]
     if not settings.fits(value, kind):
         raise InputError(f"{said} must be {say(kind)}.")
-    return settings.cast(value, kind)
+    try:
+        return settings.cast(value, kind)
+    except OverflowError as error:
+        raise InputError(f"{said} is larger than any number here.") from error
 
 
 def say(kind: Any) -> str:

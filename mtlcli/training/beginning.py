@@ -16,7 +16,7 @@ from mtlcli.errors import InputError
 from mtlcli.files import checksums
 from mtlcli.ops import processes as distributed
 from mtlcli.runs import checkpoint, hub_run
-from mtlcli.runs.checkpoint import WithoutRandomNumbers, build_network
+from mtlcli.runs.checkpoint import WithoutRandomNumbers
 from mtlcli.runs.config import INHERITED, RunConfig
 from mtlcli.runs.names import file_of
 from mtlcli.runs.record import find_record
@@ -107,7 +107,7 @@ def begin(
     distributed.by_first(lambda: start(config.backbone, init, quiet=quiet)[1])
     torch.manual_seed(config.seed)
     backbone, its = start(config.backbone, init, quiet=True)
-    network = build_network(config, dataset, backbone)
+    network = checkpoint.build_network(config, dataset, backbone)
     if not source:
         return Beginning(network=network, init=asdict(its), taken=None)
     taken, record = source.fill(network, config), find_record(source.file)
@@ -133,7 +133,7 @@ def find_source(config: RunConfig, dataset: Info) -> Source:
     place = file_of(Path(config.from_run))
     content = checkpoint.read(place)
     with WithoutRandomNumbers():
-        network = build_network(config, dataset)
+        network = checkpoint.build_network(config, dataset)
     theirs, own = content["network"], network.state_dict()
     names = frozenset(n for n, w in own.items() if n in theirs and theirs[n].shape == w.shape)
     parameters = [name for name, _ in network.named_parameters()]
