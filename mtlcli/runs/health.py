@@ -231,7 +231,8 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
     if not (folder / LOG).exists():
         return "whole", "packed: no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"
-    detail += ", stopped by --patience" if run.record.stopped else ""
+    early = run.record.final < run.config.iterations
+    detail += ", stopped by --patience" if early else ""
     if not run.is_finished:
         return "unfinished", detail, resume
     if not run.results:

@@ -26,7 +26,7 @@ from mtlcli.data.augment import (
     Sample,
     augment,
 )
-from mtlcli.data.moments import IMAGENET
+from mtlcli.data.moments import IMAGENET, Moments
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
 from mtlcli.maps import map_of
@@ -103,7 +103,7 @@ def stepwise(
     if rng.random() < 0.5:
         arrays = mirror(arrays, maps)
     arrays["image"] = distort(arrays["image"], rng)
-    mean, deviation = np.float32(IMAGENET)
+    mean, deviation = np.float32(moments)
     arrays["image"] = (arrays["image"].astype(np.float32) / 255 - mean) / deviation
     padded = pad(arrays, maps, size)
     targets = {name: channels_first(array) for name, array in padded.items()}
