@@ -107,7 +107,7 @@ BAD = {
     "a fraction for a batch": ({"batch_size": 8.5}, "or auto"),
     "a number that stands for auto": ({"batch_size": AUTO}, "must be positive"),
     "a seed beyond torch's": ({"seed": 2**64}, "--seed"),
-    "beyond all fractions": ({"lr": 10**400}, "larger than any"),
+    "beyond all fractions": ({"lr": 10**400}, "a number"),
     "one side": ({"size": [64]}, "two integers"),
     "two colours": ({"mean": [0.5, 0.5]}, "three numbers"),
     "texts": ({"tasks": "depth"}, "a list of texts"),

@@ -178,10 +178,7 @@ def as_option(name: str, value: Any, said: str) -> Any:
     kind = get_type_hints(record)[name]
     if not fits(value, kind):
         raise InputError(f"{said} must be {say(kind)}.")
-    try:
-        return settings.cast(value, kind)
-    except OverflowError as error:
-        raise InputError(f"{said} is larger than any number here.") from error
+    return settings.cast(value, kind)
 
 
 def say(kind: Any) -> str:

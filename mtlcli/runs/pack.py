@@ -10,7 +10,7 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing, write_json
 from mtlcli.runs import checkpoint
 from mtlcli.runs.card import describe
-from mtlcli.runs.folder import CARD, PACKED, PACKED_RECORD, RESULTS, record_file
+from mtlcli.runs.folder import CARD, LAST, PACKED, PACKED_RECORD, RECORD, RESULTS, record_file
 from mtlcli.runs.names import file_of, pin, title
 from mtlcli.runs.record import Record, find_record
 from mtlcli.runs.results import Results, find_results, read_results
@@ -36,11 +36,11 @@ def pack(run: Path, out: Path, licence: str = "") -> Packed:
         licence: of the weights, as the hub names it.
 
     Raises:
-        InputError: no such checkpoint, or `out` has one of these files already.
+        InputError: no such checkpoint, or `out` has one of these files already, or those of a run.
         RunError: it cannot be written.
     """
     source = file_of(pin(run))
-    for name in (PACKED, PACKED_RECORD, CARD, RESULTS):
+    for name in (PACKED, PACKED_RECORD, CARD, RESULTS, RECORD, LAST):
         if (out / name).exists():
             raise InputError(f"{out / name} is there already: choose another --out, or remove it.")
     content = checkpoint.read(source)
