@@ -107,7 +107,7 @@ def test_what_lies_outside_the_picture_is_no_part() -> None:
     """A picture of nobody, smaller than the crop: zeros within, 255 around, nothing to learn."""
     sample = picture(20, 20) | {"human_parts": np.zeros((20, 20), np.uint8)}
     maps, view = {"human_parts": map_of("human_parts")}, Fixed(zoom=1.0, mirrored=False)
-    shown = show(sample, random_view((20, 20), (32, 32), (1.0, 1.0), view), maps)
+    shown = show(sample, random_view((20, 20), (32, 32), (1.0, 1.0), view), maps, IMAGENET)
     assert (shown["human_parts"] == 255).all()
 
 

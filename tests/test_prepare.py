@@ -111,7 +111,7 @@ def test_limit_keeps_the_first_of_each_split(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"limit": 0}, "--limit must be at least 1"),
+        ({"limit": 0}, "--limit must be 1"),
         ({"size": (48, 64)}, "--size does not apply"),
         ({"source": "elsewhere"}, "no source 'elsewhere'; it has atrc, mti, official"),
         ({"source": "mti"}, "give one of them"),

@@ -69,7 +69,7 @@ def test_the_first_source_gives_the_weights_and_is_recorded(home, hub, mtl, weig
     hub.files = {AT_FIRST: weights[0], AT_SECOND: weights[1]}
     answer = mtl(*TRAIN)
     assert answer.code == 0, answer.err
-    assert answer.err == ""
+    assert answer.err.splitlines() == ["mtl: licence of first.safetensors of ours/first: MIT"]
     record = json.loads((home / "weights" / "rooms_hrnet18_multi_task" / "run.json").read_text())
     said = {key: record["init"][key] for key in ("source", "revision", "sha256", "licence", "file")}
     assert said == {"source": "ours/first", "revision": COMMIT, "sha256": sha256(weights[0]),

@@ -81,7 +81,8 @@ def test_scores_of_the_same_pictures_are_compared(make_run: Maker, first, second
 
 def test_fingerprints_of_runs_with_other_tasks_say_nothing(make_run: Maker) -> None:
     one = make_run("one", file={"fingerprint": "a"})
-    two = make_run("two", {"semseg": 0.25}, file={"fingerprint": "b"})
+    other = {"scored": {"curves": {}}, "file": {"fingerprint": "b"}}
+    two = make_run("two", {"semseg": 0.25}, **other)
     assert compared(one, two)[1] == pytest.approx(100)
 
 

@@ -94,7 +94,7 @@ REFUSED = {
     "coatnet_0_rw_224": "224x224 only",
     "inception_v4": "do not cover",
     "": "no backbone 'timm:'",
-    "hf-hub:someone/something": "no backbone",
+    "hf-hub:someone/something": "is no name",
 }
 
 

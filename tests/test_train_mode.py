@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mtlcli import tasks as known_tasks
 from mtlcli.data import augment
 from mtlcli.data.batches import TrainingStream
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
 from mtlcli.maps import map_of
 from mtlcli.models.attention import Attention
@@ -137,7 +138,9 @@ def test_training_is_the_papers_sgd_of_the_whole_batch_however_it_is_split(
     trained = checkpoint.read(folder / "last.pt")["network"]
 
     reader = Reader(home / "datasets" / "rooms.h5", "train", ("depth",))
-    stream = TrainingStream(reader, known_tasks.named(["depth"]), (32, 40), (1.0, 1.0), config.seed)
+    stream = TrainingStream(
+        reader, known_tasks.named(["depth"]), (32, 40), (1.0, 1.0), config.seed, moments=IMAGENET
+    )
     torch.manual_seed(3)
     network = Plane()
     velocity = [torch.zeros_like(p) for p in network.parameters()]
@@ -177,7 +180,7 @@ def test_labels_are_never_mixtures_of_their_neighbours(task: str) -> None:
     known = known.reshape(-1, *known.shape[-2:])[:, 0].T  # label, channel
     for seed in range(12):
         view = augment.random_view((40, 50), (32, 32), (1.0, 1.0), np.random.default_rng(seed))
-        shown = augment.show(sample, view, {task: its})[task]
+        shown = augment.show(sample, view, {task: its}, IMAGENET)[task]
         found = shown.reshape(-1, shown.shape[-2] * shown.shape[-1]).T.astype(np.float64)
         if task == "depth":
             found = found * view.zoom

@@ -63,7 +63,8 @@ def convert(
     unfinished = work / "dataset.h5"
     places = [(split, index) for split, ids in plan.ids.items() for index in range(len(ids))]
     converted = in_order(partial(convert_sample, plan, info), places, workers)
-    tallies = {split: {task: Seen() for task in info.tasks} for split in plan.ids}
+    labels = (*info.tasks, *info.truths)
+    tallies = {split: {label: Seen() for label in labels} for split in plan.ids}
     with closing(converted), h5py.File(unfinished, "w", libver=hdf5.LIBVER) as file:
         hdf5.write_info(file, info, complete=False)
         for split, ids in plan.ids.items():

@@ -139,7 +139,7 @@ class Downloader:
         if self._recall(remote):
             return
         entry = {**found, "url": url, "first_used": time.strftime("%Y-%m-%d")}
-        if self.ledger.exists() and not read_json(self.ledger):  # what it said may be wanted
+        if find_problem(self.ledger) and not read_json(self.ledger):  # what it said may be wanted
             self.ledger.replace(self.ledger.with_suffix(".damaged"))
         write_json(self.ledger, read_json(self.ledger) | {remote.file: entry})
 

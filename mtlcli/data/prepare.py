@@ -268,7 +268,8 @@ class _Job:
         with self.bars.samples(f"Converting {self.name}", total) as bar:
             tallies = convert(plan, info, self.work, self.out, self.workers, bar)
         for split, tally in tallies.items():
-            for task, seen in tally.items():
+            for task in info.tasks:
+                seen = tally[task]
                 if said := describe_lack(seen, info.map(task), plan.source):
                     where = f"{split}: {task} ({plan.provenance.get(task, plan.source)})"
                     self.bars.warn(f"{where}: {said}")

@@ -22,7 +22,7 @@ from mtlcli.ops.devices import autocast, numerics
 from mtlcli.runs.config import RunConfig
 from mtlcli.scoring.bench_model import build, build_meta
 from mtlcli.training.clock import peak_memory
-from mtlcli.training.loop import dry_run
+from mtlcli.training.dry_run import dry_run
 
 STEPS, WARM = 8, 3
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -92,7 +92,7 @@ def measure(system: str, settings: dict[str, Any], options: argparse.Namespace) 
 def estimate(config: RunConfig, options: argparse.Namespace) -> str:
     """What `mtl train --dry-run` says, in one line."""
     try:
-        return " ".join(dry_run(config, device=options.device).split())
+        return " ".join(dry_run(config, device=options.device).text().split())
     except Exception as error:
         return said(error)
 
