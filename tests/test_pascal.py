@@ -53,7 +53,7 @@ def test_images_are_the_jpegs_as_they_are(bundle: Path, tmp_path: Path) -> None:
     reader = prepared(bundle, tmp_path / "p.h5")
     for index, ident in enumerate(reader.ids):
         path = bundle / f"JPEGImages/{ident}.jpg"
-        assert reader.stored("image", index) == path.read_bytes()
+        assert reader._raw("image", index).tobytes() == path.read_bytes()
         np.testing.assert_array_equal(reader[index]["image"], np.asarray(Image.open(path)))
 
 
