@@ -5,8 +5,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+import pytest
+from huggingface_hub import constants
+
+from mtlcli.data import hub as data_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -79,3 +85,13 @@ def serving() -> Iterator[Hub]:
             yield hub
         finally:
             server.shutdown()
+
+
+def ask_instead(server: Hub, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Let the library ask this server instead of the real hub, with a cache of its own."""
+    template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(data_hub, "PAUSES", (0.0, 0.0))

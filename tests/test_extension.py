@@ -8,27 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from mtlcli.runs import checkpoint
-from mtlcli.runs.folder import read_log
 from mtlcli.training import loop
+from tests.same_runs import equal, log_of
 
 ON = ("--workers", 0, "--quiet", "--checkpoint-every", 2)
 
 
 def record(run: str) -> dict[str, Any]:
     return json.loads(Path(run, "run.json").read_text())
-
-
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 def test_an_extension_that_is_killed_ends_as_one_that_is_not(
@@ -51,8 +40,7 @@ def test_an_extension_that_is_killed_ends_as_one_that_is_not(
     assert resumed.code == 0, resumed.err
     assert resumed.err == ""
     assert equal(checkpoint.read(Path("other")), checkpoint.read(base))
-    logs = [[{k: v for k, v in x.items() if k != "speed"} for x in read_log(run)]
-            for run in (base, Path("other"))]  # fmt: skip
+    logs = [log_of(run) for run in (base, Path("other"))]
     assert logs[0] == logs[1]
     assert [line["iteration"] for line in logs[0]] == list(range(1, 9))
     powers = [1e-3 * (1 - i / 8) ** 0.9 for i in range(4, 8)]

@@ -17,6 +17,7 @@ from mtlcli.runs.folder import read_log
 from mtlcli.training import log as logs
 from mtlcli.training import loop as train
 from mtlcli.training.watches import CollapseWatch, OffsetWatch
+from tests.same_runs import equal
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--batch-size", 2,
          "--backbone", "resnet18_half", "--system", "multi_task", "--task", "depth", "--task",
@@ -91,16 +92,6 @@ def test_an_error_nobody_foresaw_ends_all_processes(
 
 def fail(*_: Any, **__: Any) -> Any:
     raise ZeroDivisionError("made to fail")
-
-
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 def test_a_run_that_fails_in_a_pass_goes_on_as_if_it_had_not(

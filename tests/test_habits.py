@@ -26,6 +26,7 @@ from mtlcli.training.log import remedy
 from mtlcli.training.memory import Need, estimate
 from mtlcli.training.schedule import learning_rate, set_learning_rate
 from mtlcli.training.setup import make_optimizer
+from tests.same_runs import equal, log_of
 from tests.test_distributed import mtl_in
 
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
@@ -54,20 +55,6 @@ def saved(folder: Path, iteration: int | None = None) -> dict[str, Any]:
     return checkpoint.read(
         folder / ("last.pt" if iteration is None else f"iteration_{iteration}.pt")
     )
-
-
-def log_of(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "speed"} for line in read_log(folder)]
-
-
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 @pytest.mark.parametrize("name", HABITS)

@@ -18,7 +18,7 @@ from mtlcli.backbones import hrnet18
 from mtlcli.backbones._weights import HubFile, UrlFile
 from mtlcli.data import hub as data_hub
 from mtlcli.errors import InputError, RunError
-from tests.fake_hub import COMMIT, serving
+from tests.fake_hub import COMMIT, ask_instead, serving
 
 FIRST = HubFile(repo="ours/first", path="model.safetensors", licence="MIT")
 SECOND = HubFile(
@@ -40,12 +40,7 @@ def weights():
 def hub(home, monkeypatch):
     """A hub that the library asks instead of the real one, with an empty cache."""
     with serving() as server:
-        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", server.address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(data_hub, "PAUSES", (0.0, 0.0))
+        ask_instead(server, monkeypatch, home / "cache")
         monkeypatch.setitem(hrnet18.WEIGHTS, "imagenet", (FIRST, SECOND))
         yield server
 

@@ -18,6 +18,7 @@ from mtlcli.runs import checkpoint
 from mtlcli.runs.folder import cut_log, read_log
 from mtlcli.training import loop as train
 from mtlcli.training import state as states
+from tests.same_runs import equal, log_of
 
 BENCH = Path(__file__).parent / "bench" / "bench_resume.py"
 SMALL = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-channels", 8,
@@ -25,20 +26,6 @@ SMALL = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-chann
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
          "--batch-size", 2, "--task", "depth", "--task", "semseg", "--checkpoint-every", 2,
          "--iterations", 6, "--quiet", *SMALL)  # fmt: skip
-
-
-def log_of(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "speed"} for line in read_log(folder)]
-
-
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
 
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int, workers: bool) -> None:

@@ -23,7 +23,7 @@ from mtlcli.models.recompute import recompute
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.training import loop, setup
-from tests.fake_hub import serving
+from tests.fake_hub import ask_instead, serving
 
 FAMILIES = (
     "hrnet_w18_small_v2", "swin_tiny_patch4_window7_224.ms_in22k", "swinv2_tiny_window8_256",
@@ -242,12 +242,7 @@ def test_weights_of_another_network_or_of_a_part_are_refused(tmp_path):
 def hub(home, monkeypatch):
     """A hub that the library asks instead of the real one, with an empty cache."""
     with serving() as server:
-        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", server.address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(data_hub, "PAUSES", (0.0, 0.0))
+        ask_instead(server, monkeypatch, home / "cache")
         yield server
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from mtlcli import datasets
-from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.hdf5 import Info
 from mtlcli.recipes._recipe import PASSES, Recipe
 from mtlcli.runs import checkpoint
@@ -28,6 +27,7 @@ from mtlcli.training.cards import (
     seconds_on,
 )
 from mtlcli.training.memory import Need, count_need
+from mtlcli.training.setup import leave_to_backbone
 
 LIBRARIES = GIGABYTE // 2  # bytes that CUDA and its libraries hold beside the tensors
 HOUR = 3600
@@ -170,17 +170,13 @@ def complete_by_record(config: RunConfig) -> tuple[RunConfig, Info]:
     """A run on a dataset as it is published, with nothing prepared: complete, but for amp."""
     record = datasets.find(config.dataset)
     info = Info(size=record.size, classes=record.classes, options=record.options)
-    backbone = backbones.find(config.backbone)
     config = replace(
         config,
         tasks=config.tasks or record.tasks,
         size=config.size or record.size,
-        init=config.init or backbone.usual_init,
-        mean=config.mean or backbone.moments[0],
-        deviation=config.deviation or backbone.moments[1],
         settings=settings.complete(config.system, config.settings),
     )
-    return config, info
+    return leave_to_backbone(config), info
 
 
 def forecast(

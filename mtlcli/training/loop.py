@@ -34,7 +34,13 @@ from mtlcli.training.loggers import require_logger
 from mtlcli.training.rescue import Rescue, stopping, until
 from mtlcli.training.schedule import set_learning_rate
 from mtlcli.training.selection import Selection, held_out, split
-from mtlcli.training.setup import check_weighting, clip_gradient, make_state, prepare_network
+from mtlcli.training.setup import (
+    check_weighting,
+    clip_gradient,
+    leave_to_backbone,
+    make_state,
+    prepare_network,
+)
 from mtlcli.training.state import State, read_begun, refuse_other_data, refuse_other_options
 
 
@@ -120,7 +126,7 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     if config.batch_size != AUTO:
         Share(batch_size=config.batch_size, parts=config.accumulate, world=distributed.world())
     lookup.load("systems", config.system)
-    backbone = backbones.find(config.backbone)
+    backbones.find(config.backbone)
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
@@ -134,12 +140,7 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     )
     if config.from_run and not config.init:
         config = take_over(config, reader.info)
-    config = replace(
-        config,
-        init=config.init or backbone.usual_init,
-        mean=config.mean or backbone.moments[0],
-        deviation=config.deviation or backbone.moments[1],
-    )
+    config = leave_to_backbone(config)
     if config.batch_size == AUTO:
         found = distributed.by_first(lambda: find_batch(config, reader, device))
         config = replace(config, batch_size=found)

@@ -1,5 +1,6 @@
 """What the loop works with, made from the options of a run; batch norm over all processes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.models.recompute import recompute
@@ -139,6 +141,17 @@ def make_weighting(config: RunConfig, dataset: Info, network: nn.Module, images:
     epoch = max(1, config.accumulate * images // config.batch_size)
     backbone = network.get_submodule("backbone") if hasattr(network, "backbone") else network
     return WEIGHTINGS[config.weighting](weights, list(backbone.parameters()), epoch)
+
+
+def leave_to_backbone(config: RunConfig) -> RunConfig:
+    """The config with init, mean and deviation of its backbone where it leaves them open."""
+    its = backbones.find(config.backbone)
+    return replace(
+        config,
+        init=config.init or its.usual_init,
+        mean=config.mean or its.moments[0],
+        deviation=config.deviation or its.moments[1],
+    )
 
 
 def check_weighting(config: RunConfig, device: torch.device) -> None:
