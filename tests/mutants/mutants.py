@@ -231,7 +231,8 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("shown[name] = its.crop(target) if its.crop else target", "shown[name] = target"),
         ("its.zoom(target, view.zoom)", "its.zoom(target, 1 / view.zoom)"),
         ("if view.mirrored and its.mirror:", "if its.mirror:"),
-        ("(normalise(image), rows, columns, 0)", "(normalise(image), rows, columns, 1)"),
+        ("(normalise(image, moments), rows, columns, 0)",
+         "(normalise(image, moments), rows, columns, 1)"),
         ("if accept(view):", "if not accept(view):"),
         ("cv2.WARP_INVERSE_MAP", "0"),
     )),
@@ -321,11 +322,12 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
     )),
     "loop": ("training/loop.py", "train_mode training main_job", (
         ("scale(total / len(parts))", "scale(total)"),
-        ("(1 - iteration / config.iterations) ** config.power",
-         "(1 - iteration / config.iterations) ** 1.0"),
         ("set_learning_rate(optimizer, config, state.iteration)\n            optimizer.zero",
          "set_learning_rate(optimizer, config, 0)\n            optimizer.zero"),
         ("            optimizer.zero_grad(set_to_none=True)\n", "            pass\n"),
+    )),
+    "schedule": ("training/schedule.py", "train_mode habits", (
+        ("(1 - done) ** config.power", "(1 - done) ** 1.0"),
     )),
     "setup": ("training/setup.py", "train_mode constants", (
         ("torch.optim.SGD(groups, momentum=config.momentum, **shared)",
@@ -339,7 +341,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("weight_decay: float = option(5e-4", "weight_decay: float = option(1e-4"),
         ("lr: float = option(1e-3", "lr: float = option(1e-2"),
         ("power: float = option(0.9", "power: float = option(1.0"),
-        ("batch_size: int = option(8", "batch_size: int = option(16"),
+        ("batch_size: int = option(\n        8,", "batch_size: int = option(\n        16,"),
         ("iterations: int = option(40_000", "iterations: int = option(20_000"),
     )),
     "weightings": ("training/weightings.py", "selection surgery constants", (
@@ -357,7 +359,6 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ('single = {"amp": False}', "single = {}"),
         ("iterations: int = 40_000", "iterations: int = 20_000"),
         ("PASSES = 3", "PASSES = 2"),
-        ("its[\"settings\"] if same else {}", "its[\"settings\"]"),
     )),
     "recipes_nyud": ("recipes/nyud.py", "recipes gain", (
         ('init="ade20k"', 'init="imagenet"'),
@@ -378,9 +379,12 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("if published and counted != published:", "if published and counted == published:"),
         ('if used.get(name, "unset") != value', "if False"),
     )),
+    "settings": ("systems/_settings.py", "repeated_options recipes", (
+        ('options.get("settings", {}) if same else {}', 'options.get("settings", {})'),
+    )),
     "record": ("runs/record.py", "recipes", (
         ('options["tasks"] = tuple(sorted(config.tasks))', 'options["tasks"] = config.tasks'),
         ("None if config.crop == config.size else config.crop", "None"),
-        ("published if images is None else images", "published"),
+        ("usual_images if images is None else images", "usual_images"),
     )),
 }  # fmt: skip
