@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
+from mtlcli.runs.foreign import EXPORTED
 from mtlcli.runs.names import is_run
 
 
@@ -17,7 +18,7 @@ def looks_like_a_run(word: str) -> bool:
     """What follows --compare: all but what is certainly to be shown."""
     path = Path(word)
     is_there = path.exists() or word.isdigit()
-    return path.suffix == ".pt" or is_run(path) or not is_there
+    return path.suffix in (".pt", *EXPORTED) or is_run(path) or not is_there
 
 
 def looks_like_tasks(word: str) -> bool:

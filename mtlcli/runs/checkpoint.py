@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.foreign import describe, is_exported
 from mtlcli.runs.names import file_of
 from mtlcli.tasks._task import Task
 
@@ -34,6 +36,7 @@ class Trained:
     config: RunConfig
     dataset: Info  # that it was trained on
     iteration: int
+    takes: tuple[int, int] | None = None  # height and width of all pictures, of an exported file
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -52,12 +55,12 @@ class Trained:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.network.parameters()).device
+        return next(chain(self.network.parameters(), self.network.buffers())).device
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures it was trained on."""
-        return self.config.size or self.dataset.size
+        return self.takes or self.config.size or self.dataset.size
 
 
 def tasks_of(names: Iterable[str], dataset: Info) -> dict[str, Task]:
@@ -108,6 +111,11 @@ def read(path: Path) -> dict[str, Any]:
     path = file_of(path)
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
+    if is_exported(path):
+        raise InputError(
+            f"{path} is an exported file, no checkpoint: `mtl visualize`, `eval` and `serve` take "
+            "it; all else needs the run."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
@@ -117,7 +125,7 @@ def read(path: Path) -> dict[str, Any]:
 
         raise InputError(describe_damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
-        raise InputError(f"{path} is not a checkpoint written by mtl.")
+        raise InputError(f"{path} is not a checkpoint written by mtl: it is {describe(path)}.")
     if content["format"] != FORMAT:
         raise InputError(
             f"{path} has checkpoint format {content['format']}, this program reads {FORMAT}; "
@@ -130,13 +138,17 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
     """Rebuild the network of a checkpoint in evaluation mode.
 
     Args:
-        path: checkpoint or run folder.
+        path: checkpoint, run folder, or a file of `mtl export`, which stays on the CPU.
         device: where the network goes; a string is one of `mtlcli.ops.devices.pick_device`.
 
     Raises:
         InputError: see `read`; also when its weights do not fit the network of this version.
     """
     target = pick_device(device) if isinstance(device, str) else device
+    if is_exported(file := file_of(path)) and file.is_file():
+        from mtlcli.runs import exported
+
+        return exported.load(file)
     content = read(path)
     try:
         config = RunConfig.from_json(content["config"])

@@ -10,6 +10,7 @@ from zipfile import is_zipfile
 from mtlcli.data.hdf5 import Info
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS, read_log
+from mtlcli.runs.foreign import describe
 from mtlcli.runs.names import find, resolve
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, read_results
@@ -168,7 +169,9 @@ def is_whole(file: Path) -> bool:
 
 def describe_damage(file: Path) -> str:
     """What to say of a checkpoint that cannot be read, and how to have its run again."""
-    run = file.parent
+    run, what = file.parent, describe(file)
+    if what:
+        return f"{file} is {what}. It is no run: name another (`mtl doctor` lists them)."
     if file.name == LAST and (run / RECORD).is_file():
         remedy = f"remove it, and `mtl train --resume {run}` begins it again"
         return f"{file} is cut short or damaged (see `mtl doctor`): {remedy}."
