@@ -1,13 +1,14 @@
 """One network, or several side by side, and what they make of a picture."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from mtlcli.drawing.choices import ColourMap
 from mtlcli.drawing.grid import AREA, Cells, Tile, in_columns, tile_size
 from mtlcli.drawing.prediction import (
     Maps,
@@ -37,6 +38,15 @@ class Networks:
     remark: str = ""  # of one that nobody named: why it was chosen, and how another is
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What is applied to their maps beyond the networks themselves."""
+        return tuple(
+            f"{task} is scaled as `mtl eval --fit-scale` found: {scale}"
+            for trained in self.trained.values()
+            for task, scale in trained.scales.items()
+        )
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """Their checkpoints."""
         return tuple(t.path for t in self.trained.values())
@@ -56,10 +66,14 @@ class Networks:
 
 
 def load_networks(
-    paths: Sequence[Path], tasks: Sequence[str], device: str, dataset: str | None = None
+    paths: Sequence[Path],
+    tasks: Sequence[str],
+    device: str,
+    dataset: str | None = None,
+    colormap: ColourMap | None = None,
 ) -> Networks:
     """The networks of these checkpoints or run folders; if there are none, that of `default_run`
-    (for a dataset).
+    (for a dataset); `colormap` is that of their depths, if it is not the usual.
 
     Raises:
         InputError: no such checkpoint, or a task that the networks do not predict.
@@ -67,6 +81,7 @@ def load_networks(
     target = pick_device(device)
     choice = None if paths else default_run(dataset)
     found = [checkpoint.load(path, target) for path in ([choice.path] if choice else paths)]
+    found = [with_colours(t, colormap) for t in found] if colormap else found
     if tasks:
         able = [t for t in found if set(tasks) <= set(t.tasks)] or found
         known = choose_tasks(able[0], tuple(tasks))
@@ -74,6 +89,17 @@ def load_networks(
         known = tuple(dict.fromkeys(name for t in found for name in t.tasks))
     remark = choice.remark("--checkpoint NAME") if choice else ""
     return Networks(trained=dict(zip(names_of(found), found)), tasks=known, remark=remark)
+
+
+def with_colours(trained: Trained, colormap: ColourMap) -> Trained:
+    """The same network, whose maps of numbers are drawn in another colour map."""
+    options = {
+        name: {**trained.dataset.options.get(name, {}), "colormap": colormap}
+        for name, task in trained.tasks.items()
+        if task.map.scale
+    }
+    dataset = replace(trained.dataset, options={**trained.dataset.options, **options})
+    return replace(trained, dataset=dataset)
 
 
 def names_of(found: Sequence[Trained]) -> list[str]:

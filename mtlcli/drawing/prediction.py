@@ -1,7 +1,10 @@
 """A picture in, named maps out, and how they are drawn."""
 
+import io
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,6 +121,7 @@ class Prediction(Mapping[str, np.ndarray]):
     image: np.ndarray  # RGB (H, W, 3) uint8
     maps: Maps  # as `predict` returns them
     trained: Trained
+    name: str = "picture"  # of its files; that of the picture's own, if it was read from one
 
     def __getitem__(self, task: str) -> np.ndarray:
         if task not in self.maps:
@@ -142,6 +146,38 @@ class Prediction(Mapping[str, np.ndarray]):
     def grid(self) -> Image.Image:
         """The picture and all maps in one, each with the key to its colours."""
         return Image.fromarray(grid(self.trained, self.image, self.maps))
+
+    def overlay(self) -> np.ndarray:
+        """The picture with its classes in colours and its boundaries in white, RGB (H, W, 3) uint8
+        (raises InputError if the network predicts neither).
+        """
+        from mtlcli.drawing.overlay import overlay
+
+        return overlay(self.trained, self.image, self.maps)
+
+    def save(self, folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:
+        """Write the files of `mtl visualize --separate` (see `files.write_separate`) and return
+        their paths.
+
+        Args:
+            folder: is made if need be. What mtl did not write there stays: the new files get a
+                number.
+            name: of the files; by default that of the picture's own file, or "picture".
+
+        Raises:
+            InputError: `folder` is a file, or `name` no name of a file.
+            RunError: nothing can be written there.
+        """
+        from mtlcli.drawing.files import save_separate
+
+        name = self.name if name is None else name
+        return save_separate(self.trained, self.image, self.maps, Path(folder), name)
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: `grid`."""
+        file = io.BytesIO()
+        self.grid().save(file, "PNG")
+        return file.getvalue()
 
 
 def channels_last(prediction: np.ndarray) -> np.ndarray:

@@ -18,7 +18,6 @@ from mtlcli.files import mark_video
 T = TypeVar("T")
 WAITING = 4  # frames between one thread and the next
 USUAL_RATE = 25.0  # frames/s where a video does not say
-CODEC = "mp4v"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +140,17 @@ class Writer:
         rate: frames/s.
         draw: makes the RGB (H, W, 3) uint8 frame, H and W even, of what `put` is given; it runs in
             the writer's thread.
+        source: video whose sound and times are kept.
     """
 
-    def __init__(self, path: Path, rate: float, draw: Callable[[Any], np.ndarray]) -> None:
-        self.path, self.rate, self.draw = path, rate, draw
+    def __init__(
+        self,
+        path: Path,
+        rate: float,
+        draw: Callable[[Any], np.ndarray],
+        source: Path | None = None,
+    ) -> None:
+        self.path, self.rate, self.draw, self.source = path, rate, draw, source
         self.given = 0  # frames put
         self._queue: Queue[Any] = Queue(WAITING)
         self._end, self._failed = Event(), Event()
@@ -170,7 +176,7 @@ class Writer:
         self._end.set()
         self._thread.join()
         if self._file is not None:
-            self._file.release()
+            self._file.close()
             with suppress(OSError):  # a full disk: the film stands, but is not replaced unasked
                 mark_video(self.path)
         if kind is None and self._error:
@@ -190,8 +196,7 @@ class Writer:
 
     def _write(self, frame: np.ndarray, times: int) -> None:
         if self._file is None:
-            self._file = new_file(self.path, self.rate, frame.shape[1], frame.shape[0])
-        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+            self._file = new_file(self.path, self.rate, frame.shape[1::-1], self.source)
         for _ in range(times):
             self._file.write(frame)
 
@@ -200,19 +205,16 @@ class Writer:
         raise self._error
 
 
-def new_file(path: Path, rate: float, width: int, height: int) -> Any:
-    """OpenCV's writer.
+def new_file(path: Path, rate: float, size: tuple[int, int], source: Path | None) -> Any:
+    """The .mp4 that frames of this width and height go into.
 
     Raises:
         RunError: it cannot be opened.
     """
+    from mtlcli.drawing.encode import Film
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
-    code = cv2.VideoWriter.fourcc(*CODEC)
-    with silence_opencv():
-        file = cv2.VideoWriter(str(path), code, rate, (width, height))
-    if not file.isOpened():
-        raise RunError(f"Cannot write {path}: is the folder writable?")
-    return file
+    return Film(path, rate, size, source)

@@ -1,4 +1,4 @@
-"""What runs an exported file: how large it is, how long it takes and how far it is off, by program."""
+"""What runs an exported file: how large it is, how long it takes, how far it is off."""
 
 import time
 from collections.abc import Callable, Mapping

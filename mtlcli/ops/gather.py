@@ -16,6 +16,8 @@ BYTES_AT_ONCE = 2**24
 """Of gathered rows of one picture,"""
 PIECES = 128
 """unless that makes more pieces of the queries than these, each some nodes of the graph."""
+WHOLE = 2**24
+"""Rows up to which float32 counts exactly."""
 
 
 def deformable_attention(
@@ -41,6 +43,9 @@ def deformable_attention(
     tables = [corners(rows.unflatten(1, shape), rim).flatten(1, 2) for rows, shape in maps]
     rows = torch.cat(tables, 1).flatten(0, 2)  # B * S * M, 4 * D
     # From here on K = M * L * P samples of a query are one axis, which runtimes are quick along.
+    pixels = sum(table.shape[1] for table in tables)
+    if pixels * heads > WHOLE:
+        offsets = offsets.double()
     size_2K = offsets.new_tensor(shapes).T.repeat_interleave(points, 1).repeat(1, heads)
     starts = [sum(table.shape[1] for table in tables[:level]) for level in range(len(tables))]
     first_K = offsets.new_tensor(starts).repeat_interleave(points).repeat(heads)
@@ -51,13 +56,8 @@ def deformable_attention(
         for axis in (0, 1)
     )
     pixel, weight_BNK4 = locate(x, y, size_2K, rim, share_BNMLP.flatten(2))
-    picture = (
-        torch.arange(batch, device=value.device)[:, None, None]
-        * sum(table.shape[1] for table in tables)
-        * heads
-    )
-    index_BNK = (pixel + first_K) * heads + head_K
-    index_BNK = index_BNK.int() + picture.int()
+    picture = torch.arange(batch, device=value.device, dtype=torch.int32)[:, None, None]
+    index_BNK = ((pixel + first_K) * heads + head_K).int() + picture * (pixels * heads)
     needed = rows.element_size() * rows.shape[1] * index_BNK[0, 0].numel()  # bytes of a query
     step = max(1, BYTES_AT_ONCE // needed, -(-queries // PIECES))
     read = [

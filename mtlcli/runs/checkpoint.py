@@ -1,8 +1,8 @@
 """A checkpoint: all that rebuilds a network and the preprocessing it was trained with."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.foreign import describe, is_exported
 from mtlcli.runs.names import file_of
+from mtlcli.runs.scale import DepthScale, read_scales
 from mtlcli.tasks._task import Task
 
 if TYPE_CHECKING:
@@ -37,11 +38,17 @@ class Trained:
     dataset: Info  # that it was trained on
     iteration: int
     takes: tuple[int, int] | None = None  # height and width of all pictures, of an exported file
+    scales: Mapping[str, DepthScale] = field(default_factory=dict)  # task -> see `DepthScale`
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
-        """What it predicts, by name."""
-        return tasks_of(self.config.tasks, self.dataset)
+        """What it predicts, by name, scaled as the run says."""
+        return {
+            name: replace(task, decode=partial(decode_scaled, task.decode, self.scales[name]))
+            if name in self.scales
+            else task
+            for name, task in tasks_of(self.config.tasks, self.dataset).items()
+        }
 
     @cached_property
     def record(self) -> "Record":
@@ -61,6 +68,13 @@ class Trained:
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures it was trained on."""
         return self.takes or self.config.size or self.dataset.size
+
+
+def decode_scaled(
+    decode: Callable[[torch.Tensor], torch.Tensor], scale: DepthScale, logits: torch.Tensor
+) -> torch.Tensor:
+    """What `decode` makes of logits, scaled."""
+    return scale.factor * decode(logits) ** scale.exponent
 
 
 def tasks_of(names: Iterable[str], dataset: Info) -> dict[str, Task]:
@@ -165,7 +179,16 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
         config=config,
         dataset=dataset,
         iteration=content["iteration"],
+        scales=scales_beside(path),
     )
+
+
+def scales_beside(path: Path) -> dict[str, DepthScale]:
+    """What the run of a checkpoint says of its depths."""
+    from mtlcli.runs.record import find_record
+
+    record = find_record(file_of(path))
+    return read_scales(record.scales if record else None)
 
 
 class WithoutRandomNumbers(TorchFunctionMode):

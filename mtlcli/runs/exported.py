@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mtlcli.data.hdf5 import Info
 from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
 from mtlcli.errors import InputError
+from mtlcli.files import MARK
 from mtlcli.runs.checkpoint import Trained, tasks_of
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.foreign import describe, describe_zip
@@ -40,10 +41,10 @@ def load(file: Path) -> Trained:
         height, width = json.loads(facts["size"])
         iteration = int(facts["iteration"])
     except (KeyError, TypeError, ValueError) as error:
-        older = (
-            f"of an older mtl ({facts['program']}): export it again" if "program" in facts else ""
-        )
-        raise InputError(f"{file} is {older or describe(file) or 'not of mtl'}.") from error
+        what = describe(file) or "not of mtl"
+        if MARK in facts.get("program", ""):
+            what = f"of another version ({facts['program']}): export it again"
+        raise InputError(f"{file} is {what}.") from error
     names = tuple(config.tasks)
     run = open_with_torch(file, names) if is_torch else open_with_onnxruntime(file, names)
     network = ExportedNetwork(run, tasks_of(names, dataset), (height, width), config)

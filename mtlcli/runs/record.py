@@ -87,6 +87,7 @@ class Record:
     command: Sequence[str] | None = None  # as typed after `mtl`
     versions: Mapping[str, str] | None = None  # of mtl and torch
     init: Mapping[str, Any] | None = None  # where the backbone's numbers come from
+    scales: Mapping[str, Any] | None = None  # task -> `DepthScale` of `mtl eval --fit-scale`
     imported_from: str | None = None  # a checkpoint of DeMT's code, and what became of it:
     fitted: int | None = None  # tensors of the network that it filled
     tensors: int | None = None  # of the network

@@ -19,7 +19,7 @@ from mtlcli.home import datasets_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.ops.processes import is_first, joined
 from mtlcli.runs import checkpoint
-from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.checkpoint import Trained, tasks_of
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
 from mtlcli.runs.names import file_of
@@ -82,7 +82,7 @@ def evaluate(
     require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
-        tasks = trained.tasks
+        tasks = tasks_of(trained.config.tasks, trained.dataset)  # not scaled: as it was trained
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         scale = resolution(trained.config, trained.dataset.size)
         pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
