@@ -1,7 +1,7 @@
 """H.264 in .mp4, as browsers play it, with the sound and the times of the video it was made of."""
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,13 @@ class Film:
     def __init__(
         self, path: Path, rate: float, size: tuple[int, int], source: Path | None = None
     ) -> None:
-        self.rate, self.count = rate, 0
+        self.path, self.rate, self.count = path, rate, 0
         self.times, start = frame_times(source) if source else ([], 0.0)
         self.close_source = lambda: None
-        try:
+        with self._told():
             self.file = av.open(str(path), "w", format="mp4")
-            self.pictures = self.file.add_stream(
-                "libx264", rate=Fraction(rate).limit_denominator(1001)
-            )
-        except (OSError, ValueError) as error:  # av's errors are of these kinds, too
-            raise RunError(f"Cannot write {path}: {describe(error)}.") from error
+            pace = Fraction(rate).limit_denominator(1001)
+            self.pictures = self.file.add_stream("libx264", rate=pace)
         self.pictures.width, self.pictures.height = size
         self.pictures.pix_fmt, self.pictures.options = "yuv420p", dict(QUALITY)
         self.pictures.codec_context.time_base = CLOCK
@@ -53,16 +50,27 @@ class Film:
         seconds = self._time(self.count)
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         picture.pts, picture.time_base = round(seconds / CLOCK), CLOCK
-        self._mux_sound(seconds)
-        self.file.mux(self.pictures.encode(picture))
+        with self._told():
+            self._mux_sound(seconds)
+            self.file.mux(self.pictures.encode(picture))
         self.count += 1
 
     def close(self) -> None:
         """End the file, with the sound up to the end of its last frame."""
-        self.file.mux(self.pictures.encode(None))
-        self._mux_sound(self._time(self.count))
-        self.file.close()
+        with self._told():
+            self.file.mux(self.pictures.encode(None))
+            self._mux_sound(self._time(self.count))
+            self.file.close()
         self.close_source()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Within it av's errors, which are of these kinds, too, are told to the user."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise RunError(f"Cannot write {self.path}: {reason}.") from error
 
     def _time(self, index: int) -> float:
         """Seconds at which a frame is shown; after the last that is known, by the rate."""
@@ -130,8 +138,3 @@ def frame_times(source: Path) -> tuple[list[float], float]:
     if len(set(shown)) < len(shown) or not shown or base is None:
         return [], 0.0
     return [float((pts - shown[0]) * base) for pts in shown], float(shown[0] * base)
-
-
-def describe(error: Exception) -> str:
-    """The reason alone."""
-    return getattr(error, "strerror", None) or str(error)

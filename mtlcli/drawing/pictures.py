@@ -295,6 +295,8 @@ def cloud_of(trained: Trained, image: np.ndarray, maps: Maps, eye: Lens, colours
             raise InputError("--points classes: this network predicts no classes.")
         shown = trained.tasks[named].map.draw(maps[named], trained.dataset.drawing(named))
     facing = next((n for n in maps if trained.tasks[n].map.pointed == "direction"), None)
+    if not (np.isfinite(metres) & (metres > 0)).any():
+        raise InputError("--points: the network sees no depth anywhere in this picture.")
     focal = eye.focal * width / image.shape[1]
     return make_cloud(metres, focal, shown, maps[facing] if facing else None)
 

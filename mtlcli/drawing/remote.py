@@ -40,11 +40,11 @@ def fetch(url: str, folder: Path) -> Path:
         connection, target = connect(url, here)
         try:
             connection.request("GET", target, headers={"User-Agent": "mtl", "Accept": "*/*"})
-            answer = connection.getresponse()
-            if answer.status in MOVED and (place := answer.getheader("Location")):
-                here = urljoin(here, place)
-                continue
-            return save(url, here, answer, folder, end)
+            with connection.getresponse() as answer:
+                place = answer.getheader("Location") if answer.status in MOVED else None
+                if not place:
+                    return save(url, here, answer, folder, end)
+            here = urljoin(here, place)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise InputError(
                 f"{url} cannot be fetched: {error or type(error).__name__}."

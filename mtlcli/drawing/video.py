@@ -176,7 +176,10 @@ class Writer:
         self._end.set()
         self._thread.join()
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except RunError as failed:  # the first error is the one to tell
+                self._error = self._error or failed
             with suppress(OSError):  # a full disk: the film stands, but is not replaced unasked
                 mark_video(self.path)
         if kind is None and self._error:
