@@ -382,7 +382,9 @@ def test_attention_of_files_is_deformable_attention(
     arguments = (value, shapes, torch.rand(9, 2), offsets, torch.randn(2, 9, 3, 5, 5), border)
     found = operator.deformable_attention(*arguments)
     assert found.dtype == dtype
-    torch.testing.assert_close(found, deformable_attention(*arguments), atol=2e-5, rtol=2e-3)
+    coarse = operator is gather and dtype == torch.float16  # it sums in half precision
+    atol = 5e-3 if coarse else 2e-5
+    torch.testing.assert_close(found, deformable_attention(*arguments), atol=atol, rtol=2e-3)
 
 
 def test_gathered_planes_are_grid_sampled_planes() -> None:

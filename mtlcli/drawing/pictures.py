@@ -266,8 +266,15 @@ class Work:
         from mtlcli.drawing.stream import play
 
         target = self.targets.folder / f"{self.targets.name(name, '{}.mp4')}.mp4"
-        options = {"panels": self.want.layout, "frames": self.want.frames, "quiet": self.quiet}
-        self.videos.append(play(self.networks, source, target, **options))
+        played = play(
+            self.networks,
+            source,
+            target,
+            panels=self.want.layout,
+            frames=self.want.frames,
+            quiet=self.quiet,
+        )
+        self.videos.append(played)
         self.written.append(target)
 
     def draw_frames(self, source: Source, name: str) -> None:

@@ -48,8 +48,8 @@ def predict(
 def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
     """The picture (H, W, 3) as the network wants it, (3, h, w) float32."""
     if trained.takes:
-        seen = trained.takes
-        return normalise(to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1])))
+        height, width = trained.takes
+        return normalise(to_resolution(image, (height / image.shape[0], width / image.shape[1])))
     wanted = trained.size[0] * trained.size[1]
     factor = (wanted / (image.shape[0] * image.shape[1])) ** 0.5
     longest = max(SHORTEST, wanted // SHORTEST)

@@ -164,7 +164,9 @@ def load_program(path: Path, facts: dict[str, str]) -> torch.export.ExportedProg
     except Exception as error:  # what other programs and versions wrote ends in any error
         what = describe(path)
         if "torch.export" in what or not what:
-            what = f"damaged, or of another version than torch {torch.__version__}: export it again"
+            what = (
+                f"one of torch.export, damaged or not of torch {torch.__version__}: export it again"
+            )
         raise InputError(
             f"{path} is no exported program that can be read: it is {what}."
         ) from error
