@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from mtlcli import lookup
-from mtlcli.data.hdf5 import Info
+from mtlcli.data.hdf5 import Info, read_info
 from mtlcli.drawing import api as drawing
 from mtlcli.errors import InputError, RunError
 from mtlcli.formats import export as exporting
@@ -247,6 +248,31 @@ def test_an_exported_file_is_a_network_like_any(make_run: Any, mtl: Any, tmp_pat
         )
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
         assert "exported file" in answer.err
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_an_exported_file_is_scored_as_its_run_is(
+    tmp_path: Path, mtl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    made = mtl("prepare", "rooms", "--train", 1, "--val", 2, "--size", *map(str, (48, 64)))
+    assert made.code == 0, made.err
+    info = read_info(tmp_path / "datasets" / "rooms.h5")
+    record = replace(config("multi_task", "resnet18_half"), size=(48, 64))
+    network = lively(build_network(record, info))
+    content = {"config": record.to_json(), "dataset": info.to_json(), "iteration": 7}
+    run = tmp_path / "weights" / "a"
+    run.mkdir(parents=True)
+    checkpoint.save(run / "last.pt", **content, network=network.state_dict())
+    assert mtl("export", run, "--quiet").code == 0
+    scores = []
+    for name in ("last.pt", "last.onnx"):
+        answer = mtl("eval", run / name, "--json", "--quiet")
+        assert answer.code == 0, answer.err
+        scores.append(json.loads(answer.out)["main"])
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
+    own = json.loads((run / "results.json").read_text())
+    assert own["checkpoint"] == "last.pt"  # that of the run is not replaced
 
 
 def onnx_of_others(path: Path) -> None:

@@ -178,6 +178,7 @@ def show(drawn: Any, as_json: bool) -> None:
                 "networks": [str(p) for p in drawn.networks],
                 "written": [str(p) for p in drawn.written],
                 "failed": drawn.failed,
+                "notes": list(drawn.notes),
                 "videos": {
                     str(p): {"frames": v.frames, "frames_per_second": v.rate, "stopped": v.stopped}
                     for p, v in rates.items()

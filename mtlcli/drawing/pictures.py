@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from glob import escape
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,7 +173,7 @@ def list_sources(
     found: dict[Source, tuple[str, str]] = {}
     for word in words:
         if is_url(word):
-            path = fetch(word, fetched)
+            path = fetch(word, Path(mkdtemp(dir=fetched)))
             found.setdefault(path, (path.stem, word))
             continue
         below = recursive and Path(word).is_dir()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, export
 
-from mtlcli.errors import InputError, RunError
+from mtlcli.errors import InputError, RunError, in_one_line
 from mtlcli.formats._format import Format, Spelling
 from mtlcli.runs.exported import REMEDY, Runner, open_with_onnxruntime
 
@@ -98,7 +98,7 @@ def open_openvino(path: Path, names: tuple[str, ...]) -> Runner:
     """Runs on the CPU through OpenVINO, in float32 also where the CPU is quicker in bfloat16.
 
     Raises:
-        InputError: openvino is not installed.
+        InputError: openvino is not installed, or lacks an operator.
     """
     try:
         import openvino
@@ -107,8 +107,11 @@ def open_openvino(path: Path, names: tuple[str, ...]) -> Runner:
             f"Running OpenVINO: {error}. Install it: pip install 'mtlcli[openvino]'."
         ) from error
     core = openvino.Core()
-    model = core.read_model(path.read_bytes())  # the file's name may end in anything
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    try:
+        model = core.read_model(path.read_bytes())  # the file's name may end in anything
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except RuntimeError as error:  # all its own are of this kind
+        raise InputError(f"OpenVINO cannot run it: {in_one_line(error)}") from error
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
         found = compiled({"image": image})
