@@ -8,17 +8,22 @@ import json
 import math
 import mmap
 import os
+import reprlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+from functools import cache
+from pathlib import Path, PurePath
+from types import UnionType
+from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
 from zipfile import ZipFile
 
 from mtlcli.errors import InputError, RunError
 
 MARK = "written by mtlcli"
 BESIDE = ".part"
+RESERVE = 1 << 24  # bytes of a disk that are left free
+LONGEST = 200  # bytes of the name of a file; endings are added to it
 BLOCK = 1 << 20  # bytes read at once
 
 
@@ -77,6 +82,63 @@ def require_space(folder: Path, needed: int) -> None:
         )
 
 
+MAC = "__MACOSX"  # its folder in zip files
+LITTER = (MAC, "Thumbs.db", "desktop.ini")
+
+
+def is_litter(name: str | PurePath) -> bool:
+    """Whether a path belongs to what systems leave in folders and archives, or is hidden."""
+    parts = PurePath(name).parts
+    return any(part in LITTER or part.startswith(".") for part in parts if part not in (".", ".."))
+
+
+def stays_inside(name: str) -> bool:
+    """Whether a name, which may have folders in it, leads to one place inside a folder, on every
+    system: "kitchen/0001" does; "/etc/x", "../x", "a//b", "C:x" and names of control characters or
+    of more bytes than a disk takes do not.
+    """
+    parts = name.split("/")
+    return (
+        name.isprintable()
+        and "\\" not in name
+        and name[1:2] != ":"  # a drive
+        and all(part not in ("", ".", "..") for part in parts)
+        and max(len(part.encode(errors="replace")) for part in parts) <= LONGEST
+        and len(name) <= 4 * LONGEST
+    )
+
+
+@contextmanager
+def growing(path: Path, needed: int = 0) -> Iterator[Callable[[bytes], object]]:
+    """Write a file by the function that this gives; when the block ends well it takes the place of
+    `path`, and whatever else happens, nothing of it is left. The disk is never filled to its end.
+
+    Args:
+        path: of the file.
+        needed: bytes that it will have, as far as known.
+
+    Raises:
+        RunError: the disk has too little room for what is left to write.
+    """
+    draft = path.with_suffix(".draft")
+    written = asked = 0
+
+    def write(block: bytes) -> None:
+        nonlocal written, asked
+        if written >= asked:
+            require_space(path.parent, max(needed - written, 0) + RESERVE)
+            asked = written + RESERVE // 2
+        file.write(block)
+        written += len(block)
+
+    try:
+        with open(draft, "wb") as file:
+            yield write
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def gigabytes(count: float) -> str:
     """A number of bytes for people."""
     return f"{count / 1e9:.3g} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
@@ -106,9 +168,52 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none or it is damaged."""
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value out of JSON is of the kind that a type says; a list may stand for a tuple, an
+    int for a float, and every number is finite.
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in inner)
+    if origin is Literal:
+        return any(type(value) is type(each) and value == each for each in inner)
+    if origin is tuple and Ellipsis not in inner:
+        return _is_list(value) and len(value) == len(inner) and all(map(fits, value, inner))
+    if origin in (tuple, list, Sequence):
+        return _is_list(value) and all(fits(each, inner[0]) for each in value)
+    if origin is Mapping:
+        pairs = value.items() if isinstance(value, Mapping) else [(None, None)]
+        return all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in pairs)
+    if kind is float and type(value) in (int, float):
+        return math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def require_fitting(kind: type, record: Mapping[str, Any]) -> None:
+    """Check what a JSON object says of the fields of a dataclass.
+
+    Raises:
+        ValueError: names the first that is of another type, and what it is.
+    """
+    for name, hint in _hints(kind).items():
+        if name in record and not fits(record[name], hint):
+            raise ValueError(f"its '{name}' is {reprlib.repr(record[name])}")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def is_ours(path: Path, mark: str = MARK) -> bool:

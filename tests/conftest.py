@@ -1,6 +1,7 @@
 """What the tests share: a home folder with a small rooms dataset, and the command line."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -71,6 +72,33 @@ def mtl(
         return Answer(code if isinstance(code, int) else int(bool(code)), *printed)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained_run(rooms_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four iterations on rooms, with its scores: what `base` copies."""
+    from mtlcli.runs.config import Conduct, RunConfig
+    from mtlcli.scoring.evaluate import evaluate
+    from mtlcli.training.loop import train
+
+    place = tmp_path_factory.mktemp("trained")
+    (place / "datasets").mkdir()
+    os.link(rooms_file, place / "datasets" / "rooms.h5")
+    config = RunConfig(
+        dataset="rooms", system="multi_task", backbone="resnet18_half", init="random",
+        tasks=("depth", "semseg"), iterations=4, batch_size=2,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MTL_HOME", str(place))
+        run = train(config, out=place / "run", conduct=Conduct(device="cpu", workers=0, quiet=True))
+        evaluate(run, device="cpu", workers=0, quiet=True)
+    return run
+
+
+@pytest.fixture
+def base(home: Path, trained_run: Path) -> Path:
+    """The run weights/base of four iterations in an own home folder."""
+    return shutil.copytree(trained_run, home / "weights" / "base")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ class Hub:
         self.files: dict[str, bytes] = {}  # "OWNER/NAME@REVISION/FILE" -> content
         self.refusals: dict[str, tuple[int, str]] = {}  # OWNER/NAME -> status, X-Error-Code
         self.sends: dict[str, bytes] = {}  # as `files`: other bytes than promised
+        self.commits: dict[str, str] = {}  # "OWNER/NAME@REVISION" -> its commit, if another
         self.page: bytes | None = None  # a web page instead of any answer
         self.asked: list[tuple[str, str, str | None]] = []  # method, path, authorization
         self.address = ""
@@ -51,7 +52,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         content = hub.files[name]
         digest = hashlib.sha256(content).hexdigest()
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"', "X-Linked-Etag": f'"{digest}"',
+        commit = hub.commits.get(f"{repo}@{unquote(revision)}", COMMIT)
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{digest}"', "X-Linked-Etag": f'"{digest}"',
                    "X-Linked-Size": str(len(content))}  # fmt: skip
         sent = hub.sends.get(name, content) if self.command == "GET" else content
         return self.send(200, sent, headers)

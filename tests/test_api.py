@@ -1,8 +1,10 @@
 """`from mtlcli import load`: named maps in documented units, from any picture."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ from PIL import Image
 
 import mtlcli
 from mtlcli.data.hdf5 import Info
-from mtlcli.drawing.api import Predictor
-from mtlcli.drawing.prediction import decode_map, predict
+from mtlcli.drawing.api import Predictor, as_pixels
+from mtlcli.drawing.prediction import Prediction, decode_map, predict
 from mtlcli.errors import InputError
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
@@ -66,12 +68,127 @@ def test_a_picture_may_be_a_path_a_pillow_image_or_an_array(
     np.testing.assert_array_equal(grey.image, np.repeat(image[..., :1], 3, axis=2))
 
 
-@pytest.mark.parametrize(
-    "wrong", [np.zeros((4, 5, 3)), np.zeros((4, 5, 4), np.uint8), np.zeros((0, 5, 3), np.uint8)]
-)
-def test_an_array_that_is_no_picture(net: Predictor, wrong) -> None:
-    with pytest.raises(InputError, match=r"RGB array \(H, W, 3\)"):
+FLOATS = np.zeros((4, 5, 3))
+WRONG = {
+    "four channels": (np.zeros((4, 5, 4), np.uint8), r"RGB array \(H, W, 3\)"),
+    "nothing": (np.zeros((0, 5, 3), np.uint8), r"not \(0, 5, 3\) of uint8"),
+    "whole numbers": (np.zeros((4, 5, 3), np.int64), "of int64"),
+    "truth values": (np.zeros((4, 5), bool), "of bool"),
+    "objects": (np.array([["a", None]], object), "of object"),
+    "a number": (np.array(0.5), r"not \(\) of float64"),
+    "channels first": (np.zeros((3, 4, 5), np.float32), r"not \(3, 4, 5\) of float32"),
+    "five axes": (np.zeros((1, 1, 4, 5, 3)), r"\(1, 1, 4, 5, 3\)"),
+    "too bright": (FLOATS + 255, "numbers from 0 to 1, not 255 to 255"),
+    "negative": (FLOATS - 0.5, "numbers from 0 to 1, not -0.5 to -0.5"),
+    "not a number": (np.where(np.arange(3) == 1, np.nan, FLOATS), "from 0 to 1, not NaN"),
+    "infinite": (FLOATS + np.inf, "from 0 to 1, not inf"),
+    "no list": ([], "the list is empty"),
+    "no batch": (np.zeros((0, 4, 5, 3)), "the list is empty"),
+    "none": (None, "no NoneType"),
+    "one of a list": ([FLOATS, FLOATS + 2], "Picture 1 of 2: .* not 2 to 2"),
+    "a list in a list": ([[FLOATS]], "Picture 0 of 1: .* no list"),
+    "one of a batch": (np.stack([FLOATS, FLOATS - 1]), "Picture 1 of 2"),
+    "a missing file": (["nothing.jpg"], "Picture 0 of 1: nothing.jpg"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_picture_is_one_line_before_anything_is_predicted(
+    net: Predictor, case: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("mtlcli.drawing.api.predict", lambda *_: pytest.fail("it was predicted"))
+    wrong, named = WRONG[case]
+    with pytest.raises(InputError, match=named) as error:
         net.predict(wrong)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floats_are_the_fractions_of_the_codes(net: Predictor, image, kind) -> None:
+    fractions = (image / 255).astype(kind)
+    np.testing.assert_array_equal(as_pixels(fractions), image)
+    np.testing.assert_array_equal(as_pixels(fractions[..., 1]), as_pixels(image[..., 1]))
+    np.testing.assert_array_equal(as_pixels(np.array([[0.5]], kind)), [[[128] * 3]])
+
+
+def test_of_several_pictures_there_is_a_list_each_as_alone(
+    net: Predictor, image, tmp_path: Path
+) -> None:
+    Image.fromarray(image[:20]).save(tmp_path / "x.png")
+    several = [tmp_path / "x.png", image, Image.fromarray(image[..., 0]), image / 255.0]
+    for given in (several, tuple(several)):
+        found = net.predict(given)
+        assert isinstance(found, list)
+        for out, one in zip(found, several, strict=True):
+            np.testing.assert_array_equal(out["depth"], net.predict(one)["depth"])
+    batch = net.predict(np.stack([image, image[::-1]]))
+    np.testing.assert_array_equal(batch[1].image, image[::-1])
+
+
+def test_saved_files_are_those_of_visualize_separate(
+    net: Predictor, path: Path, image, tmp_path: Path, mtl
+) -> None:
+    Image.fromarray(image).save(tmp_path / "room.png")
+    wanted = tmp_path / "wanted"
+    line = ("visualize", tmp_path / "room.png", "--checkpoint", path, "--separate", "--out", wanted)
+    assert mtl(*line, "--device", "cpu").code == 0
+    written = net.predict(tmp_path / "room.png").save(tmp_path / "own")
+    names = {p.relative_to(wanted) for p in wanted.rglob("*") if p.is_file()}
+    assert {p.relative_to(tmp_path / "own") for p in written} == names
+    for name in names:
+        one, other = (tmp_path / "own" / name, wanted / name)
+        if name.suffix == ".npz":
+            with np.load(one) as a, np.load(other) as b:
+                assert all(np.array_equal(a[key], b[key]) for key in (*a, *b))
+        else:
+            assert np.array_equal(np.asarray(Image.open(one)), np.asarray(Image.open(other)))
+
+
+def test_saving_spares_the_files_of_others_and_refuses_what_is_no_name(
+    net: Predictor, image, tmp_path: Path
+) -> None:
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth" / "picture.png").write_text("mine")
+    out = net.predict(image)
+    assert out.save(str(tmp_path))[-1] == tmp_path / "picture_2.npz"
+    assert (tmp_path / "depth" / "picture.png").read_text() == "mine"
+    assert out.save(tmp_path, "a.b")[-1] == tmp_path / "a.b.npz"
+    for name in ("", "..", "a/b"):
+        with pytest.raises(InputError, match="no name of a file"):
+            out.save(tmp_path, name)
+    with pytest.raises(InputError, match="is a file"):
+        out.save(tmp_path / "depth" / "picture.png")
+
+
+def test_the_overlay_mixes_classes_and_boundaries_into_the_picture(net: Predictor, image) -> None:
+    out = net.predict(image)
+    palette = np.array(net.trained.dataset.palettes["semseg"], float)
+    mixed = (image + palette[out["semseg"]]) / 2
+    line = out["edge"].astype(float)[..., None]
+    found = out.overlay()
+    assert (found.dtype, found.shape) == (np.uint8, image.shape)
+    np.testing.assert_allclose(found, mixed * (1 - line) + 255 * line, atol=0.51)
+    certain = replace(out, maps={"edge": np.ones((1, 30, 50), np.float32)})
+    assert (certain.overlay() == 255).all()
+    with pytest.raises(InputError, match="neither classes nor boundaries"):
+        replace(out, maps={"depth": out.maps["depth"]}).overlay()
+
+
+def test_background_is_not_coloured(net: Predictor, image) -> None:
+    info = replace(net.trained.dataset, classes={"semseg": ("background", "floor", "person")})
+    maps = {"semseg": np.zeros((30, 50), np.uint8)}
+    maps["semseg"][:10] = 2
+    out = Prediction(image=image, maps=maps, trained=replace(net.trained, dataset=info))
+    found = out.overlay()
+    np.testing.assert_array_equal(found[10:], image[10:])
+    assert (found[:10] != image[:10]).any()
+
+
+def test_a_notebook_shows_the_grid(net: Predictor, image) -> None:
+    out = net.predict(image)
+    shown = Image.open(io.BytesIO(out._repr_png_()))
+    assert shown.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(out.grid()))
 
 
 def test_the_grid_is_one_picture(net: Predictor, image) -> None:

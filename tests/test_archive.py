@@ -2,18 +2,22 @@
 
 import gzip
 import io
+import os
 import pickle
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mtlcli import files
+from mtlcli.data import archive, members
 from mtlcli.data.archive import identify, open_archive
 from mtlcli.datasets._dataset import Files
-from mtlcli.errors import InputError
+from mtlcli.errors import InputError, RunError
 
 MEMBERS = {
     "set/a/1.bin": np.random.default_rng(1).bytes(70_000),
@@ -199,3 +203,92 @@ def test_the_hash_of_a_folder_tells_another_content(tmp_path: Path) -> None:
     before = identify(folder)
     (folder / "set/b/3.txt").write_bytes(b"hello!")
     assert identify(folder)["listing_sha256"] != before["listing_sha256"]
+
+
+def packed_tar(path: Path, content: bytes) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        member = tarfile.TarInfo("a.bin")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("failure", ["cut short", "full disk", "no tar", "bomb", "interrupted"])
+def test_an_archive_that_cannot_be_inflated_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    path = packed_tar(tmp_path / "a.tar.gz", os.urandom(3 << 20) + bytes(9 << 20))
+    (tmp_path / "work").mkdir()
+    expected: type[BaseException] = InputError
+    if failure == "cut short":
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif failure == "full disk":
+        expected, left = RunError, iter([1 << 40, 0])
+        room = lambda _: SimpleNamespace(free=next(left))  # noqa: E731
+        monkeypatch.setattr(files.shutil, "disk_usage", room)
+        monkeypatch.setattr(files, "RESERVE", 1 << 20)
+    elif failure == "no tar":
+        path.write_bytes(gzip.compress(bytes(5 << 20)))
+    elif failure == "bomb":
+        monkeypatch.setattr(archive, "MOST_INFLATED", 2)
+    else:
+        expected = KeyboardInterrupt
+
+    def report(done: int) -> None:
+        if failure == "interrupted":
+            raise KeyboardInterrupt
+
+    with pytest.raises(expected):
+        archive.open_archive(path, tmp_path / "work", report)
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_folders_whose_links_lead_in_circles_end(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/x.png").touch()
+    (tmp_path / "a/loop").symlink_to(tmp_path / "a", target_is_directory=True)
+    (tmp_path / "a/up").symlink_to("..", target_is_directory=True)
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / os.fsdecode(b"\xff.png")).touch()
+    found = archive.open_archive(tmp_path, tmp_path).names()
+    assert "a/b/x.png" in found
+    assert "gone.png" not in found
+    assert len(found) < 10
+    assert archive.identify(tmp_path)["bytes"] == 0
+
+
+def test_members_larger_than_any_picture_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("a.bin", bytes(5000))
+    packed_tar(tmp_path / "a.tar.gz", bytes(5000))
+    monkeypatch.setattr(members, "LARGEST", 4999)
+    for name in ("a.zip", "a.tar.gz"):
+        with pytest.raises(InputError, match=r"a\.bin has .* more than any picture"):
+            archive.open_archive(tmp_path / name, tmp_path).read("a.bin")
+
+
+@pytest.mark.parametrize(("at", "value"), [(6, 1), (8, 97)])
+def test_zips_with_a_password_or_of_an_unknown_method_are_named(
+    tmp_path: Path, at: int, value: int
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("a.bin", b"abc")
+    content = bytearray(path.read_bytes())
+    content[at] = value
+    content[content.index(b"PK\1\2") + at + 2] = value
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.bin cannot be unpacked"):
+        archive.open_archive(path, tmp_path).read("a.bin")
+
+
+def test_what_finder_and_windows_leave_is_no_member(tmp_path: Path) -> None:
+    names = ["images/1.png", "images/.DS_Store", "images/._1.png", "__MACOSX/images/._1.png",
+             "Thumbs.db", "images/desktop.ini"]  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+        for name in names:
+            made.writestr(name, b"x")
+    assert archive.open_archive(tmp_path / "a.zip", tmp_path).names() == ("images/1.png",)

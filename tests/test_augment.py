@@ -15,6 +15,7 @@ from mtlcli.data.augment import (
     whole,
 )
 from mtlcli.data.images import normalise
+from mtlcli.data.moments import IMAGENET
 from mtlcli.maps import map_of
 
 TASKS = {name: map_of(name) for name in lookup.names("tasks")}
@@ -37,16 +38,18 @@ def coordinates(height: int, width: int) -> dict[str, np.ndarray]:
 def test_scale_one_crop_is_a_copy_of_the_source() -> None:
     sample = coordinates(40, 50)
     view = View(size=(16, 20), step=(1.0, 1.0), origin=(7.0, 11.0))
-    shown = show(sample, view, TASKS)
+    shown = show(sample, view, TASKS, IMAGENET)
     assert np.array_equal(shown["semseg"], sample["semseg"][7:23, 11:31])
     assert np.array_equal(shown["depth"][0], sample["depth"][7:23, 11:31])
-    assert np.allclose(shown["image"], normalise(sample["image"][7:23, 11:31]))
+    assert np.allclose(shown["image"], normalise(sample["image"][7:23, 11:31], IMAGENET))
 
 
 def test_mirrored_view_flips_places_and_the_x_of_normals() -> None:
     sample = coordinates(40, 50)
-    plain = show(sample, View(size=(16, 20), step=(1, 1), origin=(7, 11)), TASKS)
-    flipped = show(sample, View(size=(16, 20), step=(1, 1), origin=(7, 11), mirrored=True), TASKS)
+    plain = show(sample, View(size=(16, 20), step=(1, 1), origin=(7, 11)), TASKS, IMAGENET)
+    flipped = show(
+        sample, View(size=(16, 20), step=(1, 1), origin=(7, 11), mirrored=True), TASKS, IMAGENET
+    )
     for name in TASKS:
         same = flipped[name][..., ::-1].copy()
         if name == "normals":
@@ -60,7 +63,7 @@ def test_image_and_labels_show_the_same_places_at_any_zoom(zoom: float, mirrored
     sample = coordinates(60, 80)
     step = (1 / zoom, 1 / zoom)
     view = View(size=(32, 32), step=step, origin=(6.0, 9.0), mirrored=mirrored, zoom=zoom)
-    shown = show(sample, view, TASKS)
+    shown = show(sample, view, TASKS, IMAGENET)
     labelled = shown["semseg"] != 255
     row = shown["image"][1] * 0.224 * 255 + 0.456 * 255
     column = shown["image"][0] * 0.229 * 255 + 0.485 * 255
@@ -71,7 +74,7 @@ def test_image_and_labels_show_the_same_places_at_any_zoom(zoom: float, mirrored
 def test_outside_the_picture_nothing_is_labelled_and_the_image_is_zero() -> None:
     sample = coordinates(20, 24)
     view = View(size=(40, 48), step=(1.0, 1.0), origin=(-5.0, -3.0), mirrored=True)
-    shown = show(sample, view, TASKS)
+    shown = show(sample, view, TASKS, IMAGENET)
     inside = np.zeros((40, 48), bool)
     inside[5:25, 48 - 3 - 24 : 48 - 3] = True
     assert not shown["image"][:, ~inside].any()
@@ -83,12 +86,14 @@ def test_outside_the_picture_nothing_is_labelled_and_the_image_is_zero() -> None
 def test_depth_shrinks_as_things_grow() -> None:
     sample = coordinates(40, 40)
     view = View(size=(8, 8), step=(0.5, 0.5), origin=(20, 20), zoom=2.0)
-    assert show(sample, view, TASKS)["depth"].max() == pytest.approx((24 + 1) / 2, abs=0.51)
+    assert show(sample, view, TASKS, IMAGENET)["depth"].max() == pytest.approx(
+        (24 + 1) / 2, abs=0.51
+    )
 
 
 def test_a_missing_label_is_ignored_everywhere() -> None:
     sample = {"image": coordinates(20, 20)["image"]}
-    shown = show(sample, whole((20, 20), (10, 10)), TASKS)
+    shown = show(sample, whole((20, 20), (10, 10)), TASKS, IMAGENET)
     for name, task in TASKS.items():
         assert (shown[name] == task.unlabelled).all(), name
         assert shown[name].shape[-2:] == (10, 10)
@@ -96,9 +101,9 @@ def test_a_missing_label_is_ignored_everywhere() -> None:
 
 def test_augmentation_is_decided_by_its_generator_alone() -> None:
     sample = coordinates(50, 60)
-    first = augment(sample, TASKS, (24, 24), (0.5, 0.5), np.random.default_rng(5))
-    again = augment(sample, TASKS, (24, 24), (0.5, 0.5), np.random.default_rng(5))
-    other = augment(sample, TASKS, (24, 24), (0.5, 0.5), np.random.default_rng(6))
+    first = augment(sample, TASKS, (24, 24), (0.5, 0.5), np.random.default_rng(5), IMAGENET)
+    again = augment(sample, TASKS, (24, 24), (0.5, 0.5), np.random.default_rng(5), IMAGENET)
+    other = augment(sample, TASKS, (24, 24), (0.5, 0.5), np.random.default_rng(6), IMAGENET)
     assert all(np.array_equal(first[k], again[k]) for k in first)
     assert not np.array_equal(first["image"], other["image"])
 
@@ -107,7 +112,7 @@ def test_samples_are_not_changed_by_being_augmented() -> None:
     sample = coordinates(50, 60)
     copies = {k: v.copy() for k, v in sample.items()}
     for seed in range(5):
-        augment(sample, TASKS, (24, 24), (1.0, 1.0), np.random.default_rng(seed))
+        augment(sample, TASKS, (24, 24), (1.0, 1.0), np.random.default_rng(seed), IMAGENET)
     assert all(np.array_equal(sample[k], copies[k]) for k in sample)
 
 
@@ -137,7 +142,7 @@ def test_crops_stay_inside_a_picture_that_is_large_enough() -> None:
 
 def test_whole_view_agrees_with_area_of_the_picture() -> None:
     sample = coordinates(64, 64)
-    shown = show(sample, whole((64, 64), (32, 32)), TASKS)
+    shown = show(sample, whole((64, 64), (32, 32)), TASKS, IMAGENET)
     assert shown["semseg"][0, 0] in (0, 1)
     assert shown["semseg"][-1, 0] in (62, 63)
 

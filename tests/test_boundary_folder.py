@@ -176,7 +176,7 @@ BAD_FILES = {
     "colour truth": ("edges/a.png", lambda p: save_as(p, np.zeros((40, 50, 3), np.uint8))),
     "nan": ("pred/a.npy", lambda p: np.save(p, np.full((40, 50), np.nan))),
     "logits": ("pred/a.npy", lambda p: np.save(p, np.full((40, 50), -3.0))),
-    "three axes": ("pred/a.npy", lambda p: np.save(p, np.zeros((1, 40, 50)))),
+    "three axes": ("pred/a.npy", lambda p: np.save(p, np.zeros((3, 40, 50)))),
     "objects": ("pred/a.npy", lambda p: np.save(p, np.array([{}]), allow_pickle=True)),
     "text as npy": ("pred/a.npy", lambda p: p.write_text("hello")),
     "no key": ("edges/a.mat", lambda p: savemat(p, {"segs": np.zeros((40, 50))})),
@@ -353,3 +353,72 @@ def test_bsds_bench_scores_are_the_published_ones(thresholds, published):
         table = np.loadtxt(bench / "test_2" / "eval_bdry_thr.txt")
         np.testing.assert_allclose(s.curve, table[:, 1:3], atol=0.001)
         np.testing.assert_allclose((s.recall, s.precision), (0.60236, 0.848723), atol=0.001)
+
+
+def drawn(folder: Path, name: str, values: np.ndarray) -> Path:
+    """A folder whose one map is saved under this name."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif path.suffix == ".mat":
+        savemat(path, {"E": values})
+    else:
+        Image.fromarray(values).save(path)
+    return folder
+
+
+LINES = (np.mgrid[:40, :50][1] % 10 == 3).astype(np.uint8) * 255
+PLAIN = LINES.astype(np.float32) / 255
+ALIKE = {
+    "uint8 .npy": ("a.npy", LINES),
+    "above one by rounding": ("a.npy", PLAIN * np.float32(1.0000001)),
+    "one channel first": ("a.npy", PLAIN[None]),
+    "one channel last": ("a.npy", LINES[..., None]),
+    "on and off": ("a.npy", LINES > 0),
+    ".mat": ("a.mat", PLAIN.astype(np.float64)),
+    "uint8 .mat": ("a.mat", LINES),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_predictions_are_read_as_people_save_them(tmp_path: Path, case: str) -> None:
+    truth = drawn(tmp_path / "truth", "a.png", LINES)
+    name, values = ALIKE[case]
+    saved = drawn(tmp_path / "saved", name, values)
+    found = run_boundary(saved, truth, protocol="mti", workers=1, quiet=True)
+    assert found.scores.odsF == pytest.approx(1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_of_grey_is_a_prediction(tmp_path: Path, mode: str) -> None:
+    truth = drawn(tmp_path / "truth", "a.png", LINES)
+    (tmp_path / "saved").mkdir()
+    Image.fromarray(LINES).convert(mode).save(tmp_path / "saved/a.jpg", quality=100)
+    found = run_boundary(tmp_path / "saved", truth, protocol="mti", workers=1, quiet=True)
+    assert found.scores.odsF > 0.98
+
+
+def test_ids_may_have_folders_and_lists_a_mark_of_byte_order(tmp_path: Path) -> None:
+    for kind in ("saved", "truth"):
+        for name in ("kitchen/1.png", "bath/1.png", "__MACOSX/kitchen/._1.png"):
+            drawn(tmp_path / kind, name, LINES)
+    found = run_boundary(tmp_path / "saved", tmp_path / "truth", workers=1, quiet=True)
+    assert found.images == 2
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfkitchen/1\r\n")
+    chosen = {"ids": tmp_path / "ids.txt", "workers": 1, "quiet": True}
+    assert run_boundary(tmp_path / "saved", tmp_path / "truth", **chosen).images == 1
+
+
+def test_a_truth_of_black_on_white_is_told(tmp_path: Path) -> None:
+    saved = drawn(tmp_path / "saved", "a.png", LINES)
+    inverted = drawn(tmp_path / "inverted", "a.png", 255 - LINES)
+    with pytest.raises(InputError, match=r"a\.png: marks 90% of the pixels as boundary"):
+        run_boundary(saved, inverted, workers=1, quiet=True)
+    picture = Image.fromarray((LINES == 0).astype(np.uint8)).convert("P")
+    picture.putdata((LINES == 0).astype(np.uint8).ravel())
+    picture.putpalette([255, 255, 255, 0, 0, 0])
+    (tmp_path / "palette").mkdir()
+    picture.save(tmp_path / "palette/a.png")
+    by_colour = run_boundary(saved, tmp_path / "palette", protocol="mti", workers=1, quiet=True)
+    assert by_colour.scores.odsF == pytest.approx(1)

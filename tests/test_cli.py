@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import mtlcli
 
 
@@ -21,3 +23,37 @@ def test_the_package_run_as_a_module_prints_it_too() -> None:
 def test_the_labels_that_boundaries_are_scored_on_are_named(mtl) -> None:
     words = " ".join(mtl("boundary", "--help").out.split())
     assert "BSDS or PASCAL-Context .mat" in words
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("eval A B", "(B). `mtl eval --help`"),
+        ("data A B C", "(B C). `mtl data --help`"),
+        ("systems A B", "(B). `mtl systems --help`"),
+        ("bench attention A", "(A). `mtl bench attention --help`"),
+        ("export", "Missing argument 'run'. `mtl export --help`"),
+        ("systems --jsn", "no option --jsn. Did you mean --json?"),
+        ("--bogus", "no option --bogus. `mtl --help`"),
+        ("trian", "'trian'. Did you mean 'train'?"),
+        ("bench modle", "'modle'. Did you mean 'model'?"),
+        ("visualize --dataset", "'--dataset' requires an argument. `mtl visualize --help`"),
+        ("train --iterations many", "'--iterations'"),
+        ("train --iterations many", "not 'many'"),
+        ("train --lr=much", "not 'much'"),
+        ("bench model --size 3 wide", "not '3 wide'"),
+        ("eval --limit 0 A", "not '0'"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_answered_by_one(mtl, line: str, named: str) -> None:
+    answer = mtl(*line.split())
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith("mtl: ")
+    assert named in answer.err
+
+
+@pytest.mark.parametrize("line", ["", "bench"])
+def test_no_command_prints_the_help_as_it_is_laid_out(mtl, line: str) -> None:
+    answer = mtl(*line.split())
+    assert answer.code == 2
+    assert "\nCommands:\n" in answer.out + answer.err

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 
 import pytest
 
+from mtlcli import lookup
 from mtlcli.errors import InputError, RunError
 from mtlcli.experiments import _grid as experiment
 from mtlcli.experiments import _run as running
@@ -16,6 +17,7 @@ from mtlcli.experiments._run import devices
 from mtlcli.experiments._table import table
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.table import spread
+from mtlcli.systems import _settings as settings
 
 TINY = Experiment(
     title="tiny",
@@ -164,3 +166,17 @@ def test_a_failed_run_stops_those_beside_it(tiny, monkeypatch):
     with pytest.raises(RunError, match="made to fail"):
         conduct("tiny", seeds=[0], device="cpu", jobs=2, quiet=True)
     assert ended == [True]
+
+
+@pytest.mark.parametrize("name", ["rooms_gradient_scopes", "nyud_gradient_scopes"])
+def test_both_readings_of_lambda_are_compared_at_every_scale_of_the_papers_table_4(name):
+    its = lookup.load("experiments", name).EXPERIMENT
+    configs = {label: its.config(label, 0) for label in its.cells}
+    assert (its.seeds, its.references) == (3, ("lambda 1",))
+    assert {c.optimizer for c in configs.values()} == {"sgd"}
+    complete = [settings.complete(c.system, c.settings) for c in configs.values()]
+    varied = {(c.pop("gradient_scope"), c.pop("gradient_scale")) for c in complete}
+    assert all(c == complete[0] for c in complete), "they differ in nothing else"
+    scales = (10, 30, 50, 100, 200)
+    expected = {(scope, float(s)) for scope in ("offsets", "module") for s in scales}
+    assert varied == expected | {("offsets", 1.0)}, "at 1 nothing is scaled"

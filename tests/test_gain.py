@@ -8,7 +8,8 @@ import pytest
 from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import recipe, recipes
-from mtlcli.runs.comparison import gain, shared_tasks
+from mtlcli.runs.comparison import compare, gain, shared_tasks
+from mtlcli.runs.run import Run
 
 DIRECTIONS = {name: lookup.load("tasks", name).TASK.higher_is_better for name in
               lookup.names("tasks")}  # fmt: skip
@@ -51,3 +52,49 @@ def test_what_cannot_be_compared_is_refused():
         gain({"a": 1.0}, {"b": 1.0}, {"a": True})
     with pytest.raises(InputError, match="reference's a is 0"):
         gain({"a": 1.0}, {"a": 0.0}, {"a": True})
+
+
+NYUD = {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism", "gt_as": "partition"}
+PASCAL = {"positive_weight": 0.95, "max_dist": 0.0075, "protocol": "seism", "gt_as": "partition"}
+PASCAL_SCORES = {"semseg": 0.5, "human_parts": 0.5, "sal": 0.8, "normals": 15.0, "edge": 0.7}
+
+
+def counted(edge: int, every: int) -> dict[str, dict[str, float]]:
+    return {str(i): ({"edge": 0.5} if i < edge else {}) for i in range(every)}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "scored", "file", "limits"),
+    [
+        ("nyud", {}, {}, ()),
+        ("nyud", {"options": {"edge": NYUD}}, {"shape": [425, 560]}, ()),
+        ("nyud", {"images": 3}, {}, ("3 of 654 pictures",)),
+        ("nyud", {"split": "train", "images": 795}, {}, ("pictures of train",)),
+        ("nyud", {}, {"derived": ["normals", "edge"]}, ("labels derived here: normals, edge",)),
+        ("nyud", {}, {"shape": [480, 640]}, ("pictures of 480x640 instead of 425x560",)),
+        ("nyud", {"options": {"edge": {**NYUD, "protocol": "mti", "gt_as": "boundary"}}}, {},
+         ("edge protocol mti instead of seism", "edge gt_as boundary instead of partition")),
+        ("nyud", {"images": 3}, {"derived": ["edge"]},
+         ("3 of 654 pictures", "labels derived here: edge")),
+        ("pascal", {"images": 5105}, {}, ("edge on 5105 instead of 2498 pictures",)),
+        ("pascal", {"images": 5105, "pictures": counted(2498, 5105)}, {}, ()),
+        ("pascal", {"images": 5105, "pictures": counted(2000, 5105)}, {},
+         ("edge on 2000 instead of 2498 pictures",)),
+        ("pascal", {"images": 5105, "options": {"edge": {**PASCAL, "ids": ["x"] * 2498}}}, {}, ()),
+        ("pascal", {"images": 5105, "pictures": counted(2498, 5105),
+                    "options": {"edge": {k: v for k, v in PASCAL.items() if k != "gt_as"}}}, {},
+         ("edge gt_as unset instead of partition",)),
+    ],
+)  # fmt: skip
+def test_a_gain_over_published_scores_says_what_it_does_not_share_with_them(
+    make_run, dataset: str, scored: dict, file: dict, limits: tuple[str, ...]
+) -> None:
+    scores = PASCAL_SCORES if dataset == "pascal" else {"semseg": 0.4, "depth": 0.6,
+                                                        "normals": 20.0, "edge": 0.77}  # fmt: skip
+    folder = make_run("a", scores, dataset=dataset, scored=scored, file=file)
+    run = Run.read(folder)
+    found = compare(run, DIRECTIONS)
+    assert found.limits == limits
+    note = next(n for n in found.notes() if n.startswith("Δ% of this run: against published"))
+    assert note.endswith(f"(indicative: {'; '.join(limits)})." if limits else "edge.")
+    assert "indicative" not in " ".join(compare(run, DIRECTIONS, run).notes()), "own reference"

@@ -50,11 +50,20 @@ def test_checks_every_operator_of_the_device_and_trains_the_recipe(tmp_path: Pat
     assert {r["operator"] for r in checked} == {"reference", "grid_sample", "numba"}
     assert {r["border"] for r in checked} == {"clamp", "zeros"}
     assert all(r["ok"] and len(r["errors"]) == 4 for r in checked)
-    assert {r["operator"] for r in results if "absent" in r} == {"triton"}
+    assert {r["operator"] for r in results if "absent" in r} == {"triton", "cuda"}
     (trained,) = [r for r in results if "iteration_ms" in r]
     assert trained["first_iteration_s"] > 0
     assert trained["recipe_hours"] == pytest.approx(trained["iteration_ms"] / 90, abs=0.01)
     assert "numba bf16: right" in done.stdout
+    parts = {(r["dtype"], r["part"]) for r in results if "part" in r and r["ms"] > 0}
+    assert parts >= {("bf16", "forward"), ("bf16", "backward"), ("fp32", "backward")}
+    assert {r["ceiling"] for r in results if "ceiling" in r} >= {"copy", "matrix product bf16"}
+    (ratios,) = [r for r in results if "ratios" in r]
+    assert ratios["ratios"]["forward_backward"]["vs_sdpa_bf16"] > 0
+    (step,) = [r for r in results if "step_ms" in r]
+    assert 0 < step["share"]["deformable attention"] < 1
+    assert {"backbone", "mixers", "sampling of mixers"} <= set(step["share"])
+    assert "itsa pixel: a step of 2" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("train_cold: first iteration")
 
 
@@ -62,7 +71,8 @@ def test_what_does_not_fit_the_time_is_left_out_with_a_line(tmp_path: Path) -> N
     began = time.monotonic()
     done, results = run(tmp_path, 40)
     assert done.returncode == 0, done.stderr
-    assert [r["stage"] for r in results] == ["machine", "operators", "train_cold"]
+    stages = ["machine", "kernels", "operators", "attention", "steps", "train_cold"]
+    assert [r["stage"] for r in results] == stages
     assert all("left" in r["skipped"] for r in results[1:])
     assert time.monotonic() - began < 200
 

@@ -22,14 +22,14 @@ ROWS = [
     ["experiments", "report", "page"],
     ["training", "drawing", "formats", "scoring"],
     ["runs"],
-    ["systems", "backbones", "recipes"],
+    ["recipes", "systems", "backbones"],
     ["data", "tasks"],
     ["models", "datasets", "maps"],
     ["ops", "boundary"],
     ["home", "lookup", "files", "errors", "__init__"],
 ]
 PLACES = {room: (row, i) for row, rooms in enumerate(ROWS) for i, room in enumerate(rooms)}
-FRONT_DOOR = ("__init__", "drawing")  # opened lazily, see mtlcli.load
+FRONT_DOOR = ("drawing", "training", "scoring")  # opened lazily: mtlcli.load, train, evaluate
 
 
 def imported(path: Path) -> set[str]:
@@ -58,7 +58,8 @@ def test_imports_run_down_only(module: str) -> None:
     assert room in PLACES, f"mtlcli.{room} has no row: is it a room of its own?"
     for other in imported(MODULES[module]):
         above = PLACES[other] < PLACES[room]
-        assert not above or (room, other) == FRONT_DOOR, f"{module} imports mtlcli.{other}"
+        is_door = room == "__init__" and other in FRONT_DOOR
+        assert not above or is_door, f"{module} imports mtlcli.{other}"
 
 
 @pytest.mark.parametrize("folder", ["models", "systems"])

@@ -14,6 +14,7 @@ from mtlcli.models.deformable_query import DeformableQueries, DeformableQuery
 from mtlcli.models.demt import TaskInteraction
 from mtlcli.models.inter_task_attention import InterTaskAttention, RefinementStep
 from mtlcli.models.position import cell_centres, sine_code
+from mtlcli.models.recompute import recompute
 from mtlcli.models.task_pyramid import TaskPyramid
 
 TASKS, HEIGHT, WIDTH, CHANNELS = 2, 5, 6, 8
@@ -256,6 +257,23 @@ def test_offsets_are_not_rounded_under_autocast():
         offsets, logits = layer.sample(queries)
     assert offsets.dtype == logits.dtype == torch.float32
     torch.testing.assert_close(offsets, layer.sample(queries)[0], rtol=0, atol=0)
+
+
+def test_a_recomputed_step_keeps_neither_offsets_nor_logits():
+    kept = {}
+    for again in (False, True):
+        sizes, layers = [], torch.nn.Sequential(step().float())
+        if again:
+            recompute(layers)
+        x = maps().float().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: (sizes.append(t.numel()), t)[1], lambda t: t
+        ):
+            layers(x)
+        kept[again] = sizes
+    samples = x[..., 0].numel() * layers[0].attention.sampling.out_features  # offsets and logits
+    assert max(kept[False]) >= samples / 3  # logits apart
+    assert max(kept[True]) <= x.numel() < samples / 3
 
 
 def test_tied_steps_run_as_often_and_weigh_as_one():

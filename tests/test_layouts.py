@@ -147,7 +147,7 @@ def network():
 @pytest.mark.parametrize("layout", FILES)
 def test_swin_from_any_layout_computes_timms_maps(network, swin, norms, maps, layout):
     make, normed, ignored = FILES[layout]
-    converted = swin_t.convert(make(swin, norms))
+    converted = swin_t.BACKBONE.convert(make(swin, norms))
     assert converted.ignored == ignored
     assert converted.fresh == (() if normed else ("norms",))
     for norm in network.norms:
@@ -187,7 +187,7 @@ def test_half_an_attention_is_told_by_what_is_missing(network, swin, norms):
     state = dense(transformers(swin), norms, "hidden_states_norms.stage{1}")
     del state["backbone.encoder.layers.0.blocks.0.attention.self.key.weight"]
     with pytest.raises(InputError, match=r"missing: features\.1\.0\.attn\.qkv\.weight"):
-        pretrained.load_strictly(network, swin_t.convert(state), "upernet.bin")
+        pretrained.load_strictly(network, swin_t.BACKBONE.convert(state), "upernet.bin")
 
 
 @pytest.mark.parametrize(

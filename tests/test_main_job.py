@@ -12,6 +12,7 @@ from PIL import Image
 from mtlcli import lookup
 from mtlcli.boundary import run_boundary
 from mtlcli.data.batches import WholePictures
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
 from mtlcli.runs import checkpoint
 from mtlcli.scoring.measure import score
@@ -68,6 +69,9 @@ def test_eval_scores_every_task_and_writes_what_it_prints(run: Path, mtl) -> Non
     assert printed["images"] == 3
     assert all(math.isfinite(v) for v in printed["main"].values())
     table = mtl("eval", run, "--device", "cpu", "--workers", 1).out
+    semseg = printed["scores"]["semseg"]
+    assert semseg["mIoU"] > semseg["mIoU/all"] > 0, "three rooms do not show every class"
+    assert f"counted 0 as the field does: {semseg['mIoU/all']:.4f}." in table
     for value in printed["main"].values():
         assert f"{value:.4f}" in table or f"{value:.2f}" in table
 
@@ -76,7 +80,7 @@ def test_a_perfect_predictor_scores_perfectly_through_the_whole_evaluation(home:
     reader = Reader(home / "datasets" / "rooms.h5", "val", ("semseg", "depth", "normals"))
     tasks = {name: lookup.load("tasks", name).TASK for name in reader.info.tasks if name in
              ("semseg", "depth", "normals")}  # fmt: skip
-    pictures = WholePictures(reader, tasks, (0.5, 0.5))
+    pictures = WholePictures(reader, tasks, (0.5, 0.5), moments=IMAGENET)
     answers = iter([reader[i] for i in range(len(reader))])
 
     def know(image: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -116,11 +116,32 @@ def test_perfect_predictions_score_best() -> None:
     assert score("normals", 7 * normals, normals) == pytest.approx(0, abs=1e-4)
 
 
-def test_classes_that_never_occur_do_not_enter_the_mean() -> None:
-    matrix = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
+def test_the_mean_is_over_the_classes_of_the_labels_whatever_is_predicted() -> None:
+    matrix = np.array([[3, 1, 0, 0], [0, 4, 2, 0], [0, 0, 0, 0], [0, 0, 0, 0]])  # 2 is a mistake
     scores = intersection_over_union([{"matrix": matrix}], {})
-    assert scores["mIoU"] == pytest.approx((3 / 4 + 4 / 5) / 2)
+    assert scores["mIoU"] == pytest.approx((3 / 4 + 4 / 7) / 2)
+    assert scores["mIoU/all"] == pytest.approx((3 / 4 + 4 / 7 + 0 + 0) / 4)
     assert math.isnan(scores["IoU/2"])
+    assert math.isnan(scores["IoU/3"])
+
+
+@pytest.mark.parametrize("guess", range(CLASSES))
+def test_every_constant_prediction_is_divided_by_the_same_number_of_classes(guess: int) -> None:
+    """Labels of classes 0, 2 and 3 alone; IoU written out over sets of pixels."""
+    rng = np.random.default_rng(1)
+    target = rng.choice([0, 2, 3], (IMAGES, H, W)).astype(np.uint8)
+    logits = np.zeros((IMAGES, CLASSES, H, W), np.float32)
+    logits[:, guess] = 1
+    share = float((target == guess).mean())
+    found = task("semseg").score(statistics("semseg", logits, target), {})
+    assert found["mIoU"] == pytest.approx(share / 3)
+    assert found["mIoU/all"] == pytest.approx(share / CLASSES)
+
+
+def test_where_every_class_has_labels_both_means_are_one() -> None:
+    logits, target, _ = example("semseg")
+    found = task("semseg").score(statistics("semseg", logits, target), {})
+    assert found["mIoU"] == pytest.approx(found["mIoU/all"], rel=1e-12)
 
 
 def test_nothing_labelled_has_no_score() -> None:
@@ -128,6 +149,11 @@ def test_nothing_labelled_has_no_score() -> None:
         logits, target, _ = example(name)
         nothing = np.full_like(target, task(name).map.unlabelled)
         assert math.isnan(score(name, logits, nothing)), name
+
+
+@pytest.mark.parametrize("name", [*MEASURED, "edge"])
+def test_no_picture_at_all_has_no_score(name: str) -> None:
+    assert math.isnan(task(name).score([], {})[task(name).metric])
 
 
 def test_angles_near_0_and_180_degrees_are_exact() -> None:

@@ -10,12 +10,13 @@ from PIL import Image
 
 from mtlcli import lookup
 from mtlcli.data.batches import TrainingStream
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.report.figures import collect
 from mtlcli.runs.folder import read_log
 from mtlcli.training.clock import progress_text
-from mtlcli.training.log import scalars
+from mtlcli.training.loggers import scalars
 from mtlcli.training.watches import CollapseWatch
 from mtlcli.training.weightings import SURGERIES, WEIGHTINGS
 from tests.test_distributed import together
@@ -24,7 +25,7 @@ TRAIN = ("train", "--dataset", "partly", "--init", "random", "--device", "cpu", 
          "--system", "multi_task", "--backbone", "resnet18_half", "--quiet")  # fmt: skip
 YAML = """
 size: [48, 48]
-splits: {train: [p0, p1, p2, p3], val: [p1]}
+splits: {train: [p0, p1, p2, p3], val: [p4]}
 image: images/{id}.png
 tasks:
   semseg: {files: "masks/{id}.png", classes: [floor, ball]}
@@ -41,7 +42,7 @@ def partly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ball[8:20, 10:24] = 1
     for folder in ("images", "masks", "sal"):
         (tmp_path / folder).mkdir()
-    for i in range(4):
+    for i in range(5):
         pixels = noise.integers(0, 256, (48, 48, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"images/p{i}.png")
         label, scale = ("masks", 1) if i else ("sal", 255)
@@ -55,7 +56,7 @@ def test_a_task_has_a_loss_in_the_lines_whose_pictures_have_its_label(partly: Pa
     answer = mtl(*TRAIN, "--iterations", 210, "--batch-size", 1, "--out", "run")
     assert (answer.code, answer.err) == (0, ""), answer.err  # no false alarm
     reader = Reader(partly / "datasets" / "partly.h5", "train")
-    stream = TrainingStream(reader, {}, (48, 48), (1.0, 1.0), 0)
+    stream = TrainingStream(reader, {}, (48, 48), (1.0, 1.0), 0, moments=IMAGENET)
     lines = read_log(partly / "run")
     assert len(lines) == 210
     weights = {name: lookup.load("tasks", name).TASK.weight for name in ("semseg", "sal")}
@@ -154,6 +155,22 @@ def test_gradnorm_begins_with_the_first_loss_that_has_labels() -> None:
     assert module.first.tolist() == [8, 4]
     assert module.weight.isfinite().all()
     assert math.isclose(module.weight.sum().item(), 2, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("name", [n for n in WEIGHTINGS if n not in SURGERIES])
+def test_a_task_that_never_has_labels_changes_nothing_for_the_others(name: str) -> None:
+    noise, found = torch.Generator().manual_seed(0), []
+    rows = torch.rand(8, 2, 4, generator=noise) + 0.1
+    for tasks, there in (("ab", BOTH), ("abc", torch.tensor([True, True, False]))):
+        x = torch.ones(2, 2, requires_grad=True)
+        module = WEIGHTINGS[name](dict.fromkeys(tasks, 1.0), [x], 2)
+        for each in rows:
+            values = [(row * x.flatten()).sum() for row in each] + [0 * x.sum()]
+            total = module(dict(zip(tasks, values)), there)
+        total.backward()
+        found.append((total.detach(), x.grad))
+    for alone, beside in zip(*found):
+        assert torch.allclose(alone, beside, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", list(SURGERIES))

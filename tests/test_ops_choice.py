@@ -23,20 +23,42 @@ def test_the_cpu_takes_fused_kernels_and_double_precision_plain_pytorch(
     assert choice.choose(meta) is reference.deformable_attention
 
 
-def test_gpus_take_triton_but_for_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(choice.VARIABLE, raising=False)
-    monkeypatch.setattr(choice, "load", lambda name: name)
-    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64):
-        tensor = SimpleNamespace(device=torch.device("cuda"), dtype=dtype)
-        wanted = "reference" if dtype == torch.float64 else "triton"
-        assert choice.choose(tensor) == wanted
+class Gpu:
+    """A GPU of a compute capability, or of AMD."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], hip: str = ""):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+        monkeypatch.setattr(torch.version, "hip", hip or None)
+        monkeypatch.delenv(choice.VARIABLE, raising=False)
+        monkeypatch.setattr(choice, "load", lambda name: name)
+
+    def chosen(self, dtype: torch.dtype) -> object:
+        return choice.choose(SimpleNamespace(device=torch.device("cuda", 1), dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "wanted"),
+    [
+        ((8, 0), "", "cuda"),
+        ((12, 1), "", "cuda"),
+        ((7, 5), "", "triton"),
+        ((9, 4), "7.1", "triton"),
+    ],
+)
+def test_gpus_take_cuda_or_triton_but_for_double_precision(
+    capability: tuple[int, int], hip: str, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Gpu(monkeypatch, capability, hip)
+    assert {gpu.chosen(d) for d in (torch.float32, torch.float16, torch.bfloat16)} == {wanted}
+    assert gpu.chosen(torch.float64) == "reference"
 
 
 def test_the_variable_forces_and_an_unknown_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(choice.VARIABLE, "reference")
     assert choice.choose(torch.zeros(1)) is reference.deformable_attention
-    monkeypatch.setenv(choice.VARIABLE, "cuda")
-    with pytest.raises(InputError, match="MTL_ATTENTION=cuda"):
+    monkeypatch.setenv(choice.VARIABLE, "vulkan")
+    with pytest.raises(InputError, match="MTL_ATTENTION=vulkan"):
         choice.choose(torch.zeros(1))
 
 

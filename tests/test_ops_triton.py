@@ -4,12 +4,13 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.machine_code import machine_code
 
 HERE = Path(__file__).parent
 TRITON = importlib.util.find_spec("triton")
@@ -44,15 +45,6 @@ def test_without_triton_plain_pytorch_answers_after_one_line():
     assert done.stderr.count("no fused triton kernels") == 1
 
 
-def tool(name: str) -> str:
-    """A program that comes with Triton, or that the system has."""
-    assert TRITON is not None
-    assert TRITON.origin is not None
-    beside = Path(TRITON.origin).parent / "backends/nvidia/bin" / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    return found or pytest.skip(f"{name} is not here, which reads compiled kernels")
-
-
 def compiled(folder: Path, *cases: str, triton: str = "") -> list[dict]:
     """The kernels that launches of these cases compile, by the Triton of a folder if one is given.
 
@@ -69,20 +61,6 @@ def compiled(folder: Path, *cases: str, triton: str = "") -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def loop_instructions(listing: str) -> int:
-    """Instructions of the innermost loop: from a label to the shortest branch back to it."""
-    labels, branches, count = {}, [], 0
-    for line in listing.splitlines():
-        if label := re.match(r"\s*(\.L_x_\d+):", line):
-            labels[label[1]] = count
-        elif re.search(r"/\*[0-9a-f]{4,}\*/\s+\S+.*;", line):
-            count += 1
-            target = re.search(r"BRA.*(\.L_x_\d+)", line)
-            if target and target[1] in labels and count - labels[target[1]] > 4:
-                branches.append(count - labels[target[1]])
-    return min(branches)
-
-
 MOST = {"forward": 45, "differentiate": 90, "scatter": 60}  # warp instructions, main block
 CASES = ("90-bf16", "90-fp32", "80-bf16", "80-fp32", "90-odd", "80-odd", "75-odd")
 OLDEST = "3.5.0"  # of torch 2.9, the oldest that pyproject.toml admits
@@ -94,19 +72,16 @@ FOLDER = "MTL_OLD_TRITON"
 def test_what_is_launched_compiles_without_spills(architecture: str, tmp_path: Path) -> None:
     for kernel in compiled(tmp_path, *(case for case in CASES if case.startswith(architecture))):
         path, name = kernel["path"], kernel["name"]
-        usage = subprocess.run(
-            [tool("cuobjdump"), "--dump-resource-usage", path], capture_output=True, text=True
-        ).stdout
-        registers, stack = (int(re.search(rf"{k}:(\d+)", usage)[1]) for k in ("REG", "STACK"))
-        listing = subprocess.run([tool("nvdisasm"), "-c", path], capture_output=True, text=True)
-        assert stack == 0, usage
-        assert registers <= 168
-        assert not re.search(r"\b(STL|LDL)\b", listing.stdout)
+        (function,) = machine_code(path)
+        listing = "\n".join(function.instructions)
+        assert function.stack == 0
+        assert function.registers <= 168
+        assert not function.spills()
         if kernel["block"] == 64 and (architecture == "90" or name != "scatter"):
             queries = kernel["tall"] * kernel["wide"]
-            assert loop_instructions(listing.stdout) * kernel["num_warps"] / queries <= MOST[name]
-            wide_loads = len(re.findall(r"LDG\.E\.128", listing.stdout))
-            wide_adds = len(re.findall(r"RED\S*F32x4", listing.stdout))
+            assert len(function.innermost()) * kernel["num_warps"] / queries <= MOST[name]
+            wide_loads = len(re.findall(r"LDG\.E\.128", listing))
+            wide_adds = len(re.findall(r"RED\S*F32x4", listing))
             assert (wide_adds if name == "scatter" else wide_loads) >= 4
 
 

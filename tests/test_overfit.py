@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from mtlcli import lookup
+from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import show, whole
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 
@@ -41,7 +43,7 @@ def first_pictures(reader: Reader, tasks: dict, count: int) -> dict[str, torch.T
     samples = (reader[i] for i in range(len(reader)))
     labelled = [s for s in samples if set(tasks) <= set(s)][:count]
     maps = {name: task.map for name, task in tasks.items()}
-    shown = [show(coarse(s), whole(CELLS, SIZE), maps) for s in labelled]
+    shown = [show(coarse(s), whole(CELLS, SIZE), maps, IMAGENET) for s in labelled]
     assert len(shown) == count
     return {key: torch.from_numpy(np.stack([s[key] for s in shown])) for key in shown[0]}
 
@@ -55,7 +57,7 @@ def fall(
     batch = first_pictures(reader, tasks, pictures)
     channels = {n: t.outputs(reader.info.classes.get(n, ())) for n, t in tasks.items()}
     torch.manual_seed(0)
-    backbone = lookup.load("backbones", "resnet18_half").build()
+    backbone = backbones.find("resnet18_half").build()
     network = lookup.load("systems", system).build(channels, backbone, **settings)
     optimizer = torch.optim.Adam(network.parameters(), lr=START)
     options = reader.info.options

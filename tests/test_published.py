@@ -222,7 +222,7 @@ def test_doctor_knows_weights_of_the_hub(home, hub, mtl, weights):
 
 def every_source():
     for backbone in lookup.names("backbones"):
-        for init, sources in lookup.load("backbones", backbone).WEIGHTS.items():
+        for init, sources in lookup.load("backbones", backbone).BACKBONE.weights.items():
             yield from ((backbone, init, source) for source in sources)
 
 

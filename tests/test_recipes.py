@@ -1,6 +1,7 @@
 """Recipes: complete, buildable, listed, overridden by what is typed, compared with."""
 
 import json
+import shlex
 from dataclasses import fields, replace
 
 import pytest
@@ -12,6 +13,7 @@ from mtlcli.recipes import _recipe, nyud
 from mtlcli.recipes._recipe import options, recipe, recipes
 from mtlcli.runs import comparison
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.recipe_tables import recipe_text
 from mtlcli.runs.record import Record
 from mtlcli.scoring.bench_model import bench, build_meta
 from mtlcli.scoring.cost import count
@@ -56,6 +58,13 @@ def test_the_cost_of_training_is_three_passes_over_all_images():
     assert its.training_eflop == pytest.approx(3 * 40_000 * 8 * 4.058e12 / 1e18)
 
 
+@pytest.mark.parametrize("name", recipes())
+def test_what_a_recipe_owes_to_a_choice_of_ours_is_noted(name):
+    its = recipe(name)
+    assert ("ADE20K" in its.note) == (its.init == "ade20k") == its.backbone.startswith("swin")
+    assert ("lambda" in its.note) == (its.system == "demt_itsa")
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="nyud/hrnet18/demt_itsa"):
         recipe("nyud/hrnet18/demt_isa")
@@ -77,11 +86,46 @@ def test_mtl_recipes_lists_the_published_numbers(mtl):
     line = next(x for x in table.splitlines() if "nyud/hrnet18/demt_itsa " in x)
     for number in ("0.4039", "0.5819", "20.34", "0.7712", "4.25", "imagenet", "14,862,274"):
         assert number in line
+    assert "arXiv 2508.04422, Table 1" in line
+    notes = dict(x.split(" ", 1) for x in table.splitlines() if x.startswith("["))
+    its = next(number for number in notes if f" {number} |" in line)
+    assert notes[its] == recipe("nyud/hrnet18/demt_itsa").note
     listed = json.loads(mtl("recipes", "--json").out)
     assert {r["name"] for r in listed} == set(recipes())
     first = next(r for r in listed if r["name"] == "nyud/swin_t/demt")
     assert first["published"][0]["scores"]["normals"] == 20.65
     assert first["options"]["init"] == "ade20k"
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_one_recipe_is_shown_with_every_row_that_is_published_of_it(name):
+    its, shown = recipe(name), recipe_text(recipe(name))
+    for published in its.published:
+        line = next(x for x in shown.splitlines() if f"| {published.source} " in x)
+        assert all(f"{v:.{2 if v > 2 else 4}f}" in line for v in published.scores.values())
+    assert its.note in shown
+
+
+def test_mtl_recipes_shows_one_and_what_it_costs(mtl):
+    name = "nyud/hrnet18/multi_task"
+    record = json.loads(mtl("recipes", name, "--json").out)
+    assert record["name"] == name
+    measured = [line for line in record["costs"]["cards"] if line["basis"] == "measured"]
+    assert [(line["seconds"], line["options"]) for line in measured] == [(0.094, "--amp")]
+    answer = mtl("recipes", "nyud/hrnet18/demi")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_options_that_a_recipe_is_said_to_be_are_its_options(name):
+    shown = next(x for x in recipe_text(recipe(name)).splitlines() if x.startswith("`mtl train"))
+    words = shlex.split(shown.split("` is `mtl train ")[1].removesuffix("`."))
+    words.remove("--no-amp")
+    typed = settings.parse(words)
+    its = recipe(name).options()
+    assert its.pop("amp") is False
+    wanted = {n: v for n, v in (its | its["settings"]).items() if n not in ("settings", "recipe")}
+    assert typed == {n: str(v) for n, v in wanted.items()}
 
 
 @pytest.fixture
@@ -173,9 +217,12 @@ def test_a_run_without_recipe_is_compared_with_the_one_of_the_same_settings():
 RECIPE = recipe("nyud/hrnet18/demt_itsa")
 OTHERS = {"dataset": "pascal", "tasks": ("depth",), "system": "demt", "backbone": "swin_t",
           "init": "random", "size": (64, 96), "crop": (64, 96), "optimizer": "adamw",
-          "amp": True, "weighting": "uncertainty", "recipe": "another",
+          "amp": True, "weighting": "uncertainty", "recipe": "another", "from_run": "base",
+          "schedule": "cosine", "clip": 1.0, "ema": 0.9, "val_every": 5, "patience": 2,
+          "mean": (0.5, 0.5, 0.5), "deviation": (0.5, 0.5, 0.5),
           "settings": {"points": 3}}  # fmt: skip
 """Another value of every field of `RunConfig` whose type does not tell one."""
+NEEDS = {"patience": {"holdout": 0.25}}  # other options, without which a field means nothing
 
 
 def change(value):
@@ -193,7 +240,7 @@ def departures(config, **facts):
 def test_every_option_that_moves_scores_is_a_departure(name):
     usual = RunConfig(**RECIPE.options())
     value = OTHERS[name] if name in OTHERS else change(getattr(usual, name))
-    config = replace(replace(usual, settings={}), **{name: value})
+    config = replace(usual, **{"settings": {}, name: value} | NEEDS.get(name, {}))
     found = departures(config)
     if name in ("seed", "compile", "checkpointing", "deterministic", "recipe"):
         assert found == {}
@@ -214,13 +261,17 @@ def test_a_recipe_departs_from_itself_in_nothing(name):
         assert Record(config=made, dataset=Info(), **facts).departures(its) == {}
 
 
-def test_half_precision_departs_where_it_is_not_the_default_of_the_device():
+@pytest.mark.parametrize("device", ["cpu", "cuda:1", None])
+def test_recipes_train_in_single_precision_and_half_departs_wherever_it_runs(device):
     config = RunConfig(**RECIPE.options())
-    with_amp, without = replace(config, amp=True), replace(config, amp=False)
-    assert departures(with_amp, device="cuda:1") == departures(without, device="cpu") == {}
-    assert departures(with_amp, device="cpu") == {"amp": (True, False)}
-    assert departures(without, device="cuda") == {"amp": (False, True)}
-    assert departures(with_amp, device=None) == {}, "of a device that is not known nothing is said"
+    assert config.amp is False
+    assert departures(config, device=device) == {}
+    assert departures(replace(config, amp=True), device=device) == {"amp": (True, False)}
+
+
+@pytest.mark.parametrize(("typed", "amp"), [({}, False), ({"amp": True}, True)])
+def test_half_precision_of_a_recipe_is_asked_for(typed, amp):
+    assert RunConfig(**options("nyud/hrnet18/demt", typed)).amp is amp
 
 
 def test_fewer_training_pictures_than_published_are_a_departure():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mtlcli.data.batches import TrainingStream
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
 from mtlcli.runs import checkpoint
 from mtlcli.runs.folder import read_log
@@ -34,7 +35,7 @@ def test_the_split_is_fixed_and_whole(count: int, share: float, held: int) -> No
 def test_held_out_pictures_are_never_trained_on(home: Path) -> None:
     reader = Reader(home / "datasets" / "rooms.h5", "train")
     kept, out = split(len(reader), 0.25)
-    stream = TrainingStream(reader, {}, (48, 64), (1.0, 1.0), 0, kept)
+    stream = TrainingStream(reader, {}, (48, 64), (1.0, 1.0), 0, kept, moments=IMAGENET)
     seen = {stream.index(position) for position in range(3 * len(kept))}
     assert seen == set(kept)
     assert not seen & set(out)

@@ -67,3 +67,12 @@ def test_the_meaning_of_a_setting_may_need_several_lines(monkeypatch: pytest.Mon
         "depth": "of it.",
         "untold": "",
     }
+
+
+@pytest.mark.parametrize(("optimizer", "lines"), [("adamw", 1), ("sgd", 0)])
+def test_a_gradient_scale_that_adamw_makes_meaningless_is_told(home, mtl, optimizer, lines) -> None:
+    chosen = ("--dataset", "rooms", "--backbone", "resnet18_half", "--init", "random", "--query",
+              "pixel", "--optimizer", optimizer, "--gradient-scale", 50)  # fmt: skip
+    answer = mtl("train", *chosen, "--dry-run", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("--gradient-scale 50 does nothing") == lines

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mtlcli.data.batches import Share, TrainingStream
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
 from mtlcli.models.deformable_attention import EVERY, offset_spread
@@ -164,7 +165,7 @@ def test_notices_depend_on_the_log_alone() -> None:
 
 def test_divergence_names_the_iteration_at_which_it_happened(home: Path) -> None:
     reader = Reader(home / "datasets" / "rooms.h5", "train")
-    stream = TrainingStream(reader, {}, (48, 64), (1.0, 1.0), seed=0)
+    stream = TrainingStream(reader, {}, (48, 64), (1.0, 1.0), seed=0, moments=IMAGENET)
     config = RunConfig(batch_size=2)
     divergence = Divergence(("a", "b"), torch.device("cpu"))
     good, bad = torch.tensor(1.0), torch.tensor(torch.inf)

@@ -356,3 +356,118 @@ def test_a_failing_writer_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match="cannot draw"):
         write()
+
+
+class Reel(Camera):
+    """A file whose frames begin at these milliseconds and are as bright as their number; None is a
+    frame that cannot be read.
+    """
+
+    def __init__(self, times: list[float | None], rate: float, count: int | None = None) -> None:
+        super().__init__()
+        self.times, self.rate, self.place = times, rate, -1
+        self.count = len(times) if count is None else count
+
+    def read(self) -> tuple[bool, Any]:
+        self.place += 1
+        if self.place >= len(self.times) or self.times[self.place] is None:
+            return False, None
+        return True, np.full((48, 64, 3), self.place, np.uint8)
+
+    def grab(self) -> bool:
+        return self.read()[0]
+
+    def get(self, what: int) -> float:
+        now = self.times[min(max(self.place, 0), len(self.times) - 1)]
+        return {
+            cv2.CAP_PROP_FPS: self.rate,
+            cv2.CAP_PROP_FRAME_COUNT: float(self.count),
+            cv2.CAP_PROP_POS_MSEC: now or 0.0,
+        }.get(what, float(int.from_bytes(b"av01", "little")))
+
+
+def played(monkeypatch: pytest.MonkeyPatch, *reel: Any) -> tuple[float, int, list[int]]:
+    """Rate, lost frames, and the number of the frame that each shown one shows."""
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: Reel(*reel))
+    with open_video(Path("a.mp4")) as opened:
+        shown = [int(frame[0, 0, 0]) for frame, times in opened.frames for _ in range(times)]
+    return opened.rate, opened.frames.lost, shown
+
+
+@pytest.mark.parametrize("rate", [0.5, 7.3, 10, 23.976, 29.97, 60, 300])
+def test_a_steady_video_keeps_its_rate_and_every_frame(
+    monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    times = [round(1000 * i / rate, 1) for i in range(40)]
+    assert played(monkeypatch, times, rate) == (rate, 0, list(range(40)))
+
+
+@pytest.mark.parametrize("gaps", [[33, 100], [40, 500], [20, 45, 150], [1000, 100], [333, 35]])
+def test_an_uneven_video_keeps_its_time(monkeypatch: pytest.MonkeyPatch, gaps: list[float]) -> None:
+    times = np.cumsum([0, *np.repeat(gaps, 20)]).astype(float) + 80
+    average = 1000 * (len(times) - 1) / (times[-1] - times[0])
+    rate, lost, shown = played(monkeypatch, times.tolist(), average)
+    assert lost == 0
+    for place, frame in enumerate(shown):
+        begins = times[frame] - times[0]
+        ends = times[min(frame + 1, len(times) - 1)] - times[0]
+        assert begins - 50 <= 1000 * place / rate <= max(begins, ends) + 50
+
+
+@pytest.mark.parametrize("bad", [range(5, 8), range(1, 30), [3, 9, 10, 20]])
+def test_a_bad_stretch_is_passed_over_and_counted(
+    monkeypatch: pytest.MonkeyPatch, bad: Any
+) -> None:
+    times = [None if i in bad else 100.0 * i for i in range(40)]
+    rate, lost, shown = played(monkeypatch, times, 10.0)
+    assert (rate, lost) == (10, len(bad))
+    assert set(shown) == set(range(40)) - set(bad)
+    assert len(shown) == 40  # the frame before is shown meanwhile
+
+
+def test_a_file_that_is_cut_short_has_lost_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert played(monkeypatch, [0.0, 100.0, 200.0], 10.0, 20)[1] == 17
+    assert played(monkeypatch, [100.0 * i for i in range(98)], 10.0, 100)[1] == 0  # an estimate
+
+
+def test_lost_frames_are_told_and_end_with_1(
+    folder: Path, network: Path, mtl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film(folder / "a.mp4", frames=6)
+    whole = cv2.VideoCapture
+
+    def damaged(name: Any) -> Any:
+        return Reel([0.0, 100.0, None, None, 400.0], 10.0) if "a.mp4" in str(name) else whole(name)
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", damaged)
+    answer = mtl("visualize", "a.mp4", "--checkpoint", network, "--quiet")
+    assert answer.code == 1
+    assert "a.mp4: 2 frames could not be read" in answer.err
+
+
+def test_a_codec_that_cannot_be_decoded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda _: Reel([None], 10.0))
+    with (
+        pytest.raises(InputError, match="gives no frames: its codec av01"),
+        open_video(Path("a.mp4")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("ending", [".gif", ".webp", ".png"])
+def test_a_still_picture_is_a_picture_and_an_animation_says_so(
+    folder: Path, network: Path, mtl, ending: str
+) -> None:
+    from PIL import Image
+
+    frames = [Image.new("RGB", (48, 40), (c, 90, 200)) for c in (0, 120, 240)]
+    frames[0].save(folder / f"still{ending}")
+    frames[0].save(folder / f"moving{ending}", save_all=True, append_images=frames[1:])
+    options = ("--checkpoint", network, "--quiet")
+    answer = mtl("visualize", f"still{ending}", *options)
+    assert (answer.code, answer.out.strip()) == (0, "visualized/still.png")
+    assert "animation" not in answer.err
+    answer = mtl("visualize", f"moving{ending}", *options)
+    assert answer.code == 0
+    assert ("mp4" in answer.out) == (ending == ".gif")
+    assert ("is an animation" in answer.err) == (ending != ".gif")

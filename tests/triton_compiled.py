@@ -20,8 +20,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from mtlcli.ops import triton_launch
-from mtlcli.ops.autograd import empty_gradients, empty_results
-from mtlcli.ops.triton_launch import Problem
+from mtlcli.ops.fused import Attention, empty_gradients, empty_results
 
 KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 CASES: dict[str, tuple[int, str, bool, bool]] = {  # architecture, type, clamped, NYUD or small
@@ -51,12 +50,12 @@ class Driver:
         return self.target
 
 
-def nyud(kind: torch.dtype, clamp: bool) -> Problem:
+def nyud(kind: torch.dtype, clamp: bool) -> Attention:
     """DeMT-ITSA at 425x560, 8 pictures: 4 heads of 70, 12 maps, 16 points; only shapes, no data."""
     sizes = 12 * (107, 140)
     pixels = 12 * 107 * 140
     samples = (8, 4 * 107 * 140, 4, 12, 16)
-    return Problem(
+    return Attention(
         value=torch.empty(8, pixels, 4, 70, dtype=kind, device="meta"),
         sizes=sizes,
         reference=torch.empty(samples[1], 2, device="meta"),
@@ -66,11 +65,11 @@ def nyud(kind: torch.dtype, clamp: bool) -> Problem:
     )
 
 
-def odd(kind: torch.dtype, clamp: bool) -> Problem:
+def odd(kind: torch.dtype, clamp: bool) -> Attention:
     """Numbers that nothing divides, read from slices of one projection, in half types too."""
     joint = torch.empty(1, 7, 3 * 1 * 3 * 3, dtype=kind)
     offsets, logits = joint.split([18, 9], -1)
-    return Problem(
+    return Attention(
         value=torch.empty(1, 35, 3, 5, dtype=kind),
         sizes=(5, 7),
         reference=torch.empty(7, 2),
@@ -80,7 +79,7 @@ def odd(kind: torch.dtype, clamp: bool) -> Problem:
     )
 
 
-def compile_all(problem: Problem) -> list[tuple[dict[str, Any], bytes]]:
+def compile_all(problem: Attention) -> list[tuple[dict[str, Any], bytes]]:
     """What all launches of a forward and a backward pass compile."""
     made: list[tuple[dict[str, Any], bytes]] = []
     run = JITFunction.run
@@ -90,7 +89,7 @@ def compile_all(problem: Problem) -> list[tuple[dict[str, Any], bytes]]:
         numbers = {k.lower(): v for k, v in options.items() if isinstance(v, int)}
         made.append((numbers | {"name": kernel.__name__}, compiled.asm["cubin"]))
 
-    told = (problem.value, problem.sizes, problem.reference, problem.offsets, problem.logits, True)
+    told = problem.told()
     out, lse = empty_results(*told)
     rows = out.view(*lse.shape, -1)
     JITFunction.run = compile_only

@@ -15,9 +15,7 @@ from mtlcli.errors import InputError
 from mtlcli.ops import choice, standby, triton_gpu
 from mtlcli.ops.reference import deformable_attention
 from mtlcli.ops.triton_gpu import deformable_attention_triton
-
-BORDERS = ("clamp", "zeros")
-DEGENERATE = [(4, 3), (0, 5), (1, 6), (1, 1), (5, 1)]
+from tests.attention_cases import BORDERS, DEGENERATE, Case, assert_close
 
 
 @pytest.fixture(autouse=True)
@@ -27,44 +25,9 @@ def _no_stand_in():
         yield
 
 
-class Case:
-    """Random inputs; a third of the samples falls outside of the maps, none near a whole pixel."""
-
-    def __init__(self, shapes, *, queries=12, batch=1, heads=2, points=2, channels=5, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        samples = (batch, queries, heads, len(shapes), points)
-        pixels = sum(height * width for height, width in shapes)
-        self.shapes = shapes
-        self.value = torch.randn(batch, pixels, heads, channels, generator=generator)
-        self.reference = torch.rand(queries, 2, generator=generator)
-        self.offsets = 2 * torch.randn(*samples, 2, generator=generator)
-        self.logits = 2 * torch.randn(samples, generator=generator)
-        self.grad = torch.randn(batch, queries, heads * channels, generator=generator)
-        sizes = torch.tensor(shapes).flip(-1)[:, None]
-        position = self.reference[:, None, None, None] * sizes - 0.5 + self.offsets
-        self.offsets[(position - position.round()).abs() < 1e-3] += 0.01
-
-    def run(self, operator, border="clamp", dtype=None):
-        """The output and the gradients of value, offsets and logits."""
-        leaves = [t.to(dtype or t.dtype).requires_grad_() for t in self.differentiable()]
-        value, offsets, logits = leaves
-        reference = self.reference.double() if dtype == torch.float64 else self.reference
-        out = operator(value, self.shapes, reference, offsets, logits, border)
-        return out.detach(), *torch.autograd.grad(out, leaves, self.grad.to(out.dtype))
-
-    def differentiable(self):
-        return [t.detach().clone() for t in (self.value, self.offsets, self.logits)]
-
-
-def assert_close(found, wanted, tolerance):
-    for name, a, b in zip(("out", "value", "offsets", "logits"), found, wanted):
-        error = (a.double() - b.double()).norm() / (b.double().norm() + 1e-30)
-        assert error <= tolerance, f"{name}: {error:.1e}"
-
-
 def check(case, border="clamp", tolerance=1e-5, dtype=None):
-    wanted = case.run(deformable_attention, border, torch.float64)
-    assert_close(case.run(deformable_attention_triton, border, dtype), wanted, tolerance)
+    found = case.run(deformable_attention_triton, border, dtype)
+    assert_close(found, case.exact(border), tolerance)
 
 
 @pytest.mark.parametrize("border", BORDERS)

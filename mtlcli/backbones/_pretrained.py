@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from mtlcli import lookup
+from mtlcli.backbones._backbone import RANDOM, find
 from mtlcli.backbones._tensor_files import read_tensors
 from mtlcli.backbones._weights import CONSTANTS, Converted, HubFile, Source, Sources, first_names
 from mtlcli.data import hub
@@ -20,7 +20,6 @@ from mtlcli.files import checksums
 from mtlcli.home import weights_dir
 
 Taken = TypeVar("Taken")
-RANDOM = "random"
 MOST_NAMED = 20  # tensors in one message
 
 
@@ -54,13 +53,18 @@ def take(
     for source in sources:
         if at_hand(source).exists():
             return use(from_folder(source, quiet))
-    reasons = []
+    reasons: list[str] = []
     for source in sources:
         try:
             return use(obtain(source, quiet))
         except (MtlError, MirrorError) as error:
             reasons.append(f"  {source.title}: {' '.join(str(error).split())}")
     places = " or ".join(dict.fromkeys(str(at_hand(source).resolve()) for source in sources))
+    if len(reasons) == 1:
+        raise RunError(
+            f"{title} cannot be had:{reasons[0][1:]}. Put the file at {places}, start from "
+            "another by --init FILE, or with --init random."
+        )
     raise RunError(
         "\n".join([
             f"{title} cannot be had:", *reasons,
@@ -119,52 +123,53 @@ class Start:
     licence: str | None = None  # of published weights
     ignored: tuple[str, ...] = ()  # parts of the file that are not the backbone's
     fresh: tuple[str, ...] = ()  # parts of the backbone that the file does not have
+    note: str | None = None  # how its tensors were found, where that is not by their names
 
 
-def start(name: str, init: str, *, quiet: bool = False) -> tuple[nn.Module, Start]:
+def start(name: str, init: str | None, *, quiet: bool = False) -> tuple[nn.Module, Start]:
     """A backbone with its first weights.
 
     Args:
         name: of the backbone.
-        init: a name among its published weights, `random`, or the path of a file.
+        init: a name among its published weights, `random`, or the path of a file; None: the first
+            of its published weights.
         quiet: no progress bars.
 
     Raises:
         InputError: neither a name nor a file, or a file that does not fit.
         RunError: published weights that no source gives as they should be.
     """
-    module = lookup.load("backbones", name)
-    backbone: nn.Module = module.build()
+    backbone = find(name)
+    module, init = backbone.build(), init or backbone.usual_init
     if init == RANDOM:
-        return backbone, Start(init=init)
-    weights: dict[str, Sources] = module.WEIGHTS
+        return module, Start(init=init)
 
     def use(obtained: Obtained) -> Start:
-        return fill(backbone, name, init, obtained)
+        return fill(module, name, init, obtained)
 
-    if init in weights:
+    if init in backbone.weights:
         title = f"The {init} weights of {name}"
-        return backbone, take(weights[init], use, title, quiet=quiet)
+        return module, take(backbone.weights[init], use, title, quiet=quiet)
     if not Path(init).is_file():
-        known = ", ".join([*weights, RANDOM])
+        known = ", ".join([*backbone.weights, RANDOM])
         raise InputError(
             f"--init {init}: {name} starts from {known} or a file; there is no such file."
         )
-    return backbone, use(Obtained(path=Path(init), file=Path(init).name, source=init))
+    return module, use(Obtained(path=Path(init), file=Path(init).name, source=init))
 
 
-def fill(backbone: nn.Module, name: str, init: str, obtained: Obtained) -> Start:
-    """Copy a file's weights into a backbone.
+def fill(module: nn.Module, name: str, init: str, obtained: Obtained) -> Start:
+    """Copy a file's weights into a backbone's module.
 
     Raises:
         InputError: the file cannot be read, or does not fit.
     """
-    module, path = lookup.load("backbones", name), obtained.path
-    converted: Converted | None = module.convert(read_tensors(path))
+    backbone, path = find(name), obtained.path
+    converted = backbone.convert(read_tensors(path))
     if converted is None:
-        known = ", ".join(module.LAYOUTS)
+        known = ", ".join(backbone.layouts)
         raise InputError(f"{path} holds no weights of {name} in a layout known here: {known}.")
-    load_strictly(backbone, converted, f"{path} does not fit {name}")
+    load_strictly(module, converted, f"{path} does not fit {name}")
     return Start(
         init=init,
         file=obtained.file,
@@ -175,6 +180,7 @@ def fill(backbone: nn.Module, name: str, init: str, obtained: Obtained) -> Start
         licence=obtained.licence,
         ignored=converted.ignored,
         fresh=converted.fresh,
+        note=converted.note,
     )
 
 

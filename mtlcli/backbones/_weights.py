@@ -65,6 +65,7 @@ class Converted:
     tensors: State
     ignored: tuple[str, ...] = ()  # first names of what belongs to another part of a network
     fresh: tuple[str, ...] = ()  # first names of what such files never have: stays as built
+    note: str | None = None  # how they were found, where that is not by their names
 
 
 def of_backbone(state: State) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -4,11 +4,9 @@ For what starts from random weights on a CPU, as the demo and the network that c
 package do. It has no published weights.
 """
 
-from mtlcli.backbones._weights import Converted, Sources, State, of_backbone
+from mtlcli.backbones._backbone import Backbone
+from mtlcli.backbones._weights import Converted, State, of_backbone
 from mtlcli.models.resnet import ResNet
-
-TITLE = "half ResNet-18"  # in tables
-WEIGHTS: dict[str, Sources] = {}
 
 
 def build() -> ResNet:
@@ -20,3 +18,6 @@ def convert(state: State) -> Converted:
     """Files of this backbone, or of a whole network with it, have its names already."""
     tensors, ignored = of_backbone(state)
     return Converted(tensors=tensors, ignored=ignored)
+
+
+BACKBONE = Backbone(title="half ResNet-18", build=build, convert=convert)

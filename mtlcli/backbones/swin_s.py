@@ -1,10 +1,9 @@
 """Swin-S with output norms: 48,838,602 parameters, 96 to 768 channels at strides 4 to 32."""
 
 from mtlcli.backbones import _swin_layout
+from mtlcli.backbones._backbone import Backbone
 from mtlcli.backbones._weights import HubFile, Sources, UrlFile
 from mtlcli.models.swin import Swin
-
-TITLE = "Swin-S"  # in tables
 
 TIMM = "timm/swin_small_patch4_window7_224"
 ADE20K = "upernet_swin_small_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K"
@@ -28,10 +27,17 @@ WEIGHTS: dict[str, Sources] = {
         ),
     ),
 }
-convert = _swin_layout.convert
-LAYOUTS = _swin_layout.LAYOUTS
 
 
 def build() -> Swin:
     """The network with random weights."""
     return Swin(depths=(2, 2, 18, 2))
+
+
+BACKBONE = Backbone(
+    title="Swin-S",
+    build=build,
+    weights=WEIGHTS,
+    convert=_swin_layout.convert,
+    layouts=_swin_layout.LAYOUTS,
+)

@@ -1,10 +1,9 @@
 """Swin-T with output norms: 27,520,698 parameters, 96 to 768 channels at strides 4 to 32."""
 
 from mtlcli.backbones import _swin_layout
+from mtlcli.backbones._backbone import Backbone
 from mtlcli.backbones._weights import HubFile, Sources, UrlFile
 from mtlcli.models.swin import Swin
-
-TITLE = "Swin-T"  # in tables
 
 TIMM = "timm/swin_tiny_patch4_window7_224"
 ADE20K = "upernet_swin_tiny_patch4_window7_512x512_160k_ade20k_pretrain_224x224_1K"
@@ -34,10 +33,17 @@ WEIGHTS: dict[str, Sources] = {
         ),
     ),
 }
-convert = _swin_layout.convert
-LAYOUTS = _swin_layout.LAYOUTS
 
 
 def build() -> Swin:
     """The network with random weights."""
     return Swin(depths=(2, 2, 6, 2))
+
+
+BACKBONE = Backbone(
+    title="Swin-T",
+    build=build,
+    weights=WEIGHTS,
+    convert=_swin_layout.convert,
+    layouts=_swin_layout.LAYOUTS,
+)

@@ -20,6 +20,7 @@ SIDE, LEFT, TOP, ROOM = 640, 80, 60, 80  # pixels of the unit square, and around
 FINER = 2  # drawn so many times larger, then reduced: lines without steps
 INK, GREY, LINE = (26, 26, 26), (190, 190, 190), (0, 96, 168)
 DOT = 6  # radius of what marks the best threshold
+MOST_THRESHOLDS = 10_000
 COLUMNS = ("id", "threshold", "cntR", "sumR", "cntP", "sumP")  # of the .csv, which tell it
 
 
@@ -170,8 +171,8 @@ def _protocol(name: str, thresholds: int | None) -> Protocol:
         return protocol
     if protocol is not BSDS:
         raise InputError(f"--thresholds {thresholds}: protocol {name} fixes its own; use bsds")
-    if thresholds < 1:
-        raise InputError(f"--thresholds {thresholds}: at least 1 is needed")
+    if not 1 <= thresholds <= MOST_THRESHOLDS:
+        raise InputError(f"--thresholds {thresholds}: 1 to {MOST_THRESHOLDS} are possible")
     return replace(protocol, thresholds=bsds_thresholds(thresholds))
 
 

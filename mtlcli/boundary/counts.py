@@ -11,6 +11,7 @@ from mtlcli.boundary.pool import interrupt_held
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError
 
+ROUNDING = 1e-6  # what a mean of several maps may exceed 1 by
 GtAs = Literal["boundary", "partition"]
 GroundTruth = NDArray[Any] | Sequence[NDArray[Any]]
 
@@ -33,13 +34,15 @@ def quantise(probability: NDArray[Any]) -> NDArray[np.uint8]:
     in the code that published predictions were saved with.
 
     Raises:
-        InputError: NaN, or a value outside [0, 1].
+        InputError: NaN, or a value outside [0, 1] by more than rounding.
     """
     if np.isnan(probability).any():
         raise InputError("the map holds NaN; probabilities in [0, 1] are expected")
     low, high = (float(f(probability)) for f in (np.min, np.max)) if probability.size else (0, 0)
-    if low < 0 or high > 1:
-        raise InputError(f"values from {low:g} to {high:g}; probabilities in [0, 1] are expected")
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise InputError(
+            f"values from {low:.9g} to {high:.9g}; probabilities in [0, 1] are expected"
+        )
     wide = probability.astype(np.promote_types(probability.dtype, np.float32), copy=False)
     return (255 * wide).astype(np.uint8)
 

@@ -15,6 +15,7 @@ from mtlcli.boundary.files import PREDICTION_SUFFIXES, TRUTH_SUFFIXES, read_pred
 from mtlcli.boundary.pool import worker_pool
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError, RunError
+from mtlcli.files import is_litter
 from mtlcli.home import available_cores
 
 LISTED = 20  # names written out in an error line
@@ -24,7 +25,7 @@ LISTED = 20  # names written out in an error line
 class Pair:
     """The files of one image."""
 
-    id: str  # the file name without its suffix
+    id: str  # the path below the folder, without its suffix
     prediction: Path
     truth: Path
 
@@ -33,7 +34,7 @@ def pair_files(predictions: Path, truths: Path, ids: Path | None = None) -> list
     """Pair the files of two folders by name, sorted by id.
 
     Args:
-        predictions: folder of .png or .npy maps.
+        predictions: folder of .png, .npy, .jpg or .mat maps, looked through with all below it.
         truths: folder of .png or .mat ground truths.
         ids: text file with one id per line; None: both folders must hold the same ids.
 
@@ -55,7 +56,7 @@ def pair_files(predictions: Path, truths: Path, ids: Path | None = None) -> list
 def read_ids(path: Path) -> list[str]:
     """The ids of a text file, one per line, sorted; raises InputError if unusable or repeated."""
     try:
-        ids = sorted(path.read_text(encoding="utf-8").split())
+        ids = sorted(path.read_text(encoding="utf-8-sig").split())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of ids ({error})") from None
     repeated = sorted({a for a, b in pairwise(ids) if a == b})
@@ -70,11 +71,13 @@ def _files_by_id(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            if path.stem in files:
-                raise InputError(f"{path} and {files[path.stem].name}: two files for one image")
-            files[path.stem] = path
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if path.suffix.lower() in suffixes and not is_litter(place) and path.is_file():
+            id = place.with_suffix("").as_posix()
+            if id in files:
+                raise InputError(f"{path} and {files[id].name}: two files for one image")
+            files[id] = path
     if not files:
         raise InputError(f"{folder}: holds no {' or '.join(suffixes)} file")
     return files

@@ -22,9 +22,15 @@ def systems() -> list[str]:
     return list(lookup.names("systems"))
 
 
-def backbones() -> list[str]:
-    """Encoders."""
-    return list(lookup.names("backbones"))
+def backbones(incomplete: str = "") -> list[str]:
+    """Encoders; timm's, which take a second or two to find, once `timm:` stands there."""
+    if incomplete.startswith("timm:"):
+        from mtlcli.backbones import _timm
+
+        known = [f"timm:{name}" for name in _timm.names()]
+        return [name for name in known if name.startswith(incomplete)]
+    more = ["timm:"] if incomplete and "timm:".startswith(incomplete) else []
+    return [*lookup.names("backbones"), *more]
 
 
 def tasks() -> list[str]:

@@ -15,7 +15,9 @@ COMPLETED = {
     "backbone": _completion.backbones,
     "tasks": _completion.tasks,
     "recipe": _completion.recipes,
+    "from_run": _completion.runs,
 }
+METAVARS: dict[Any, str] = {tuple[int, int]: "H W", tuple[float, float, float]: "R G B"}
 SHORT = {"tasks": "task"}  # what is repeated has the name of one
 
 
@@ -53,8 +55,9 @@ def _options(record: type) -> Iterator[inspect.Parameter]:
 
 def _option(its: Field[Any], kind: Any) -> inspect.Parameter:
     name = SHORT.get(its.name, its.name)
-    flag = "--" + name.replace("_", "-")
-    names = [f"{flag}/--no-{name}"] if kind == bool | None else [flag] if kind is bool else []
+    flag = "--" + its.metadata.get("flag", name).replace("_", "-")
+    plain = kind is not bool and "flag" not in its.metadata  # then typer's own name is this
+    names = [f"{flag}/--no-{name}"] if kind == bool | None else [] if plain else [flag]
     default = None if its.default is MISSING else its.default
     if kind == tuple[str, ...]:
         kind, default = list[str] | None, None
@@ -62,7 +65,11 @@ def _option(its: Field[Any], kind: Any) -> inspect.Parameter:
         *names,
         help=its.metadata["help"],
         min=its.metadata.get("min"),
-        metavar="H W" if tuple[int, int] in get_args(kind) else None,
+        metavar=next(
+            (METAVARS[part] for part in get_args(kind) if part in METAVARS),
+            its.metadata.get("metavar"),
+        ),
+        parser=its.metadata.get("parser"),
         autocompletion=COMPLETED.get(its.name),
     )
     return inspect.Parameter(

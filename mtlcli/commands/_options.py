@@ -1,6 +1,7 @@
 """What the commands share: options that mean the same everywhere, and printing."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ System = Annotated[
     str, typer.Option(help="Network: see `mtl systems`.", autocompletion=_completion.systems)
 ]
 Backbone = Annotated[
-    str, typer.Option(help="Encoder: see mtlcli/backbones.", autocompletion=_completion.backbones)
+    str, typer.Option(help="Encoder: see `mtl backbones`.", autocompletion=_completion.backbones)
 ]
 Tasks = Annotated[
     list[str] | None,
@@ -30,7 +31,8 @@ Tasks = Annotated[
 Run = Annotated[
     Path,
     typer.Argument(
-        help="Name of a run, its folder, or a checkpoint.", autocompletion=_completion.runs
+        help="Name of a run, its folder, a checkpoint, or hf:USER/REPO[@REV].",
+        autocompletion=_completion.runs,
     ),
 ]
 Reference = Annotated[
@@ -55,6 +57,16 @@ def print_json(record: Any) -> None:
     print(json.dumps(record, indent=2))
 
 
+def notify(message: str) -> None:
+    """One line on stderr, from the first of the processes that torchrun starts."""
+    if os.environ.get("RANK", "0") == "0":
+        complain(message)
+
+
 def complain(message: str) -> None:
-    """One line on stderr."""
-    print(f"mtl: {message}", file=sys.stderr)
+    """One line on stderr, or the lines that a message of several was made of; what else cannot be
+    printed, as in a name, is written as its number.
+    """
+    lines = ("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
+             for line in message.split("\n"))  # fmt: skip
+    print("mtl: " + "\n".join(lines), file=sys.stderr)

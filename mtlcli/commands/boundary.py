@@ -9,7 +9,9 @@ from mtlcli.commands._options import AsJson, Force, Quiet, print_json
 
 
 def boundary(
-    pred: Annotated[Path, typer.Argument(help="Folder of 8-bit .png maps, or .npy floats.")],
+    pred: Annotated[
+        Path, typer.Argument(help="Folder of 8-bit .png or .jpg maps, or .npy or .mat.")
+    ],
     gt: Annotated[
         Path,
         typer.Argument(help="Folder of .png edge or label maps, or BSDS or PASCAL-Context .mat."),

@@ -9,7 +9,7 @@ from mtlcli.commands._options import AsJson, Force, Quiet, print_json
 
 
 def data(
-    file: Annotated[Path, typer.Argument(help="datasets/NAME.h5.")],
+    file: Annotated[Path, typer.Argument(help="NAME, or datasets/NAME.h5.")],
     everything: Annotated[
         bool, typer.Option("--all", help="Ranges and histograms from every sample.")
     ] = False,
@@ -26,10 +26,11 @@ def data(
     """Say what a dataset file holds, check it, or draw samples."""
     from mtlcli.data import inspect
 
+    file = inspect.place_of(file)
+    sound = inspect.check(file, quiet=quiet) if check else None
     description = inspect.describe(file, everything=everything, quiet=quiet)
     if not as_json:
         print(description.text())
-    sound = inspect.check(file, quiet=quiet) if check else None
     if sound and not as_json:
         print(sound)
     if browse:

@@ -41,7 +41,9 @@ BUDGET = RunConfig(
 
 
 def demo(
-    iterations: Annotated[int | None, typer.Option(help="Shorter or longer than usual.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Shorter or longer than usual.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
     as_json: AsJson = False,

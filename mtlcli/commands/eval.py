@@ -45,7 +45,7 @@ def evaluate(
     """Score a network on its dataset.
 
     Prints a table and writes results.json beside the checkpoint; that of the network that comes
-    with the package into weights/nyud_small.
+    with the package into weights/nyud_small, those of the hub into weights/USER--REPO.
     """
     if fit_scale:
         from mtlcli.drawing.fit_scale import fit_scale as fit
@@ -57,7 +57,7 @@ def evaluate(
             print(f"Depth from now on: {found}")
         return
     from mtlcli.boundary import read_ids
-    from mtlcli.runs.names import resolve
+    from mtlcli.runs.names import pin
     from mtlcli.scoring.evaluate import comparison_table, evaluate
 
     edge = {
@@ -65,13 +65,14 @@ def evaluate(
         "gt_as": edge_gt_as,
         "ids": read_ids(edge_ids) if edge_ids else None,
     }
+    checkpoint = pin(checkpoint, quiet=quiet)
     scored = evaluate(
         checkpoint,
         split=split,
         limit=limit,
         overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
         save_predictions=save_predictions,
-        reference=resolve(reference, "--reference") if reference else None,
+        reference=reference,
         constant=constant,
         device=device,
         workers=workers,

@@ -36,9 +36,10 @@ def experiment(
         for known in lookup.names("experiments"):
             print(f"{known}: {lookup.load('experiments', known).EXPERIMENT.title}")
         return
-    from mtlcli.experiments._grid import collect, conduct, measure_costs
+    from mtlcli.experiments._grid import collect, conduct, measure_costs, plan
     from mtlcli.experiments._table import table
 
+    plan(name, cell or (), seed or ())  # refuses cells that there are not
     if not table_only:
         conduct(name, labels=cell or (), seeds=seed or (), jobs=jobs, device=device, quiet=quiet)
     if costs:

@@ -37,6 +37,7 @@ def report(
     The page has scores, curves, pictures, costs and settings, and fetches nothing.
     """
     from mtlcli.report import assemble as reporting
+    from mtlcli.runs.names import pin
 
     if markdown + latex + as_json > 1:
         raise InputError("--markdown, --latex and --json exclude each other: choose one.")
@@ -44,7 +45,8 @@ def report(
     out = out or (PAGE if form == "html" else None)
     if out:
         reporting.require_place(out, force)
-    found = reporting.gather(runs, reference=reference)
+    against = pin(reference, quiet=quiet) if reference else None
+    found = reporting.gather([pin(run, quiet=quiet) for run in runs], reference=against)
     if form == "html":
         reporting.add_networks(found, device=device, quiet=quiet)
         text = reporting.as_page(found)
@@ -55,6 +57,6 @@ def report(
     if as_json:
         print_json(found.to_json() | {"page": str(out)})
     else:
-        print(f"{out} ({len(text.encode()) / 1e3:,.0f} kB)" if out else text)
+        print(f"{out} ({len(text.encode(errors='replace')) / 1e3:,.0f} kB)" if out else text)
     for lack in found.lacks:
         complain(lack)

@@ -7,9 +7,14 @@ import typer
 
 from mtlcli.commands import _completion
 from mtlcli.commands._fields import options_of, pick_fields
-from mtlcli.commands._options import AsJson, Device, print_json, was_typed
+from mtlcli.commands._options import AsJson, Device, notify, print_json, was_typed
 from mtlcli.errors import InputError
 from mtlcli.runs.config import Conduct, RunConfig
+
+SCALELESS = (
+    "--gradient-scale has no effect with --optimizer adamw, whose steps do not depend on the scale "
+    "of a gradient."
+)
 
 
 @options_of(RunConfig, Conduct)
@@ -26,12 +31,31 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Continue this run: its name or folder.", autocompletion=_completion.runs
+            help="Continue this run: its name or folder. --iterations N extends it.",
+            autocompletion=_completion.runs,
         ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Repeat this run's options; typed ones go before.",
+            autocompletion=_completion.runs,
+        ),
+    ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", help="Options from JSON: a run.json, or an object of options."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what memory it needs and what fits.")
     ] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            help="With --dry-run: gigabytes of a card that is not here; says hours on cards, too.",
+            metavar="GB",
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
     **options: Any,
@@ -46,12 +70,15 @@ def train(
     `mtl systems demt_itsa` lists them.
     """
     from mtlcli.experiments import _seeds as runs
-    from mtlcli.recipes._recipe import options as recipe_options
+    from mtlcli.runs.hub_run import is_name
     from mtlcli.runs.names import resolve
+    from mtlcli.runs.options import gather
     from mtlcli.systems import _settings as settings
+    from mtlcli.training import dry_run as planning
     from mtlcli.training import loop as train
 
-    typed = pick_fields(RunConfig, {n: v for n, v in options.items() if was_typed(context, n)})
+    given = {n: v for n, v in options.items() if was_typed(context, n)}
+    typed, carried = pick_fields(RunConfig, given), pick_fields(Conduct, given)
     if "tasks" in typed:
         typed["tasks"] = tuple(typed["tasks"])
     typed["settings"] = settings.parse(context.args)
@@ -59,11 +86,25 @@ def train(
         known = [word for option in context.command.params for word in option.opts]
         settings.refuse_typos(typed["settings"], known)
     chosen = device if was_typed(context, "device") else None
-    conduct = Conduct(device=chosen, **pick_fields(Conduct, options))
+    conduct = Conduct(device=chosen, **carried)
     if resume and out:
         raise InputError("--resume continues a run in its own folder: leave --out away.")
     if jobs and not (seeds or resume):
         raise InputError(f"--jobs {jobs}: runs side by side are those of --seeds; add it.")
+    if memory is not None and not dry_run:
+        raise InputError(f"--memory {memory:g} only says what a run needs: add --dry-run.")
+    others = {"--from": typed.get("from_run"), "--like": like, "--config": config_file}
+    for option, value in others.items():
+        if resume and value:
+            raise InputError(
+                f"{option} {value}: --resume goes on with the run's own weights and options; leave "
+                f"{option} away."
+            )
+    if resume and is_name(resume):
+        raise InputError(
+            f"--resume {resume}: a run on the hub has no optimiser; --from begins a run with its "
+            "weights."
+        )
     resume = resolve(resume, "--resume") if resume else None
     if resume and (seeds or runs.is_series(resume)):
         series = runs.resume_seeds(resume, typed, seeds, jobs=jobs, conduct=conduct)
@@ -72,9 +113,13 @@ def train(
     if resume:
         announce(train.resume(resume, typed, conduct=conduct), as_json)
         return
-    config = RunConfig(**(recipe_options(typed["recipe"], typed) if typed.get("recipe") else typed))
+    config, said = gather(typed, like=like, file=config_file, quiet=conduct.quiet)
+    conduct = Conduct(**{**said, **carried, **({"device": chosen} if chosen else {})})
+    if config.optimizer == "adamw" and "gradient_scale" in config.settings:
+        notify(SCALELESS)
     if dry_run:
-        print(train.dry_run(config, device=device))
+        plan = planning.dry_run(config, device=conduct.device or device, memory=memory)
+        print_json(plan.to_json()) if as_json else print(plan.text())
     elif seeds:
         series = runs.train_seeds(config, seeds, out=out, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())

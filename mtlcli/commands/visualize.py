@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
+from mtlcli.commands._values import Checked
 from mtlcli.drawing.choices import ColourMap, PointColours
 from mtlcli.runs.foreign import EXPORTED
-from mtlcli.runs.names import is_run
+from mtlcli.runs.names import CHECKPOINTS, is_run, pin
 
 
 def looks_like_a_run(word: str) -> bool:
     """What follows --compare: all but what is certainly to be shown."""
     path = Path(word)
     is_there = path.exists() or word.isdigit()
-    return path.suffix in (".pt", *EXPORTED) or is_run(path) or not is_there
+    return path.suffix in (*CHECKPOINTS, *EXPORTED) or is_run(path) or not is_there
 
 
 def looks_like_tasks(word: str) -> bool:
@@ -34,7 +34,7 @@ SEVERAL: dict[str, Callable[[str], bool]] = {
 }
 
 
-class Command(TyperCommand):
+class Command(Checked):
     """Takes `--compare A B` for `--compare A --compare B`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -136,7 +136,9 @@ def visualize(
         if dataset and given:
             raise InputError(f"--{option} is for pictures of your own, not for --dataset.")
     common: dict[str, Any] = {
-        "paths": [checkpoint] if checkpoint else (compare or []),
+        "paths": [
+            pin(path, quiet=quiet) for path in ([checkpoint] if checkpoint else compare or [])
+        ],
         "tasks": [name for word in tasks or [] for name in word.split(",") if name],
         "out": out,
         "force": force,
@@ -159,7 +161,7 @@ def visualize(
             **common,
         )
     show(drawn, as_json)
-    if drawn.failed:
+    if drawn.failed or any(video.lost for video in drawn.videos):
         raise typer.Exit(1)
     if any(video.stopped and not video.live for video in drawn.videos):
         raise typer.Exit(130)
@@ -171,6 +173,13 @@ def show(drawn: Any, as_json: bool) -> None:
         complain(reason)
     for note in drawn.notes:
         print(note, file=sys.stderr)
+    for video in drawn.videos:
+        if video.lost:
+            complain(f"{video.path}: {video.lost} frames could not be read and are left out.")
+    for animation in drawn.moving:
+        print(f"{animation} is an animation: its first picture is drawn", file=sys.stderr)
+    if drawn.passed_over:
+        print(f"Passed over: {drawn.passed_over} neither picture nor video", file=sys.stderr)
     rates = {v.path: v for v in drawn.videos}
     if as_json:
         print_json(
@@ -179,8 +188,14 @@ def show(drawn: Any, as_json: bool) -> None:
                 "written": [str(p) for p in drawn.written],
                 "failed": drawn.failed,
                 "notes": list(drawn.notes),
+                "passed_over": drawn.passed_over,
                 "videos": {
-                    str(p): {"frames": v.frames, "frames_per_second": v.rate, "stopped": v.stopped}
+                    str(p): {
+                        "frames": v.frames,
+                        "frames_per_second": v.rate,
+                        "stopped": v.stopped,
+                        "lost": v.lost,
+                    }
                     for p, v in rates.items()
                 },
             }

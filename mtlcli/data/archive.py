@@ -7,7 +7,6 @@ Nothing is unpacked into files; a .tar.gz, which cannot be entered at will, is i
 import gzip
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 from mtlcli.data.members import BLOCK, Folder, Merged, Tar, Zip
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
-from mtlcli.files import checksums, require_space
+from mtlcli.files import checksums, growing
 
 Progress = Callable[[int], object]
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
+MOST_INFLATED = 200  # times its size; deflate can reach 1032, pictures reach 20
 SINGLES = (b"\x89HDF", b"MATLAB")  # files that are data, not containers
 
 
@@ -46,7 +46,7 @@ def identify(path: Path, progress: Progress = lambda n: None) -> dict[str, Any]:
         listing = [(n, (path / n).stat().st_size) for n in Folder(path).names()]
         text = "".join(f"{size} {name}\n" for name, size in listing)
         total = sum(size for _, size in listing)
-        digest = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
         return {"name": path.resolve().name, "bytes": total, "listing_sha256": digest}
     found = checksums(path, progress)
     return {"name": path.name, "bytes": found["size"], "sha256": found["sha256"]}
@@ -97,18 +97,22 @@ def inflate(path: Path, work: Path, progress: Progress) -> Path:
     out = work / f"inflated-{hashlib.sha256(mark.encode()).hexdigest()[:12]}.tar"
     if out.exists():
         return out
-    require_space(work, stat.st_size)  # it holds at least as much as it packs
-    draft = out.with_suffix(".draft")
     try:
-        with open(path, "rb") as raw, gzip.open(raw) as packed, open(draft, "wb") as plain:
-            position = 0
+        # It holds at least as much as it packs.
+        with open(path, "rb") as raw, gzip.open(raw) as packed, growing(out, stat.st_size) as write:
+            position = inflated = 0
             while block := packed.read(BLOCK):
-                plain.write(block)
+                if inflated == 0 and block[257:262] != b"ustar":
+                    raise InputError(f"{path} is damaged: it has no .tar inside.")
+                write(block)
                 progress(raw.tell() - position)
-                position = raw.tell()
+                position, inflated = raw.tell(), inflated + len(block)
+                if inflated > MOST_INFLATED * max(position, BLOCK):
+                    raise InputError(
+                        f"{path} inflates to more than {MOST_INFLATED} times its size; that is no "
+                        "archive of pictures."
+                    )
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        draft.unlink(missing_ok=True)
         state = "is cut short" if isinstance(error, EOFError) else "is corrupt"
         raise InputError(f"{path} {state} ({error}); get it again.") from error
-    os.replace(draft, out)
     return out

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mtlcli.data.images import normalise
+from mtlcli.data.moments import Moments
 from mtlcli.maps._map import IGNORE, Map
 
 SCALES = (0.5, 2.0)
@@ -86,14 +87,24 @@ def random_view(
     view = View(size=size, step=step, origin=(0.0, 0.0))
     for _ in range(CROP_ATTEMPTS):
         corner = [
-            int(rng.integers(0, max(round(length / s) - extent, 0) + 1))
-            for length, s, extent in zip(source, step, size)
+            place(round(length / s), extent, backwards, rng)
+            for length, s, extent, backwards in zip(source, step, size, (False, mirrored))
         ]
         origin = (step[0] * (corner[0] + 0.5) - 0.5, step[1] * (corner[1] + 0.5) - 0.5)
         view = View(size=size, step=step, origin=origin, mirrored=mirrored, zoom=zoom)
         if accept(view):
             break
     return view
+
+
+def place(length: int, extent: int, backwards: bool, rng: np.random.Generator) -> int:
+    """Where along an axis a crop of `extent` pixels begins in a picture of `length`: anywhere in a
+    longer one, and so that a shorter one stands in its middle (as ATRC's and DeMT's crops have it:
+    of an odd rest the larger half comes last, also where the axis is read `backwards`).
+    """
+    spare = length - extent
+    first = int(rng.integers(0, max(spare, 0) + 1))
+    return first if spare >= 0 else (spare if backwards else spare + 1) // 2
 
 
 def is_balanced(classes: np.ndarray) -> bool:
@@ -138,22 +149,27 @@ def to_byte(values: np.ndarray) -> np.ndarray:
 
 
 def show(
-    sample: Sample, view: View, maps: Mapping[str, Map], taken: Mapping[str, np.ndarray] = NOTHING
+    sample: Sample,
+    view: View,
+    maps: Mapping[str, Map],
+    moments: Moments,
+    taken: Mapping[str, np.ndarray] = NOTHING,
 ) -> Sample:
     """The sample in a view: normalised image (0 outside the picture), targets of `maps` (unlabelled
     outside).
 
     A task without a label in this sample is unlabelled everywhere. `maps` says by task what its
-    labels look like; `taken` are arrays of the sample, as they are in view, that the caller has
-    already.
+    labels look like; `moments` are mean and deviation of the network's input; `taken` are arrays of
+    the sample, as they are in view, that the caller has already.
     """
     rows, columns = view.inside(*sample["image"].shape[:2])
     image = taken["image"] if "image" in taken else view.take(sample["image"], cv2.INTER_LINEAR)
-    shown = {"image": outside(normalise(image), rows, columns, 0)}
+    shown = {"image": outside(normalise(image, moments), rows, columns, 0)}
     for name, its in maps.items():
         if name in sample:
             label = taken[name] if name in taken else view.take(sample[name], cv2.INTER_NEAREST)
-            shown[name] = outside(as_target(label, view, its), rows, columns, its.unlabelled)
+            target = outside(as_target(label, view, its), rows, columns, its.unlabelled)
+            shown[name] = its.crop(target) if its.crop else target
         else:
             shown[name] = its.empty(*view.size)
     return shown
@@ -182,6 +198,7 @@ def augment(
     size: tuple[int, int],
     resolution: tuple[float, float],
     rng: np.random.Generator,
+    moments: Moments,
     balanced: Sequence[str] = (),
 ) -> Sample:
     """One training sample: image (3, H, W) float32 and a target for every task.
@@ -192,6 +209,7 @@ def augment(
         size: height and width of the crop.
         resolution: working pixels per stored pixel along y and x.
         rng: the only source of chance.
+        moments: mean and deviation of the network's input.
         balanced: tasks of which a crop shall show several classes.
     """
     taken: Sample = {}
@@ -205,4 +223,4 @@ def augment(
 
     view = random_view(sample["image"].shape[:2], size, resolution, rng, accept)
     taken["image"] = distort_colours(view.take(sample["image"], cv2.INTER_LINEAR), rng)
-    return show(sample, view, maps, taken)
+    return show(sample, view, maps, moments, taken)

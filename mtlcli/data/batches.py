@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mtlcli.data.augment import Sample, augment
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.data.loading import Batch, loading
+from mtlcli.data.moments import Moments
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, MtlError, RunError, in_one_line
 from mtlcli.tasks._task import Task
@@ -33,6 +34,8 @@ class TrainingStream(Dataset):
         resolution: Resolution,
         seed: int,
         chosen: Sequence[int] | None = None,
+        *,
+        moments: Moments,
     ):
         """
         Args:
@@ -42,11 +45,13 @@ class TrainingStream(Dataset):
             resolution: working pixels per stored pixel, along y and x.
             seed: of the order and of the augmentation.
             chosen: indices of the samples to train on; by default all.
+            moments: mean and deviation of the network's input.
         """
         self.reader, self.maps = reader, {name: task.map for name, task in tasks.items()}
         self.balanced = [name for name, task in tasks.items() if task.balances_crops]
         self.chosen = range(len(reader)) if chosen is None else chosen
         self.size, self.resolution, self.seed = size, resolution, seed
+        self.moments = moments
 
     def index(self, position: int) -> int:
         """Which sample of the split stands at a position of the stream."""
@@ -58,13 +63,19 @@ class TrainingStream(Dataset):
         rng, index = np.random.default_rng((self.seed, 1, position)), self.index(position)
         with naming(self.reader, index):
             sample = self.reader[index]
-            return augment(sample, self.maps, self.size, self.resolution, rng, self.balanced)
+            return augment(
+                sample, self.maps, self.size, self.resolution, rng, self.moments, self.balanced
+            )
 
 
 class WholePictures(Dataset):
     """The whole pictures of a split: the image at the working resolution, targets as stored.
 
-    `size` is the height and width of the stored picture, at which predictions are scored.
+    A picture that is smaller than the size of training is put into the middle of one of that size,
+    as its crops are in training (DeMT's evaluation); `inside` says where it stands: its first row,
+    the row after its last, and the same of columns. `size` is the height and width of the stored
+    picture, at which predictions are scored. Labels of the file that are only scored against
+    (`Info.truths`) come with the tasks'.
     """
 
     def __init__(
@@ -73,6 +84,9 @@ class WholePictures(Dataset):
         tasks: Mapping[str, Task],
         resolution: Resolution,
         chosen: Sequence[int] | None = None,
+        least: Size = (0, 0),
+        *,
+        moments: Moments,
     ):
         """
         Args:
@@ -80,9 +94,12 @@ class WholePictures(Dataset):
             tasks: by their names.
             resolution: working pixels per stored pixel, along y and x.
             chosen: indices of the pictures; by default all.
+            least: height and width of the image at least, the size of training.
+            moments: mean and deviation of the network's input.
         """
         self.maps = {name: task.map for name, task in tasks.items()}
         self.reader, self.resolution = reader, resolution
+        self.least, self.moments = least, moments
         self.chosen = range(len(reader)) if chosen is None else chosen
 
     @property
@@ -96,10 +113,26 @@ class WholePictures(Dataset):
     def __getitem__(self, index: int) -> Sample:
         with naming(self.reader, self.chosen[index]):
             stored = self.reader[self.chosen[index]]
-            image = to_resolution(stored["image"], self.resolution)
+            image = normalise(to_resolution(stored["image"], self.resolution), self.moments)
+            image, inside = centre(image, self.least)
             targets = {n: its.target(stored[n]) for n, its in self.maps.items() if n in stored}
+            truths = self.reader.truths(self.chosen[index])
             size = np.array(stored["image"].shape[:2])
-            return {"image": normalise(image), "size": size, **targets}
+            return {"image": image, "inside": inside, "size": size, **targets, **truths}
+
+
+def centre(image: np.ndarray, least: Size) -> tuple[np.ndarray, np.ndarray]:
+    """An image (C, H, W) within zeros up to a height and width, of an odd rest the larger half
+    last; and where it stands, (top, bottom, left, right).
+    """
+    height, width = image.shape[1:]
+    top, left = (max(n - own, 0) // 2 for n, own in zip(least, (height, width)))
+    inside = np.array((top, top + height, left, left + width))
+    if height >= least[0] and width >= least[1]:
+        return image, inside
+    padded = np.zeros((len(image), max(height, least[0]), max(width, least[1])), image.dtype)
+    padded[:, top : top + height, left : left + width] = image
+    return padded, inside
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,8 +21,27 @@ from mtlcli.data.hdf5 import IMAGE, Info, keys_of
 from mtlcli.data.parallel import in_order
 from mtlcli.data.stored import encode, image_blob, require_stored_form
 from mtlcli.datasets._dataset import Plan
+from mtlcli.maps._map import Map
 
 Parts = dict[str, np.ndarray]  # what is written of a sample, by key
+Tally = dict[str, "Seen"]  # by task
+
+
+@dataclass
+class Seen:
+    """What the labels of a task hold, in one sample or in all of a split."""
+
+    pixels: int = 0
+    labelled: int = 0
+    positive: int = 0  # of these, pixels that are not zero
+
+    def add(self, other: "Seen") -> None:
+        """Count those of another sample."""
+        self.pixels += other.pixels
+        self.labelled += other.labelled
+        self.positive += other.positive
+
+
 COPIED = 1 << 26  # bytes at once
 
 
@@ -32,8 +52,9 @@ def convert(
     out: Path,
     workers: int,
     progress: Callable[[int], object] = lambda done: None,
-) -> None:
-    """Convert every sample of `plan` and move the finished file to `out`.
+) -> dict[str, Tally]:
+    """Convert every sample of `plan`, move the finished file to `out`, and say what was seen of
+    the labels of each split.
 
     Raises:
         InputError: a sample cannot be read or breaks the rules of the stored form.
@@ -42,12 +63,13 @@ def convert(
     unfinished = work / "dataset.h5"
     places = [(split, index) for split, ids in plan.ids.items() for index in range(len(ids))]
     converted = in_order(partial(convert_sample, plan, info), places, workers)
+    tallies = {split: {task: Seen() for task in info.tasks} for split in plan.ids}
     with closing(converted), h5py.File(unfinished, "w", libver=hdf5.LIBVER) as file:
         hdf5.write_info(file, info, complete=False)
         for split, ids in plan.ids.items():
             group, samples = (
                 file.create_group(split),
-                _count(islice(converted, len(ids)), progress),
+                _count(islice(converted, len(ids)), tallies[split], progress),
             )
             group.create_dataset("ids", data=np.array([i.encode() for i in ids]))
             if plan.shape:
@@ -58,25 +80,38 @@ def convert(
     with open(unfinished, "rb") as finished:
         os.fsync(finished.fileno())
     os.replace(unfinished, out)
+    return tallies
 
 
-def _count(samples: Iterator[Parts], progress: Callable[[int], object]) -> Iterator[Parts]:
-    for parts in samples:
+def _count(
+    samples: Iterator[tuple[Parts, Tally]], tally: Tally, progress: Callable[[int], object]
+) -> Iterator[Parts]:
+    for parts, seen in samples:
+        for task, its in seen.items():
+            tally[task].add(its)
         yield parts
         progress(1)
 
 
-def convert_sample(plan: Plan, info: Info, place: tuple[str, int]) -> Parts:
+def convert_sample(plan: Plan, info: Info, place: tuple[str, int]) -> tuple[Parts, Tally]:
     """One sample of the archive, proven to be in stored form: its arrays where all have one size,
-    else the bytes of its blobs.
+    else the bytes of its blobs; and what its labels hold.
     """
     split, index = place
     sample = plan.read(split, index)
     require_stored_form(sample, info, f"{split} sample '{plan.ids[split][index]}'")
+    seen = {key: look_at(info.map(key), array) for key, array in sample.items() if key != IMAGE}
     if plan.shape:
-        return {key: np.ascontiguousarray(array) for key, array in sample.items()}
+        return {key: np.ascontiguousarray(array) for key, array in sample.items()}, seen
     blobs = {k: image_blob(v) if k == IMAGE else encode(v) for k, v in sample.items()}
-    return {key: np.frombuffer(blob, np.uint8) for key, blob in blobs.items()}
+    return {key: np.frombuffer(blob, np.uint8) for key, blob in blobs.items()}, seen
+
+
+def look_at(its: Map, stored: np.ndarray) -> Seen:
+    """Count one label."""
+    labelled = its.labelled(stored)
+    positive = int(np.count_nonzero(stored[labelled])) if its.is_binary else 0
+    return Seen(pixels=labelled.size, labelled=int(labelled.sum()), positive=positive)
 
 
 class Ledger:

@@ -6,6 +6,8 @@ file without a published checksum is trusted the first time; its sha256 goes int
 (`sources.json`) and is demanded ever after.
 """
 
+import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -126,17 +128,42 @@ class Downloader:
 
     def _recall(self, remote: Remote) -> dict[str, Any]:
         """What the ledger says of the file; an entry that cannot be understood counts as none."""
-        entry = read_json(self.ledger).get(remote.file)
-        if not isinstance(entry, dict):
-            return {}
-        sound = isinstance(entry.get("sha256"), str) and type(entry.get("size")) is int
-        return entry if sound else {}
+        entry: Any = read_json(self.ledger).get(remote.file)
+        if is_entry(entry):
+            return dict(entry)
+        if problem := find_problem(self.ledger):
+            print(f"mtl: {self.ledger}: {problem}; this counts as none.", file=sys.stderr)
+        return {}
 
     def _remember(self, remote: Remote, found: Mapping[str, Any], url: str) -> None:
         if self._recall(remote):
             return
         entry = {**found, "url": url, "first_used": time.strftime("%Y-%m-%d")}
+        if self.ledger.exists() and not read_json(self.ledger):  # what it said may be wanted
+            self.ledger.replace(self.ledger.with_suffix(".damaged"))
         write_json(self.ledger, read_json(self.ledger) | {remote.file: entry})
+
+
+def is_entry(entry: Any) -> bool:
+    """Whether the ledger's word on a file can be understood."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and type(entry.get("size")) is int
+    )
+
+
+def find_problem(ledger: Path) -> str:
+    """Why a ledger cannot be read in full, "" if it can or is not there."""
+    if not ledger.exists():
+        return ""
+    try:
+        record = json.loads(ledger.read_text())
+    except (OSError, ValueError, RecursionError):
+        return "it is damaged"
+    entries = record.items() if isinstance(record, dict) else [("all of it", None)]
+    bad = next((name for name, entry in entries if not is_entry(entry)), None)
+    return f"'{bad}' has no readable size and sha256" if bad else ""
 
 
 def _difference(

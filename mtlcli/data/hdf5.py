@@ -7,9 +7,11 @@
     /SPLIT/KEY/offsets     and where each begins (N + 1 numbers)
     /SPLIT/present/KEY     1 where the sample has this label
     /SPLIT/crc32/KEY       checksum of the sample's stored bytes
-KEY is `image` or a task. Times are not recorded, so equal content gives equal bytes.
+KEY is `image`, a task, or labels that are only scored against. Times are not recorded, so equal
+content gives equal bytes.
 """
 
+import errno
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -20,13 +22,16 @@ import h5py
 import numpy as np
 
 from mtlcli import lookup, maps
-from mtlcli.errors import InputError
+from mtlcli.errors import InputError, in_one_line
+from mtlcli.files import require_fitting
 from mtlcli.home import datasets_dir
 from mtlcli.maps._map import NO_OPTIONS, Map, Options
 
 SCHEMA = 1
 SUFFIX = ".h5"
 IMAGE = "image"
+DAMAGED = (KeyError, ValueError, TypeError, IndexError, AttributeError, OSError, RuntimeError)
+"""What damaged bytes make of reading a file."""
 LIBVER = ("earliest", "v110")  # readable by every HDF5 in use
 
 
@@ -38,6 +43,7 @@ class Info:
     title: str = ""
     size: tuple[int, int] = (0, 0)  # height, width of a training crop in pixels
     tasks: tuple[str, ...] = ()
+    truths: tuple[str, ...] = ()  # labels that are not learnt, only scored against
     kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     palettes: Mapping[str, tuple[tuple[int, int, int], ...]] = field(default_factory=dict)
@@ -92,8 +98,9 @@ class Info:
         """From plain types, lists restored as tuples; what an older file lacks is as usual.
 
         Raises:
-            KeyError, TypeError: it is no such record.
+            KeyError, TypeError, ValueError: it is no such record.
         """
+        require_fitting(cls, record)
         known = {f.name for f in fields(cls)}
         return cls(**{k: _frozen(v) for k, v in record.items() if k in known})
 
@@ -125,24 +132,47 @@ def open_dataset(path: Path) -> h5py.File:
     if not path.is_file():
         raise InputError(f"{path} does not exist{suggest_dataset(path)}")
     try:
-        file = h5py.File(path, "r")
+        file = _open(path)
+        problem = _problem(file.attrs)
     except OSError as error:
-        if "unable to lock" in str(error):
-            raise InputError(f"{path} is open for writing in another program.") from error
-        short = "truncated" in str(error)
-        reason = "is cut short" if short else "is no dataset file: it is not an HDF5 file"
-        raise InputError(f"{path} {reason}{advise_remaking(path)}.") from error
-    attrs = file.attrs
-    if "schema" not in attrs or "complete" not in attrs:
-        problem = "is not a dataset file of this program"
-    elif attrs["schema"] != SCHEMA:
-        problem = f"has schema {attrs['schema']}, this program reads schema {SCHEMA}"
-    elif not attrs["complete"]:
-        problem = "is incomplete"
-    else:
-        return file
-    file.close()
-    raise InputError(f"{path} {problem}{advise_remaking(path)}.")
+        raise InputError(f"{path} {_explain(path, error)}.") from error
+    if problem:
+        file.close()
+        raise InputError(f"{path} {problem}{advise_remaking(path)}.")
+    return file
+
+
+def _open(path: Path) -> h5py.File:
+    """The file for reading; without a lock where the file system has none."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        if "unable to lock" in str(error) and error.errno not in (errno.EAGAIN, errno.EACCES):
+            return h5py.File(path, "r", locking=False)
+        raise
+
+
+def _explain(path: Path, error: OSError) -> str:
+    if "unable to lock" in str(error):
+        return "is open for writing in another program"
+    if isinstance(error, PermissionError):
+        return "cannot be read: you have no permission"
+    short = "truncated" in str(error)
+    reason = "is cut short" if short else "is no dataset file: it is not an HDF5 file"
+    return f"{reason}{advise_remaking(path)}"
+
+
+def _problem(attrs: Any) -> str:
+    """Why a file is no complete dataset, "" if it is one."""
+    try:
+        schema, complete = attrs.get("schema"), attrs.get("complete")
+        if schema is None or complete is None:
+            return "is not a dataset file of this program"
+        if schema != SCHEMA:
+            return f"has schema {schema}, this program reads schema {SCHEMA}"
+        return "" if complete else "is incomplete"
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError):
+        return "is damaged: it has no readable record of itself"
 
 
 def advise_remaking(path: Path) -> str:
@@ -184,10 +214,11 @@ def info_of(file: h5py.File) -> Info:
     try:
         there = (f.name for f in fields(Info) if f.name in file.attrs)
         return Info.from_json({name: json.loads(file.attrs[name]) for name in there})
-    except (KeyError, ValueError, TypeError, OSError) as error:
+    except DAMAGED as error:
         path = Path(file.filename)
         raise InputError(
-            f"{path} has no readable record of itself{advise_remaking(path)}."
+            f"{path} has no readable record of itself ({in_one_line(error)})"
+            f"{advise_remaking(path)}."
         ) from error
 
 
@@ -200,5 +231,5 @@ def _frozen(value: Any) -> Any:
 
 
 def keys_of(info: Info) -> tuple[str, ...]:
-    """The arrays of a sample: the image, then the tasks."""
-    return (IMAGE, *info.tasks)
+    """The arrays of a sample: the image, then the tasks, then what is only scored against."""
+    return (IMAGE, *info.tasks, *info.truths)

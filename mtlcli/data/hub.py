@@ -56,7 +56,7 @@ def fetch(repo: str, path: str, revision: str, *, quiet: bool = False) -> Cached
                 tqdm_class=silent_bar() if quiet else None,
             )  # fmt: skip
         except Exception as error:
-            raise MirrorError(explain_refusal(failure or error)) from error
+            raise MirrorError(explain_refusal(failure or error)) from (failure or error)
     verify(Path(found), told)
     return Cached(path=Path(found), revision=Path(found).parent.name)
 
@@ -125,7 +125,8 @@ def explain_refusal(error: Exception) -> str:
             return reason
     response = getattr(error, "response", None)
     if response is not None:
-        return f"HTTP {response.status_code}"
+        advice = ", no access: see HF_TOKEN" if response.status_code in (401, 403) else ""
+        return f"HTTP {response.status_code}{advice}"
     return reason_of(error)
 
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from mtlcli import datasets, lookup
-from mtlcli.data.hdf5 import IMAGE, Info, keys_of, read_info
+from mtlcli.data.hdf5 import IMAGE, Info, advise_remaking, keys_of, open_dataset, read_info
 from mtlcli.data.progress import Bars
 from mtlcli.data.reader import Reader
 from mtlcli.errors import RunError
 from mtlcli.files import gigabytes
+from mtlcli.home import datasets_dir
 from mtlcli.maps._map import IGNORE, NO_OPTIONS
 
 LOOKED_AT = 200  # samples of a split whose values are counted, unless all are asked for
@@ -68,7 +68,7 @@ def contents(reader: Reader, everything: bool, bars: Bars) -> Contents:
     counts = {key: Counts(samples=int(reader.has(key).sum())) for key in keys_of(info)}
     with bars.samples(f"Reading {reader.split}", len(rows)) as bar:
         for index in rows:
-            for key, array in reader[index].items():
+            for key, array in (reader[index] | reader.truths(index)).items():
                 add(counts[key], key, array, info)
             bar(1)
     expected = info.expected[reader.split]
@@ -154,6 +154,12 @@ class Description:
         }
 
 
+def place_of(name: Path) -> Path:
+    """The file that is meant: a path, or the name of a prepared dataset."""
+    prepared = datasets_dir() / f"{name}.h5"
+    return prepared if prepared.is_file() and not name.is_file() else name
+
+
 def describe(path: Path, *, everything: bool = False, quiet: bool = False) -> Description:
     """Read a dataset file's record and count what its samples hold.
 
@@ -178,8 +184,9 @@ def describe(path: Path, *, everything: bool = False, quiet: bool = False) -> De
 
 def splits_of(path: Path, info: Info) -> tuple[str, ...]:
     """The splits that the file has."""
-    with h5py.File(path, "r") as file:
-        return tuple(s for s in info.expected if s in file)
+    with open_dataset(path) as file:
+        there = tuple(file)
+    return tuple(s for s in info.expected if s in there)
 
 
 def absent(info: Info) -> tuple[str, ...]:
@@ -279,7 +286,6 @@ def check(path: Path, *, quiet: bool = False) -> str:
         total += len(reader)
     if damaged:
         raise RunError(
-            f"{path} is damaged: {damaged[0]} and {len(damaged) - 1} more; run "
-            f"`mtl prepare {info.name} --force`."
+            f"{path} is damaged: {damaged[0]} and {len(damaged) - 1} more{advise_remaking(path)}."
         )
     return f"{path}: {total} samples, every checksum holds."

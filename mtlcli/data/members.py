@@ -1,20 +1,25 @@
 """Members of folders, tar and zip files, read one by one; what points outside is refused."""
 
 import hashlib
+import lzma
 import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
-from mtlcli.files import require_space
+from mtlcli.files import gigabytes, growing, is_litter
 
 BLOCK = 1 << 20
+LARGEST = 1 << 30  # bytes of a member that is read as a whole
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+LOCKED = (RuntimeError,)  # a password is asked for, or (NotImplementedError) an unknown method
 
 
 def safe_name(name: str, archive: str) -> str:
@@ -45,17 +50,24 @@ class Folder:
         """Every file under the folder, sorted."""
         if self._names is None:
             found = self.only if self.only is not None else self._walk()
-            self._names = tuple(sorted(found))
+            self._names = tuple(sorted(name for name in found if not is_litter(name)))
         return self._names
 
     def _walk(self) -> Iterable[str]:
-        for folder, _, files in os.walk(self.root, followlinks=True):
+        seen = set()  # folders; links may lead back to one
+        for folder, below, files in os.walk(self.root, followlinks=True):
+            place = os.path.realpath(folder)
+            if place in seen:
+                below.clear()
+                continue
+            seen.add(place)
             inside = Path(folder).relative_to(self.root)
-            yield from ((inside / f).as_posix() for f in files)
+            yield from ((inside / f).as_posix() for f in files if Path(folder, f).is_file())
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
         try:
+            require_readable(self.label, name, (self.root / name).stat().st_size)
             return (self.root / name).read_bytes()
         except FileNotFoundError as error:
             raise missing(self.label, name) from error
@@ -97,13 +109,14 @@ class Tar:
 
     def names(self) -> tuple[str, ...]:
         """Every regular member, sorted."""
-        return tuple(sorted(self.index))
+        return tuple(sorted(name for name in self.index if not is_litter(name)))
 
     def read(self, name: str) -> bytes:
         """The bytes of one member."""
         if name not in self.index:
             raise missing(self.label, name)
         position, size = self.index[name]
+        require_readable(self.label, name, size)
         with open(self.path, "rb", buffering=0) as file:
             file.seek(position)
             data = file.read(size)
@@ -139,12 +152,9 @@ def _copy_out(work: Path, archive: Path, name: str, file: IO[bytes], size: int) 
     mark = hashlib.sha256(f"{archive.resolve()}\0{name}\0{size}".encode()).hexdigest()[:12]
     out = work / f"inflated-{mark}-{PurePosixPath(name).name}"
     if not out.exists():
-        require_space(work, size)
-        draft = out.with_suffix(".draft")
-        with open(draft, "wb") as copy:
+        with growing(out, size) as write:
             for start in range(0, size, BLOCK):
-                copy.write(file.read(min(BLOCK, size - start)))
-        os.replace(draft, out)
+                write(file.read(min(BLOCK, size - start)))
     return out
 
 
@@ -163,7 +173,7 @@ class Zip:
         if self._file is None or self._pid != os.getpid():
             try:
                 self._file, self._pid = zipfile.ZipFile(self.path), os.getpid()
-            except (zipfile.BadZipFile, OSError) as error:
+            except (*DAMAGED, OSError, ValueError, NotImplementedError) as error:
                 raise InputError(f"{self.label} is damaged ({error}); get it again.") from error
             found = (i.filename for i in self._file.infolist() if not i.is_dir())
             self._packed = {safe_name(n, self.label): n for n in found}
@@ -172,16 +182,29 @@ class Zip:
     def names(self) -> tuple[str, ...]:
         """Every member that is a file, sorted."""
         self._zip()
-        return tuple(sorted(self._packed))
+        return tuple(sorted(name for name in self._packed if not is_litter(name)))
 
     def read(self, name: str) -> bytes:
         """The bytes of one member, its checksum verified."""
         opened = self._zip()
         if name not in self._packed:
             raise missing(self.label, name)
-        try:
+        require_readable(self.label, name, opened.getinfo(self._packed[name]).file_size)
+        with self._unpacking(name):
             return opened.read(self._packed[name])
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+
+    @contextmanager
+    def _unpacking(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except LOCKED as error:
+            raise InputError(
+                f"{self.label}: {name} cannot be unpacked ({error}); pack it without a password, "
+                "by deflate."
+            ) from error
+        except (*DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno:  # of the disk, not of the archive
+                raise
             raise InputError(
                 f"{self.label}: {name} is damaged ({error}); get the archive again."
             ) from error
@@ -189,7 +212,7 @@ class Zip:
     def located(self, name: str) -> Path:
         """The member, copied out into the work folder."""
         info = self._zip().getinfo(self._packed[name])
-        with self._zip().open(info) as file:
+        with self._unpacking(name), self._zip().open(info) as file:
             return _copy_out(self.work, self.path, name, file, info.file_size)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -222,6 +245,18 @@ class Merged:
         if name not in self._owner:
             raise missing(self.label, name)
         return self.parts[self._owner[name]]
+
+
+def require_readable(archive: str, name: str, size: int) -> None:
+    """Refuse, before memory is taken, a member that is larger than any picture or label.
+
+    Raises:
+        InputError: names it and its size.
+    """
+    if size > LARGEST:
+        raise InputError(
+            f"{archive}: {name} has {gigabytes(size)}, more than any picture or label; refusing it."
+        )
 
 
 def missing(archive: str, name: str) -> InputError:

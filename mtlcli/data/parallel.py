@@ -12,6 +12,7 @@ from mtlcli.errors import MtlError, RunError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 SERIAL_BELOW = 8  # jobs; starting processes takes longer than doing so few
+MOST_WORKERS = 256
 AHEAD = 4  # jobs a process that are begun before their result is asked for
 
 
@@ -26,7 +27,7 @@ def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
     if workers <= 1 or len(jobs) < SERIAL_BELOW:
         yield from map(work, jobs)
         return
-    workers = min(workers, len(jobs))
+    workers = min(workers, len(jobs), MOST_WORKERS)
     with worker_pool(workers, work) as pool:
         begun: deque[Future[Result]] = deque()
         for job in jobs:

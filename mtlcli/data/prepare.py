@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mtlcli import __version__, lookup
-from mtlcli.data.convert import convert
+from mtlcli.data.convert import Seen, convert
 from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.data.hdf5 import Info, keys_of, read_info
 from mtlcli.data.mirror import link_of
@@ -23,12 +23,15 @@ from mtlcli.data.workplace import (
     place_of,
     require_replaceable,
 )
-from mtlcli.datasets._dataset import Dataset, Plan
+from mtlcli.datasets._dataset import Dataset, Plan, require_sound_ids
 from mtlcli.datasets._folder import FolderDataset
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import require_space
 from mtlcli.home import available_cores, datasets_dir
+from mtlcli.maps._map import Map
+from mtlcli.maps._picture import LARGEST
 
+MOST_SAMPLES = 10_000_000  # of a split
 YAML = (".yaml", ".yml")
 
 
@@ -136,10 +139,13 @@ class Request:
 def _require_sense(asked: Request, name: str, maker: Any) -> None:
     for option in ("limit", "train", "val"):
         value = getattr(asked, option)
-        if value is not None and value < 1:
-            raise InputError(f"--{option} must be at least 1, not {value}.")
-    if asked.size is not None and min(asked.size) < 16:
-        raise InputError(f"--size {asked.size[0]} {asked.size[1]}: at least 16 pixels each.")
+        if value is not None and not 1 <= value <= MOST_SAMPLES:
+            raise InputError(f"--{option} must be 1 to {MOST_SAMPLES}, not {value}.")
+    if asked.size is not None and (min(asked.size) < 16 or asked.size[0] * asked.size[1] > LARGEST):
+        raise InputError(
+            f"--size {asked.size[0]} {asked.size[1]}: at least 16 pixels each, at most "
+            f"{LARGEST // 10**6} megapixels."
+        )
     if asked.seed is not None and asked.seed < 0:
         raise InputError(f"--seed must not be negative, not {asked.seed}.")
     sources = maker.DATASET.sources
@@ -254,12 +260,18 @@ class _Job:
 
     def _convert(self, origin: Origin) -> None:
         plan, made_of = origin.plan(self.work)
+        require_sound_ids(self.name, plan.ids, apart=plan.source != "rendered")
         info = make_info(self.name, self.dataset, plan, made_of, self.asked)
         discard_drafts(self.work)
         require_space(self.out.parent, _bytes_needed(plan, info))
         total = sum(len(ids) for ids in plan.ids.values())
         with self.bars.samples(f"Converting {self.name}", total) as bar:
-            convert(plan, info, self.work, self.out, self.workers, bar)
+            tallies = convert(plan, info, self.work, self.out, self.workers, bar)
+        for split, tally in tallies.items():
+            for task, seen in tally.items():
+                if said := describe_lack(seen, info.map(task), plan.source):
+                    where = f"{split}: {task} ({plan.provenance.get(task, plan.source)})"
+                    self.bars.warn(f"{where}: {said}")
 
     def _by_hand(self, origins: list[Origin], reasons: list[str]) -> str:
         """What failed, a line a source, and what the user can do, a line a link."""
@@ -280,6 +292,17 @@ class _Job:
         )
 
 
+def describe_lack(seen: Seen, its: Map, source: str) -> str:
+    """What is odd about the labels of a task in a split, "" if nothing is."""
+    if not seen.labelled:
+        return "no picture has a label."
+    if its.is_binary and not seen.positive:
+        return "not one pixel is set in any picture; is it white on black?"
+    if source == "folder" and seen.labelled < seen.pixels:
+        return f"{1 - seen.labelled / seen.pixels:.2%} of the pixels have no label."
+    return ""
+
+
 def make_info(name: str, dataset: Dataset, plan: Plan, made_of: Archives, asked: Request) -> Info:
     """The record that goes into the file."""
     kept = set(plan.tasks)
@@ -290,7 +313,8 @@ def make_info(name: str, dataset: Dataset, plan: Plan, made_of: Archives, asked:
         title=dataset.title,
         size=plan.shape if rendered and plan.shape else dataset.size,
         tasks=plan.tasks,
-        kinds={t: k for t, k in dataset.kinds.items() if t in kept},
+        truths=plan.truths,
+        kinds={t: k for t, k in dataset.kinds.items() if t in kept.union(plan.truths)},
         classes={t: c for t, c in dataset.classes.items() if t in kept},
         palettes={t: p for t, p in dataset.palettes.items() if t in kept},
         options={t: o for t, o in dataset.options.items() if t in kept},

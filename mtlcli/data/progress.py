@@ -35,3 +35,7 @@ class Bars:
         """A line on stderr."""
         if not self.quiet:
             tqdm.write(text, file=sys.stderr)
+
+    def warn(self, text: str) -> None:
+        """A line on stderr, also when quiet."""
+        tqdm.write(f"mtl: {text}", file=sys.stderr)

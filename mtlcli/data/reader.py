@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import reprlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mtlcli.data.hdf5 import Info, info_of, open_dataset
+from mtlcli.data.hdf5 import DAMAGED, Info, advise_remaking, info_of, open_dataset
 from mtlcli.data.stored import decode
-from mtlcli.errors import InputError
+from mtlcli.errors import InputError, in_one_line
+from mtlcli.files import stays_inside
 
 Sample = dict[str, np.ndarray]
 
@@ -35,14 +37,50 @@ class Reader:
         with open_dataset(self.path) as file:
             self.info: Info = info_of(file)
             self.keys = ("image", *self._require_tasks(tasks))
-            if split not in file:
-                there = ", ".join(s for s in self.info.expected if s in file)
-                raise InputError(f"{self.path} has no split '{split}'; it has {there}.")
-            self.ids = tuple(i.decode() for i in file[split]["ids"][:])
-            self._present = {k: file[split]["present"][k][:].astype(bool) for k in self.keys}
-            self._offsets = self._read_offsets(file[split])
+            try:
+                self._read_index(file)
+            except DAMAGED as error:
+                raise InputError(
+                    f"{self.path} is damaged: its split '{split}' cannot be read "
+                    f"({in_one_line(error)}){advise_remaking(self.path)}."
+                ) from error
         self._file: h5py.File | None = None
         self._pid = -1
+
+    def _read_index(self, file: h5py.File) -> None:
+        """What is known of all samples: names, what they have, where it lies, its checksums."""
+        if self.split not in tuple(file):
+            there = ", ".join(s for s in self.info.expected if s in tuple(file))
+            raise InputError(f"{self.path} has no split '{self.split}'; it has {there}.")
+        group = file[self.split]
+        self.ids = tuple(i.decode() for i in group["ids"][:])
+        unsafe = next((i for i in self.ids if not stays_inside(i)), None)
+        if unsafe is not None or not self.ids:
+            raise ValueError(f"{reprlib.repr(unsafe)} is no id" if self.ids else "it has no sample")
+        held = (*self.keys, *self.info.truths)
+        self._present = {k: group["present"][k][:].astype(bool) for k in held}
+        self._crc32 = {k: group["crc32"][k][:].astype(np.uint32) for k in held}
+        self._compared = {k: np.zeros(len(self.ids), bool) for k in held}
+        self._offsets = self._read_offsets(group)
+        for key in held:
+            self._require_room(group[key], key)
+
+    def _require_room(self, stored: Any, key: str) -> None:
+        """That there is as much of `key` as there are samples (raises ValueError if not)."""
+        count = len(self.ids)
+        if not len(self._present[key]) == len(self._crc32[key]) == count:
+            raise ValueError(f"not every sample has a checksum of {key}")
+        if self.info.shape is not None:
+            if (stored.shape, stored.dtype) != (
+                (count, *self.info.sample_shape(key)), self.info.dtype(key)
+            ):  # fmt: skip
+                raise ValueError(f"{key} is {stored.dtype}{stored.shape}")
+            return
+        offsets = self._offsets[key]
+        if offsets.shape != (count + 1,) or offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            raise ValueError(f"{key} has no places")
+        if offsets[-1] != len(stored["bytes"]) or stored["bytes"].dtype != np.uint8:
+            raise ValueError(f"{key} has {len(stored['bytes'])} bytes, not {offsets[-1]}")
 
     def _require_tasks(self, tasks: Sequence[str] | None) -> tuple[str, ...]:
         wanted = self.info.tasks if tasks is None else tuple(tasks)
@@ -55,7 +93,7 @@ class Reader:
     def _read_offsets(self, group: h5py.Group) -> dict[str, np.ndarray]:
         if self.info.shape is not None:
             return {}
-        return {key: group[key]["offsets"][:] for key in self.keys}
+        return {key: group[key]["offsets"][:] for key in self._present}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,18 +104,36 @@ class Reader:
         index %= len(self)
         return {k: self.read(k, index) for k in self.keys if self._present[k][index]}
 
+    def truths(self, index: int) -> Sample:
+        """The labels of a sample that are only scored against."""
+        return {k: self.read(k, index) for k in self.info.truths if self._present[k][index]}
+
     def read(self, key: str, index: int) -> np.ndarray:
-        """One array of one sample: `image` or a task."""
+        """One array of one sample: `image`, a task or what is only scored against; the first time a
+        process reads it, its bytes are compared with their checksum.
+
+        Raises:
+            InputError: they are damaged.
+        """
+        try:
+            raw = self._raw(key, index)
+            if not self._compared[key][index]:
+                if zlib.crc32(raw.data) != self._crc32[key][index]:
+                    raise ValueError("its checksum does not hold")
+                self._compared[key][index] = True
+            return decode(raw.tobytes()) if self.info.shape is None else raw
+        except DAMAGED as error:
+            raise InputError(
+                f"{self.path} is damaged: {self.split} sample '{self.ids[index]}' ({key}): "
+                f"{str(error).splitlines()[0]}{advise_remaking(self.path)}."
+            ) from error
+
+    def _raw(self, key: str, index: int) -> np.ndarray:
+        """The array, or the bytes of its blob, whose checksum the file holds."""
         if self.info.shape is not None:
             return self._group()[key][index]
-        return decode(self.stored(key, index))
-
-    def stored(self, key: str, index: int) -> bytes:
-        """The bytes whose checksum the file holds."""
-        if self.info.shape is not None:
-            return self._group()[key][index].tobytes()
         start, end = self._offsets[key][index : index + 2]
-        return self._group()[key]["bytes"][start:end].tobytes()
+        return self._group()[key]["bytes"][start:end]
 
     def has(self, key: str) -> np.ndarray:
         """(N,) bool: which samples have `key`."""
@@ -85,16 +141,19 @@ class Reader:
 
     def is_sound(self, key: str, index: int) -> bool:
         """Whether the stored bytes still have the checksum they were written with."""
-        return zlib.crc32(self.stored(key, index)) == self._group()["crc32"][key][index]
+        try:
+            return zlib.crc32(self._raw(key, index).data) == self._crc32[key][index]
+        except DAMAGED:
+            return False
 
     def fingerprint(self) -> str:
         """A digest of all samples of this split: of their names, and of the checksums of what is
         read from them.
         """
         digest = hashlib.sha256("\n".join(self.ids).encode())
-        for key in self.keys:
+        for key in self._present:
             digest.update(key.encode() + self.has(key).tobytes())
-            digest.update(self._group()["crc32"][key][:].tobytes())
+            digest.update(self._crc32[key].tobytes())
         return digest.hexdigest()
 
     def _group(self) -> h5py.Group:

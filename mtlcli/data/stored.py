@@ -12,17 +12,25 @@ from PIL import Image
 from mtlcli.data.hdf5 import IMAGE, Info
 from mtlcli.errors import InputError
 from mtlcli.maps._map import NO_OPTIONS
+from mtlcli.maps._picture import is_plain, read_rgb
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 
 
 def decode(blob: bytes) -> np.ndarray:
-    """An array from its blob: JPEG or PNG (colour as RGB, grey as (H, W)) or a zlib-packed .npy."""
+    """An array from its blob: JPEG or PNG (colour as RGB, grey as (H, W)) or a zlib-packed .npy
+    (raises ValueError where it is none).
+    """
     if blob.startswith((JPEG, PNG)):
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
         pixels: Any = cv2.imdecode(np.frombuffer(blob, np.uint8), flags)
+        if pixels is None or pixels.dtype != np.uint8:
+            raise ValueError("is no picture of 8 bits")
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB) if pixels.ndim == 3 else pixels
-    return np.load(io.BytesIO(zlib.decompress(blob)), allow_pickle=False)
+    try:
+        return np.load(io.BytesIO(zlib.decompress(blob)), allow_pickle=False)
+    except (zlib.error, EOFError) as error:
+        raise ValueError(f"cannot be unpacked ({error})") from error
 
 
 def encode(array: np.ndarray) -> bytes:
@@ -36,19 +44,16 @@ def encode(array: np.ndarray) -> bytes:
 
 
 def image_pixels(image: np.ndarray | bytes) -> np.ndarray:
-    """RGB (H, W, 3) uint8 of an image given as pixels or as a whole JPEG or PNG file."""
+    """RGB (H, W, 3) uint8 of an image given as pixels or as a whole picture file."""
     if isinstance(image, np.ndarray):
         return image
-    with Image.open(io.BytesIO(image)) as picture:
-        return np.asarray(picture.convert("RGB"))
+    return read_rgb(io.BytesIO(image))
 
 
 def image_blob(image: np.ndarray | bytes) -> bytes:
-    """The blob of an image: a plain colour JPEG or PNG as it is, anything else as PNG."""
-    if isinstance(image, bytes) and image.startswith((JPEG, PNG)):
-        with Image.open(io.BytesIO(image)) as picture:
-            if picture.mode == "RGB" and picture.format in ("JPEG", "PNG"):
-                return image
+    """The blob of an image: a plain JPEG or PNG (see `is_plain`) as it is, anything else as PNG."""
+    if isinstance(image, bytes) and is_plain(image):
+        return image
     return encode(image_pixels(image))
 
 
@@ -60,7 +65,7 @@ def require_stored_form(sample: Mapping[str, Any], info: Info, where: str) -> No
     """
     try:
         shape = image_pixels(sample[IMAGE]).shape
-    except Exception as error:
+    except ValueError as error:
         raise InputError(f"{where}: image cannot be decoded ({error}).") from error
     if info.shape is not None and shape[:2] != info.shape:
         raise InputError(
@@ -87,4 +92,4 @@ def _require_label(
 
 
 def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
+    return "x".join(map(str, shape[:2])) or "a single number"

@@ -70,7 +70,7 @@ def is_dataset_file(path: Path) -> bool:
 def discard_drafts(work: Path) -> None:
     """Empty the work folder of what an earlier conversion left; an inflated archive stays."""
     for path in _own_files(work):
-        if not path.name.startswith("inflated-"):
+        if not path.name.startswith("inflated-") or path.suffix == ".draft":
             path.unlink()
 
 

@@ -4,12 +4,14 @@ A sample is a dict in *stored form*, numpy arrays by task name plus `image` (H, 
 task without a label for that sample is absent. `image` may also be the bytes of a JPEG or PNG.
 """
 
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mtlcli.errors import InputError
+from mtlcli.files import stays_inside
 
 RGB = tuple[int, int, int]
 Sample = dict[str, Any]
@@ -68,6 +70,7 @@ class Plan:
     tasks: tuple[str, ...]
     shape: tuple[int, int] | None  # height and width of every sample; None where they differ
     read: Callable[[str, int], Sample]  # (split, index) -> sample; picklable
+    truths: tuple[str, ...] = ()  # further labels of every sample: not learnt, scored against
     vector_normals: bool = False  # normals as float32 unit vectors instead of uint8 codes
     provenance: Mapping[str, str] = field(default_factory=dict)  # task -> origin of its labels
     derived: tuple[str, ...] = ()  # tasks whose labels were computed here, not published
@@ -80,6 +83,8 @@ class Dataset:
     title: str
     size: tuple[int, int]  # height, width of a training crop in pixels
     splits: Mapping[str, int]  # samples of the complete dataset: {"train": 795, "val": 654}
+    # Task -> validation pictures that its published scores are of, where these are not all.
+    counted: Mapping[str, int] = field(default_factory=dict)
     tasks: tuple[str, ...]
     kinds: Mapping[str, str] = field(default_factory=dict)  # task -> kind of map, if not the usual
     classes: Mapping[str, tuple[str, ...]]  # task -> names, in order of class index
@@ -101,8 +106,51 @@ def decode_member(files: Files, name: str, decode: Callable[[bytes], T]) -> T:
     data = files.read(name)
     try:
         return decode(data)
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise InputError(
+            f"{files.label}: {name} is too large for this machine's memory."
+        ) from error
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{files.label}: {name}: {reason}; replace that file.") from error
+
+
+def read_ids(files: Files, name: str) -> tuple[str, ...]:
+    """The ids of a split list, a member of an archive, as any editor saves it.
+
+    Raises:
+        InputError: it is missing, empty, or no text in UTF-8.
+    """
+    ids = tuple(decode_member(files, name, lambda data: data.decode("utf-8-sig")).split())
+    if not ids:
+        raise InputError(f"{files.label}: {name} is empty.")
+    return ids
+
+
+def require_sound_ids(label: str, ids: Mapping[str, Sequence[str]], apart: bool = True) -> None:
+    """Check the names of all samples.
+
+    Args:
+        label: where they come from.
+        ids: of each split.
+        apart: whether a sample may be in one split only.
+
+    Raises:
+        InputError: one could lead out of a folder, or is there twice.
+    """
+    seen: dict[str, str] = {}
+    for split, some in ids.items():
+        if not apart:
+            seen = {}
+        for ident in some:
+            if not stays_inside(ident):
+                raise InputError(
+                    f"{label}: the id {reprlib.repr(ident)} in '{split}' cannot be the name of a "
+                    "file: use letters, digits, points and dashes, with / for folders."
+                )
+            if ident in seen:
+                twice = f"'{seen[ident]}' and '{split}'" if seen[ident] != split else f"'{split}'"
+                raise InputError(
+                    f"{label}: the id {ident} is there twice, in {twice}; leave one out."
+                )
+            seen[ident] = split

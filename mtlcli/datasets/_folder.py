@@ -10,7 +10,7 @@
     tasks:
       semseg: {files: "masks/{id}.png", classes: [grass, path, tree]}   # index per pixel, 255 none
       depth: {files: "depth/{id}.png", metres: 0.001}   # 16-bit PNG and its unit, or .npy in metres
-      normals: {files: "normals/{id}.png"}      # 2x/255 - 1, black none; or .npy of unit vectors
+      normals: {files: "normals/{id}.png"}    # 2x/255 - 1, black or grey none; or .npy of vectors
       edge: {files: "edges/{id}.png", positive_weight: 0.9}             # white lines on black
       sal: {files: "salient/{id}.png"}                                  # white where salient
       heat: {kind: depth, files: "heat/{id}.npy", unit: "°C", zoom: false}      # a task of your own
@@ -18,6 +18,11 @@
 A task of another name says its `kind`: classes, depth, directions, boundaries or foreground (see
 `mtlcli.maps`), and may have a `title`. Depth may have another `unit`; `zoom: false` says that its
 values stay what they are when a thing is seen from nearer, as heights and temperatures do.
+
+Ids and names are text as it stands there (0010, 1.10, yes); an id may have folders (kitchen/0001)
+and is in one split only. Pictures and labels are of any kind that `mtlcli.maps._picture` reads, and
+turned upright. White on black is also 1 on 0, a file of 1 bit, or a palette of light and dark.
+Depth that is not finite or not above 0 was not measured.
 
 A picture without a file for a task has no label there; loss and metric pass over it.
 """
@@ -33,7 +38,7 @@ import numpy as np
 import yaml
 
 from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample, decode_member
-from mtlcli.datasets._folder_entries import check
+from mtlcli.datasets._folder_entries import NAME, check
 from mtlcli.errors import InputError
 from mtlcli.maps import map_of
 from mtlcli.maps._colours import voc_palette
@@ -62,11 +67,17 @@ class FolderDataset:
         if not path.is_file():
             raise InputError(f"There is no file {path}; a folder dataset needs its YAML file.")
         text = _text(path)
-        said = _parse(path, text)
-        check(path, said)
+        said = check(path, _parse(path, text))
         root = path.parent / said.get("root", ".")
+        if not root.exists():
+            raise InputError(f"{path}: root: there is no folder {root}.")
         splits = {s: _ids(path, root, s, v) for s, v in said["splits"].items()}
-        name = str(said.get("name", path.stem))
+        name = said.get("name", path.stem)
+        if not NAME.fullmatch(name):
+            raise InputError(
+                f"{path}: its name cannot be that of a dataset: add name: and letters, digits, "
+                "points and dashes."
+            )
         return cls(
             name=name,
             root=root,
@@ -100,7 +111,7 @@ class FolderDataset:
             shape=None,
             read=pictures.read,
             vector_normals=exact,
-            provenance={t: str(s["files"]) for t, s in self.tasks.items()},
+            provenance={t: s["files"] for t, s in self.tasks.items()},
         )
 
     def _map(self, task: str) -> Map:
@@ -114,18 +125,33 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} is no text in UTF-8; save it as such.") from error
 
 
+class _AsWritten(yaml.BaseLoader):
+    """Leaves every value the text it is; refuses what stands twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """See `yaml.BaseLoader`."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise InputError(f"'{key.value}' stands twice (line {key.start_mark.line + 1})")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
 def _parse(path: Path, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _AsWritten)
+    except InputError as error:
+        raise InputError(f"{path}: {error}.") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
         raise InputError(f"{path} is not valid YAML{line}.") from error
-    except (ValueError, RecursionError) as error:  # a day that is none; lists in lists in lists
+    except (ValueError, RecursionError) as error:  # lists in lists in lists
         raise InputError(f"{path} is not valid YAML ({error}).") from error
 
 
-def _ids(path: Path, root: Path, split: str, said: str | list[Any]) -> tuple[str, ...]:
+def _ids(path: Path, root: Path, split: str, said: str | list[str]) -> tuple[str, ...]:
     if isinstance(said, str):
         file = root / said
         if not file.is_file():
@@ -133,16 +159,16 @@ def _ids(path: Path, root: Path, split: str, said: str | list[Any]) -> tuple[str
         said = _text(file).split()
         if not said:
             raise InputError(f"{path}: split '{split}' is empty: there is no id in {file}.")
-    return tuple(str(i) for i in said)
+    return tuple(said)
 
 
 def _dataset(said: Mapping[str, Any], name: str, splits: Mapping[str, tuple[str, ...]]) -> Dataset:
-    classes = {t: tuple(map(str, e["classes"])) for t, e in said["tasks"].items() if "classes" in e}
-    kinds = {t: str(e["kind"]) for t, e in said["tasks"].items() if "kind" in e}
+    classes = {t: tuple(e["classes"]) for t, e in said["tasks"].items() if "classes" in e}
+    kinds = {t: e["kind"] for t, e in said["tasks"].items() if "kind" in e}
     options = {t: _options(map_of(t, kinds), e) for t, e in said["tasks"].items()}
     return Dataset(
-        title=str(said.get("title", name)),
-        size=(said["size"][0], said["size"][1]),
+        title=said.get("title", name),
+        size=said["size"],
         splits={s: len(some) for s, some in splits.items()},
         tasks=tuple(said["tasks"]),
         kinds=kinds,

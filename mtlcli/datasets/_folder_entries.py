@@ -1,4 +1,8 @@
-"""What may stand in the YAML file of a folder dataset: every entry, its type, and how to say so."""
+"""What may stand in the YAML file of a folder dataset: every entry, its type, and how to say so.
+
+All of the file is read as text, so that an id or a class may look like anything (0010, 1.10, yes);
+what is to be a number or true becomes so here.
+"""
 
 import math
 import re
@@ -8,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtlcli.boundary.protocols import PROTOCOLS
 from mtlcli.errors import InputError
 from mtlcli.maps import map_of
+from mtlcli.maps._picture import LARGEST
 
 MOST_CLASSES = 255  # one value of a byte stays for "unlabelled"
-NAME = re.compile(r"\w[\w.-]*")
+NAME = re.compile(r"\w[\w.-]{0,99}")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -20,98 +27,165 @@ class Kind:
     """The values an entry may have."""
 
     words: str  # to follow "KEY must be"
-    holds: Callable[[Any], bool]
+    read: Callable[[Any], Any]  # what stands in the file -> the value; raises ValueError if none
 
 
-def _is_word(value: Any) -> bool:
-    """Text, or a number that was not put in quotes."""
-    return isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+def _word(value: Any) -> str:
+    """Text, whatever it looks like."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError
+    return _text(str(value))
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _text(value: Any) -> str:
+    if not (isinstance(value, str) and value.strip() and value.isprintable()):
+        raise ValueError
+    return value
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and value.isprintable()
+def _name(value: Any) -> str:
+    if not NAME.fullmatch(_word(value)):
+        raise ValueError
+    return str(value)
 
 
-def _is_pattern(value: Any) -> bool:
-    rest = value.replace("{id}", "") if _is_text(value) else ""
-    return rest != value and not set(rest) & set("{}") and _is_text(value)
+def _number(value: Any) -> float:
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        value = float(value)
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError
+    return float(value)
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(type(n) is int for n in value)
+def _positive(value: Any) -> float:
+    if _number(value) <= 0:
+        raise ValueError
+    return _number(value)
 
 
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value)
+def _share(value: Any) -> float:
+    if not 0 < _number(value) < 1:
+        raise ValueError
+    return _number(value)
 
 
-def _words_of(value: Any, most: float = math.inf) -> bool:
-    return isinstance(value, list) and 0 < len(value) <= most and all(map(_is_word, value))
+def _flag(value: Any) -> bool:
+    if isinstance(value, str):
+        return {"true": True, "yes": True, "false": False, "no": False}[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
-PATTERN = Kind("one text with {id} and no other braces, such as images/{id}.jpg", _is_pattern)
-POSITIVE = Kind("a number above 0", lambda v: _is_number(v) and v > 0)
+def _pattern(value: Any) -> str:
+    rest = _text(value).replace("{id}", "")
+    if rest == value or set(rest) & set("{}"):
+        raise ValueError
+    return str(value)
+
+
+def _size(value: Any) -> tuple[int, int]:
+    height, width = map(_number, _listed(value))
+    if not (height % 1 == width % 1 == 0 and min(height, width) >= 32):
+        raise ValueError
+    if height * width > LARGEST:
+        raise ValueError
+    return int(height), int(width)
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict) or not value:
+        raise ValueError
+    return value
+
+
+def _splits(value: Any) -> dict[Any, Any]:
+    if "train" not in _mapping(value):
+        raise ValueError
+    return dict(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list) or not value:
+        raise ValueError
+    return value
+
+
+def _words(value: Any) -> list[str]:
+    return [_word(each) for each in _listed(value)]
+
+
+def _classes(value: Any) -> list[str]:
+    names = _words(value)
+    if len(names) > MOST_CLASSES or len(set(names)) < len(names):
+        raise ValueError
+    return names
+
+
+def _protocol(value: Any) -> str:
+    if value not in PROTOCOLS:
+        raise ValueError
+    return str(value)
+
+
+PATTERN = Kind("one text with {id} and no other braces, such as images/{id}.jpg", _pattern)
+POSITIVE = Kind("a number above 0", _positive)
 ENTRIES = {
-    "name": Kind(
-        "letters, digits, points and dashes", lambda v: _is_word(v) and bool(NAME.fullmatch(str(v)))
-    ),
-    "title": Kind("a text", _is_word),
-    "root": Kind("the path of a folder", _is_text),
+    "name": Kind("letters, digits, points and dashes", _name),
+    "title": Kind("a text", _word),
+    "root": Kind("the path of a folder", _text),
     "size": Kind(
-        "[height, width], each at least 32", lambda v: _is_size(v) and min(v) >= 32
+        f"[height, width], each at least 32, of at most {LARGEST // 10**6} megapixels", _size
     ),
-    "splits": Kind(
-        "names with their pictures, at least train", lambda v: _is_mapping(v) and "train" in v
-    ),
+    "splits": Kind("names with their pictures, at least train", _splits),
     "image": PATTERN,
-    "tasks": Kind("names of tasks with their entries", _is_mapping),
-}  # fmt: skip
+    "tasks": Kind("names of tasks with their entries", _mapping),
+}
 REQUIRED = ("size", "splits", "image", "tasks")
 TASK_ENTRIES = {
     "files": PATTERN,
     "classes": Kind(
-        f"a list of at most {MOST_CLASSES} names, such as [grass, path]",
-        lambda v: _words_of(v, MOST_CLASSES),
+        f"a list of at most {MOST_CLASSES} names, such as [grass, path], none twice", _classes
     ),
-    "kind": Kind("a kind of map, such as classes or depth", _is_text),
-    "title": Kind("a text", _is_word),
+    "kind": Kind("a kind of map, such as classes or depth", _text),
+    "title": Kind("a text", _word),
     "metres": POSITIVE,
     "scale": POSITIVE,
-    "unit": Kind("a text, such as °C", _is_text),
-    "zoom": Kind("true or false", lambda v: isinstance(v, bool)),
-    "protocol": Kind("the name of a boundary protocol, such as seism", _is_text),
-    "positive_weight": Kind("a number between 0 and 1", lambda v: _is_number(v) and 0 < v < 1),
+    "unit": Kind("a text, such as °C", _word),
+    "zoom": Kind("true or false", _flag),
+    "protocol": Kind(f"a boundary protocol, one of {', '.join(PROTOCOLS)}", _protocol),
+    "positive_weight": Kind("a number between 0 and 1", _share),
     "max_dist": POSITIVE,
 }
-ANYTHING = Kind("", lambda v: True)  # of a kind of map that came later
-SPLIT = Kind(
-    "a text file with one id a line, or a list of ids", lambda v: _is_text(v) or _words_of(v)
-)
+ANYTHING = Kind("", lambda value: value)  # of a kind of map that came later
 
 
-def check(path: Path, said: Any) -> None:
-    """Go through everything that a YAML file says.
+def _ids(value: Any) -> str | list[str]:
+    return _text(value) if isinstance(value, str) else _words(value)
+
+
+SPLIT = Kind("a text file with one id a line, or a list of ids", _ids)
+TAKEN = ("image", "ids", "present", "crc32")  # names in a dataset file beside those of the tasks
+
+
+def check(path: Path, said: Any) -> dict[str, Any]:
+    """Go through everything that a YAML file says, and give it back as what it means.
 
     Raises:
         InputError: names the entry, what it must be and what it is.
     """
     if not isinstance(said, dict):
         raise InputError(f"{path}: expected entries such as image: and tasks:.")
-    _check_entries(path, "", said, ENTRIES, REQUIRED)
-    for split, value in said["splits"].items():
+    found = _check_entries(path, "", said, ENTRIES, REQUIRED)
+    for split, value in found["splits"].items():
         if not (isinstance(split, str) and NAME.fullmatch(split)):
             raise InputError(f"{path}: splits: {_shown(split)} is no name; write e.g. 'val'.")
-        _check_value(path, f"splits: {split}", value, SPLIT)
-    for task, entry in said["tasks"].items():
-        _check_task(path, task, entry)
+        found["splits"][split] = _check_value(path, f"splits: {split}", value, SPLIT)
+    return found | {"tasks": {t: _check_task(path, t, e) for t, e in found["tasks"].items()}}
 
 
-def _check_task(path: Path, task: Any, entry: Any) -> None:
-    if not (isinstance(task, str) and NAME.fullmatch(task)):
+def _check_task(path: Path, task: Any, entry: Any) -> dict[str, Any]:
+    if not (isinstance(task, str) and NAME.fullmatch(task)) or task in TAKEN:
         raise InputError(f"{path}: tasks: {_shown(task)} is no name; write e.g. 'depth'.")
     where = f"task '{task}': "
     if not isinstance(entry, dict):
@@ -125,7 +199,7 @@ def _check_task(path: Path, task: Any, entry: Any) -> None:
     required = ("files", "classes") if its.has_classes else ("files",)
     allowed = (*required, "kind", "title", *its.settings)
     known = {key: TASK_ENTRIES.get(key, ANYTHING) for key in allowed}
-    _check_entries(path, where, entry, known, required)
+    return _check_entries(path, where, entry, known, required)
 
 
 def _check_entries(
@@ -134,7 +208,7 @@ def _check_entries(
     said: Mapping[Any, Any],
     kinds: Mapping[str, Kind],
     required: tuple[str, ...],
-) -> None:
+) -> dict[str, Any]:
     for key in said:
         if key not in kinds:
             known = ", ".join(sorted(kinds))
@@ -142,13 +216,14 @@ def _check_entries(
     for key in required:
         if key not in said:
             raise InputError(f"{path}: {where}lacks the entry '{key}': {kinds[key].words}.")
-    for key, value in said.items():
-        _check_value(path, f"{where}{key}", value, kinds[key])
+    return {k: _check_value(path, f"{where}{k}", v, kinds[k]) for k, v in said.items()}
 
 
-def _check_value(path: Path, where: str, value: Any, kind: Kind) -> None:
-    if not kind.holds(value):
-        raise InputError(f"{path}: {where} must be {kind.words}, not {_shown(value)}.")
+def _check_value(path: Path, where: str, value: Any, kind: Kind) -> Any:
+    try:
+        return kind.read(value)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise InputError(f"{path}: {where} must be {kind.words}, not {_shown(value)}.") from error
 
 
 def _shown(value: Any) -> str:

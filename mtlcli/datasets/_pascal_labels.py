@@ -53,6 +53,18 @@ def boundaries(labelmap: np.ndarray) -> np.ndarray:
     return thin(laplacian != 0).astype(np.uint8) * np.uint8(255)
 
 
+def partition_of(labelmap: np.ndarray) -> np.ndarray:
+    """(H, W) uint8: the ids of a label map, numbered from 0 in their order; seism's `relabel`.
+
+    Raises:
+        ValueError: more than 255 different ids in one picture.
+    """
+    ids, numbered = np.unique(labelmap, return_inverse=True)
+    if len(ids) > 255:
+        raise ValueError(f"a label map of {len(ids)} different ids")
+    return numbered.reshape(labelmap.shape).astype(np.uint8)
+
+
 def keep_valid_normals(codes: np.ndarray, labelmap: np.ndarray) -> np.ndarray:
     """Normal codes (H, W, 3), zero outside the classes they count for."""
     if labelmap.shape != codes.shape[:2]:

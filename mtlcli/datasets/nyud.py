@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtlcli.datasets import _nyud_official
-from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample, Source, decode_member
+from mtlcli.datasets._dataset import (
+    Dataset,
+    Files,
+    Plan,
+    Remote,
+    Sample,
+    Source,
+    decode_member,
+    read_ids,
+)
 from mtlcli.errors import InputError
 from mtlcli.maps import _decode
 from mtlcli.maps._colours import voc_palette
@@ -167,7 +176,7 @@ def _plan_bundle(
 ) -> Plan:
     there = [k for k, f in FOLDERS.items() if _ending(files, f"{root}{f}/")]
     tasks = tuple(t for t in DATASET.tasks if t in there)
-    ids = {s: _read_list(files, f"{root}gt_sets/{s}.txt")[:limit] for s in DATASET.splits}
+    ids = {s: read_ids(files, f"{root}gt_sets/{s}.txt")[:limit] for s in DATASET.splits}
     members = {k: f"{root}{FOLDERS[k]}/{{}}{LAYOUTS[layout][k]}" for k in ("image", *tasks)}
     _require_members(files, members, ids)
     first = decode_member(files, members["image"].format(ids["train"][0]), _decode.colour)
@@ -208,13 +217,6 @@ def _plan_official(files: Files, name: str, geometry: str | None, limit: int | N
         },
         derived=("normals", "edge"),
     )
-
-
-def _read_list(files: Files, name: str) -> tuple[str, ...]:
-    ids = tuple(files.read(name).decode().split())
-    if not ids:
-        raise InputError(f"{files.label}: {name} is empty.")
-    return ids
 
 
 def _require_members(
@@ -297,11 +299,11 @@ DECODERS = {
     ("image", "jpg"): _decode.colour,
     ("semseg", "png"): lambda data: as_classes(_decode.indices(data)),
     ("semseg", "mat"): lambda data: as_classes(_decode.matlab("segmentation")(data)),
-    ("depth", "npy"): lambda data: as_metres(_decode.numbers(data)),
+    ("depth", "npy"): lambda data: as_metres(_decode.numbers(data, 2)),
     ("depth", "mat"): lambda data: as_metres(_decode.matlab("depth")(data)),
     ("normals", "png"): _decode.colour,
     ("normals", "jpg"): _decode.colour,
-    ("normals", "npy"): lambda data: as_vectors(_decode.numbers(data)),
+    ("normals", "npy"): lambda data: as_vectors(_decode.numbers(data, 3)),
     ("edge", "png"): _decode.grey,
-    ("edge", "npy"): lambda data: as_codes(_decode.numbers(data)),
+    ("edge", "npy"): lambda data: as_codes(_decode.numbers(data, 2)),
 }

@@ -13,6 +13,7 @@ from mtlcli.errors import RunError
 
 CLOCK = Fraction(1, 90_000)  # seconds that times are counted in
 QUALITY = {"preset": "veryfast", "crf": "20"}
+FASTEST = 60.0  # frames/s that the encoder plans for
 KEPT = ("aac", "mp3", "opus", "ac3", "eac3", "alac")  # sound that .mp4 holds as it is
 
 
@@ -21,9 +22,9 @@ class Film:
 
     Args:
         path: of the file; its folder is there.
-        rate: frames/s where nothing else is known.
+        rate: steps a second in which frames are timed.
         size: width and height, even.
-        source: video whose sound is copied and whose frames' times are kept.
+        source: video whose sound is copied.
 
     Raises:
         RunError: it cannot be opened.
@@ -32,34 +33,34 @@ class Film:
     def __init__(
         self, path: Path, rate: float, size: tuple[int, int], source: Path | None = None
     ) -> None:
-        self.path, self.rate, self.count = path, rate, 0
-        self.times, start = frame_times(source) if source else ([], 0.0)
+        self.path, self.rate, self.given = path, rate, 0
         self.close_source = lambda: None
         with self._told():
             self.file = av.open(str(path), "w", format="mp4")
-            pace = Fraction(rate).limit_denominator(1001)
+            pace = Fraction(min(rate, FASTEST)).limit_denominator(1001)
             self.pictures = self.file.add_stream("libx264", rate=pace)
         self.pictures.width, self.pictures.height = size
         self.pictures.pix_fmt, self.pictures.options = "yuv420p", dict(QUALITY)
         self.pictures.codec_context.time_base = CLOCK
-        self.sound = self._sound_of(source, start) if source else iter(())
+        self.sound = self._sound_of(source) if source else iter(())
         self.next_sound: tuple[float, Any] | None = next(self.sound, None)
 
-    def write(self, frame: np.ndarray) -> None:
-        """The next frame, RGB (H, W, 3) uint8, with the sound up to its time."""
-        seconds = self._time(self.count)
+    def write(self, frame: np.ndarray, steps: int = 1) -> None:
+        """The next frame, RGB (H, W, 3) uint8, for so many steps, with the sound up to its time."""
+        seconds = self.given / self.rate
+        self.given += steps
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         picture.pts, picture.time_base = round(seconds / CLOCK), CLOCK
+        picture.duration = round(self.given / self.rate / CLOCK) - picture.pts
         with self._told():
             self._mux_sound(seconds)
             self.file.mux(self.pictures.encode(picture))
-        self.count += 1
 
     def close(self) -> None:
         """End the file, with the sound up to the end of its last frame."""
         with self._told():
             self.file.mux(self.pictures.encode(None))
-            self._mux_sound(self._time(self.count))
+            self._mux_sound(self.given / self.rate)
             self.file.close()
         self.close_source()
 
@@ -72,19 +73,12 @@ class Film:
             reason = getattr(error, "strerror", None) or str(error)
             raise RunError(f"Cannot write {self.path}: {reason}.") from error
 
-    def _time(self, index: int) -> float:
-        """Seconds at which a frame is shown; after the last that is known, by the rate."""
-        if index < len(self.times):
-            return self.times[index]
-        known = len(self.times)
-        return (self.times[-1] if known else 0.0) + (index - max(known - 1, 0)) / self.rate
-
     def _mux_sound(self, until: float) -> None:
         while self.next_sound and self.next_sound[0] < until:
             self.file.mux(self.next_sound[1])
             self.next_sound = next(self.sound, None)
 
-    def _sound_of(self, source: Path, start: float) -> Iterator[tuple[float, Any]]:
+    def _sound_of(self, source: Path) -> Iterator[tuple[float, Any]]:
         """Packets of the source's first sound with their times, in the file's own stream."""
         try:
             opened = av.open(str(source))
@@ -93,7 +87,7 @@ class Film:
         self.close_source = opened.close
         if not opened.streams.audio:
             return iter(())
-        heard = opened.streams.audio[0]
+        heard, start = opened.streams.audio[0], start_of(opened)
         if heard.codec_context.name in KEPT:
             return copied(opened, heard, self.file.add_stream_from_template(heard), start)
         own = self.file.add_stream("aac", rate=heard.rate)
@@ -126,15 +120,9 @@ def encoded(opened: Any, heard: Any, own: Any, start: float) -> Iterator[tuple[f
         yield float(packet.pts * packet.time_base), packet
 
 
-def frame_times(source: Path) -> tuple[list[float], float]:
-    """Seconds from the first frame to each, none where it is not told, and the first's own time."""
-    try:
-        with av.open(str(source)) as opened:
-            seen = opened.streams.video[0]
-            shown = sorted(p.pts for p in opened.demux(seen) if p.pts is not None)
-            base = seen.time_base
-    except (OSError, ValueError, IndexError):
-        return [], 0.0
-    if len(set(shown)) < len(shown) or not shown or base is None:
-        return [], 0.0
-    return [float((pts - shown[0]) * base) for pts in shown], float(shown[0] * base)
+def start_of(opened: Any) -> float:
+    """Seconds at which the first picture of a video is shown."""
+    seen = next(iter(opened.streams.video), None)
+    if seen is None or seen.start_time is None:
+        return 0.0
+    return float(seen.start_time * seen.time_base)

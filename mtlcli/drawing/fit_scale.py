@@ -1,20 +1,22 @@
 """`mtl eval --fit-scale`: depth as one's own camera has it, from a few pictures with depth."""
 
+import io
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from mtlcli.data.images import SUFFIXES, read_image
+from mtlcli.data.images import read_image
 from mtlcli.drawing.pictures import units_of
 from mtlcli.drawing.points import depth_task
 from mtlcli.drawing.prediction import predict
 from mtlcli.errors import InputError
 from mtlcli.files import write_json
+from mtlcli.maps._decode import numbers
+from mtlcli.maps._picture import read_grey, suffixes
 from mtlcli.maps.depth import MILLIMETRE
-from mtlcli.runs import checkpoint
-from mtlcli.runs.folder import RECORD
+from mtlcli.runs import checkpoint, hub_run
+from mtlcli.runs.folder import read_object, record_file
 from mtlcli.runs.names import file_of, is_shipped
 from mtlcli.runs.record import read_record
 from mtlcli.runs.scale import DepthScale
@@ -38,24 +40,25 @@ def fit_scale(run: Path, folder: Path, device: str = "auto") -> DepthScale:
         RunError: run.json cannot be written.
     """
     file = file_of(run)
-    if is_shipped(file):
+    if is_shipped(file) or hub_run.repository(file.parent):
         raise InputError(
-            f"{run} comes with mtl and stays as it is: `mtl pack {run} --out weights/mine`, then "
-            "fit that."
+            f"{run} is not yours and stays as it is: `mtl pack {run} --out weights/mine`, then fit "
+            "that."
         )
     trained = replace(checkpoint.load(file, device), scales={})
     if trained.takes:
         raise InputError(f"{run} is an exported file: fit its run, and export that again.")
-    task, record = depth_task(trained.tasks, units_of(trained)), read_record(file.parent)
-    pairs = [pair for path in pictures_of(folder) if (pair := measured(path)) is not None]
+    task, path = depth_task(trained.tasks, units_of(trained)), record_file(file.parent)
+    record = read_record(file.parent)
+    pairs = [pair for p in pictures_of(folder) if (pair := measured(p)) is not None]
     if not pairs:
         raise InputError(f"--fit-scale {folder}: no picture with its depth there: {LAYOUT}.")
     own, truth = [], []
-    for path, metres in pairs:
-        image = read_image(path)
+    for picture, metres in pairs:
+        image = read_image(picture)
         if metres.shape != image.shape[:2]:
             raise InputError(
-                f"The depth of {path} is {metres.shape[1]}x{metres.shape[0]}, the picture "
+                f"The depth of {picture} is {metres.shape[1]}x{metres.shape[0]}, the picture "
                 f"{image.shape[1]}x{image.shape[0]}: both must have one size."
             )
         found = predict(trained, image)[task][0]
@@ -65,7 +68,7 @@ def fit_scale(run: Path, folder: Path, device: str = "auto") -> DepthScale:
         truth.append(metres[known][::step].astype(np.float64))
     scale = fit(np.concatenate(own), np.concatenate(truth), len(pairs))
     scales = {**(record.scales or {}), task: asdict(scale)}
-    write_json(file.parent / RECORD, replace(record, scales=scales).to_json())
+    write_json(path, read_object(path) | {"scales": scales})
     return scale
 
 
@@ -103,7 +106,7 @@ def pictures_of(folder: Path) -> list[Path]:
     """The pictures of a folder, by name (raises InputError: it is none)."""
     if not folder.is_dir():
         raise InputError(f"--fit-scale {folder} is no folder of pictures: {LAYOUT}.")
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes())
 
 
 def measured(picture: Path) -> tuple[Path, np.ndarray] | None:
@@ -122,12 +125,12 @@ def read_depth(path: Path) -> np.ndarray:
         InputError: it is no such map.
     """
     try:
+        content = path.read_bytes()
         if path.suffix == ".npy":
-            metres = np.load(path, allow_pickle=False).astype(np.float32)
+            metres = numbers(content)
         else:
-            with Image.open(path) as opened:
-                metres = np.asarray(opened).astype(np.float32) * MILLIMETRE
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+            metres = read_grey(io.BytesIO(content)).astype(np.float32) * MILLIMETRE
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is no depth map: {LAYOUT}.") from error
     if metres.ndim != 2:
         raise InputError(f"{path} is no depth map: it is {metres.shape}, not (height, width).")

@@ -24,7 +24,7 @@ from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.default_run import default_run
 from mtlcli.runs.foreign import is_exported
-from mtlcli.runs.names import file_of
+from mtlcli.runs.names import file_of, title
 
 Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (B, C, h, w)
 
@@ -105,7 +105,7 @@ def with_colours(trained: Trained, colormap: ColourMap) -> Trained:
 def names_of(found: Sequence[Trained]) -> list[str]:
     """Names of the runs, with the file and a number where that is not clear."""
     files = [file_of(t.path) for t in found]
-    names = [f.name if is_exported(f) else f.absolute().parent.name for f in files]
+    names = [f.name if is_exported(f) else title(f.absolute().parent) for f in files]
     twice = len(set(names)) < len(names)
     return [
         f"{name}/{file.stem} ({i})" if twice else name

@@ -35,9 +35,10 @@ from mtlcli.drawing.points import (
 )
 from mtlcli.drawing.prediction import Maps, grid, predict
 from mtlcli.drawing.remote import fetch, is_url
-from mtlcli.drawing.sources import Source, Targets, find_sources, is_video
+from mtlcli.drawing.sources import Source, Targets, count_others, find_sources, is_video
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
+from mtlcli.maps._picture import is_animated
 from mtlcli.runs.checkpoint import Trained
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Drawn:
     failed: Mapping[str, str] = field(default_factory=dict)  # source -> why
     videos: "tuple[Played, ...]" = ()
     notes: tuple[str, ...] = ()  # of what was assumed or applied
+    passed_over: int = 0  # files of folders, neither picture nor video
+    moving: tuple[str, ...] = ()  # animations of which the first picture is drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +145,7 @@ def visualize(
         )
         for source, (name, said) in shown:
             try:
-                work.draw(source, name)
+                work.draw(source, name, said)
             except InputError as error:
                 told = str(error).replace(str(source), said)
                 if len(found) == 1:
@@ -157,7 +160,15 @@ def visualize(
         failed=work.failed,
         videos=tuple(work.videos),
         notes=(*networks.notes, *work.notes),
+        passed_over=count_others(patterns(sources, recursive), apart=out if recursive else None),
+        moving=tuple(work.moving),
     )
+
+
+def patterns(words: Sequence[str], recursive: bool) -> list[str]:
+    """What the words mean on the disk, folders with all below them if `recursive`."""
+    here = [word for word in words if not is_url(word)]
+    return [f"{escape(w)}/**/*" if recursive and Path(w).is_dir() else w for w in here]
 
 
 def list_sources(
@@ -177,7 +188,7 @@ def list_sources(
             found.setdefault(path, (path.stem, word))
             continue
         below = recursive and Path(word).is_dir()
-        for source in find_sources([f"{escape(word)}/**/*" if below else word]):
+        for source in find_sources(patterns([word], recursive)):
             if isinstance(source, int):
                 found.setdefault(source, (f"camera{source}", str(source)))
             elif not (below and out.resolve() in source.resolve().parents):
@@ -200,19 +211,21 @@ class Work:
     videos: "list[Played]" = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    moving: list[str] = field(default_factory=list)
 
     @property
     def one(self) -> Trained:
         """The network, of those that are alone."""
         return next(iter(self.networks.trained.values()))
 
-    def draw(self, source: Source, name: str) -> None:
-        """Write what is wanted of a source under a name."""
+    def draw(self, source: Source, name: str, said: str) -> None:
+        """Write what is wanted of a source under a name; `said` is what it is called."""
         if is_video(source):
             if self.want.separate:
-                return self.draw_frames(source, name)
+                return self.draw_frames(source, name, said)
             return self.draw_video(source, name)
         assert isinstance(source, Path), "a camera is a video"
+        self.moving += [said] if is_animated(source) else []
         image = read_image(source)
         if self.want.points:
             self.draw_points(source, image, name)
@@ -277,14 +290,16 @@ class Work:
         self.videos.append(played)
         self.written.append(target)
 
-    def draw_frames(self, source: Source, name: str) -> None:
+    def draw_frames(self, source: Source, name: str, said: str) -> None:
         """Write the files of each frame's tasks, NAME/000001 and so on."""
         from mtlcli.drawing.video import open_video
 
         with open_video(source) as video:
             shown = islice(video.frames, self.want.frames)
-            for i, frame in enumerate(tqdm(shown, video.name, disable=self.quiet or None), 1):
+            for i, (frame, _) in enumerate(tqdm(shown, video.name, disable=self.quiet or None), 1):
                 self.written += self.separate(frame, f"{name}/{i:06d}")
+            if lost := video.frames.lost:
+                self.failed[said] = f"{said}: {lost} frames could not be read and are left out."
 
 
 def cloud_of(trained: Trained, image: np.ndarray, maps: Maps, eye: Lens, colours: str) -> Cloud:

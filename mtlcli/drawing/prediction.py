@@ -42,24 +42,22 @@ def predict(
         task -> class maps (H, W) uint8; depth (1, H, W) metres, normals (3, H, W) unit vectors,
         boundaries and saliency (1, H, W) probabilities, float32.
     """
-    return infer(trained, network_input(trained, image), size or image.shape[:2])
+    pixels = network_input(trained, image)
+    return maps_of(trained, logits_of(trained, pixels[None]), size or image.shape[:2])
 
 
 def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
     """The picture (H, W, 3) as the network wants it, (3, h, w) float32."""
     if trained.takes:
         height, width = trained.takes
-        return normalise(to_resolution(image, (height / image.shape[0], width / image.shape[1])))
+        fitted = to_resolution(image, (height / image.shape[0], width / image.shape[1]))
+        return normalise(fitted, trained.config.moments)
     wanted = trained.size[0] * trained.size[1]
     factor = (wanted / (image.shape[0] * image.shape[1])) ** 0.5
     longest = max(SHORTEST, wanted // SHORTEST)
     seen = [min(max(round(n * factor), SHORTEST), longest) for n in image.shape[:2]]
-    return normalise(to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1])))
-
-
-def infer(trained: Trained, pixels: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The maps (see `predict`) of what `network_input` made, at any height and width."""
-    return maps_of(trained, logits_of(trained, pixels[None]), size)
+    shrunk = to_resolution(image, (seen[0] / image.shape[0], seen[1] / image.shape[1]))
+    return normalise(shrunk, trained.config.moments)
 
 
 @torch.inference_mode()

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from mtlcli.data.images import SUFFIXES as PICTURES
 from mtlcli.errors import InputError
-from mtlcli.files import may_write
+from mtlcli.files import MAC, is_litter, may_write
+from mtlcli.maps._picture import is_animated, suffixes
 
-VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".gif")
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".3gp")
+GIF = ".gif"  # a video if it moves
 
 Source = Path | int  # a file, or the number of a camera
 
@@ -29,28 +30,42 @@ def find_sources(words: Sequence[str]) -> list[Source]:
 def find(word: str) -> Sequence[Source]:
     """What one word means."""
     path = Path(word)
-    if path.is_dir():
-        return shown_in(path.iterdir(), f"{path} holds no pictures")
-    if path.exists():
+    if not path.is_dir() and path.exists():
         return [path]
-    if word.isdigit():
+    if word.isascii() and word.isdigit() and not path.exists():
         return [int(word)]
-    if has_magic(word):
-        return shown_in(map(Path, glob(word, recursive=True)), f"No picture matches {word}")
-    raise InputError(f"There is no picture, video or folder {word}.")
-
-
-def shown_in(paths: Iterable[Path], complaint: str) -> list[Path]:
-    """Pictures and videos among the paths, by name."""
-    found = sorted(p for p in paths if p.suffix.lower() in (*PICTURES, *VIDEOS) and p.is_file())
+    if not (path.is_dir() or has_magic(word)):
+        raise InputError(f"There is no picture, video or folder {word}.")
+    found = [p for p in files_of(word) if is_shown(p)]
     if not found:
-        raise InputError(f"{complaint} ({', '.join(PICTURES)}) or videos ({', '.join(VIDEOS)}).")
+        complaint = f"{path} holds no pictures" if path.is_dir() else f"No picture matches {word}"
+        raise InputError(f"{complaint} ({', '.join(suffixes())}) or videos ({', '.join(VIDEOS)}).")
     return found
+
+
+def files_of(word: str) -> list[Path]:
+    """The files of a folder or pattern by name, without what systems leave there."""
+    paths = Path(word).iterdir() if Path(word).is_dir() else map(Path, glob(word, recursive=True))
+    return sorted(p for p in paths if not (is_litter(p.name) or MAC in p.parts) and p.is_file())
+
+
+def is_shown(path: Path) -> bool:
+    """Whether the name is that of a picture or video."""
+    return path.suffix.lower() in (*suffixes(), *VIDEOS)
+
+
+def count_others(words: Sequence[str], apart: Path | None = None) -> int:
+    """Files of the folders and patterns that are neither, but for those in the folder `apart`."""
+    listed = {p for word in words if not Path(word).is_file() for p in files_of(word)}
+    own = apart.resolve() if apart else None
+    return sum(not is_shown(p) and own not in p.resolve().parents for p in listed)
 
 
 def is_video(source: Source) -> bool:
     """Whether it has frames."""
-    return isinstance(source, int) or source.suffix.lower() in VIDEOS
+    if isinstance(source, int) or source.suffix.lower() in VIDEOS:
+        return True
+    return source.suffix.lower() == GIF and is_animated(source)
 
 
 class Targets:

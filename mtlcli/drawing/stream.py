@@ -43,7 +43,8 @@ TOGETHER_PIXELS = 2**16  # more of them at once is no quicker, but needs more me
 WORKERS = 2  # steps of a file that the CPU works on side by side
 LEGEND = LINES * LINE + SPACE  # height of a legend of as many lines as there can be
 CAMERA_RATE = 10.0  # frames/s of a camera's file, which keeps the time of the clock
-Step = tuple[list[np.ndarray], Mapping[str, np.ndarray]]  # pictures at drawn size, inputs
+# Pictures at drawn size and how many times each is shown, and the inputs.
+Step = tuple[list[tuple[np.ndarray, int]], Mapping[str, np.ndarray]]
 
 
 def work_abreast(
@@ -85,6 +86,7 @@ class Played:
     seconds: float
     stopped: bool  # by Ctrl-C
     live: bool  # a camera, which ends no other way
+    lost: int = 0  # frames of the file that could not be read
 
     @property
     def rate(self) -> float:
@@ -198,15 +200,22 @@ def run(
             for (pictures, _), logits in work_abreast(
                 partial(ask_networks, networks), steps, workers
             ):
-                for shot in zip(pictures, one_by_one(logits)):
+                for (picture, times), its in zip(pictures, one_by_one(logits)):
                     count += 1
-                    due = int((time.perf_counter() - start) * CAMERA_RATE) + 1 if live else count
-                    writer.put(shot, times=due - writer.given)
+                    due = int((time.perf_counter() - start) * CAMERA_RATE) + 1
+                    writer.put((picture, its), times=due - writer.given if live else times)
                 bar.update(len(pictures))
         except KeyboardInterrupt:
             stopped = True
     seconds = time.perf_counter() - start
-    return Played(path=writer.path, frames=count, seconds=seconds, stopped=stopped, live=live)
+    return Played(
+        path=writer.path,
+        frames=count,
+        seconds=seconds,
+        stopped=stopped,
+        live=live,
+        lost=video.frames.lost,
+    )
 
 
 def ask_networks(networks: Networks, step: Step) -> Logits:
@@ -221,14 +230,17 @@ def frames_together(networks: Networks) -> int:
 
 
 def prepare_steps(
-    networks: Networks, frames: Iterator[np.ndarray], together: int, area: int = FRAME_AREA
+    networks: Networks,
+    shots: Iterator[tuple[np.ndarray, int]],
+    together: int,
+    area: int = FRAME_AREA,
 ) -> Iterator[Step]:
     """So many frames a step, at the size they are drawn, and as the networks want them."""
-    while step := list(islice(frames, together)):
-        height, width = step[0].shape[:2]
+    while step := list(islice(shots, together)):
+        height, width = step[0][0].shape[:2]
         if area != PANEL or height * width > PANEL:
-            height, width = drawn_size(step[0], area)
+            height, width = drawn_size(step[0][0], area)
         yield (
-            [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in step],
-            inputs(networks, step),
+            [(cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA), n) for f, n in step],
+            inputs(networks, [frame for frame, _ in step]),
         )

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -14,10 +15,18 @@ import numpy as np
 
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import mark_video
+from mtlcli.maps._picture import silence_opencv
 
 T = TypeVar("T")
 WAITING = 4  # frames between one thread and the next
 USUAL_RATE = 25.0  # frames/s where a video does not say
+SLOWEST, FASTEST = 0.01, 1000.0  # frames/s that are believed
+FINE_RATE = 1000.0  # steps a second in which an uneven video keeps its time
+LOOKED_AT = 500  # frames, to see whether it is uneven
+UNEVEN = 2.0  # milliseconds that a frame may be shown too early or late
+LONGEST = 36_000  # seconds that a frame is shown
+TRIES = 1000  # frames in a row that may be unreadable
+FEW, FEW_SHARE = 3, 0.05  # frames that a file may have less than it says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +34,9 @@ class Video:
     """An opened video or camera, at its first frame."""
 
     name: str
-    rate: float  # frames/s
+    rate: float  # frames/s, or the steps a second in which its frames are timed
     count: int | None  # frames, as far as the file says
-    frames: Iterator[np.ndarray]  # RGB (H, W, 3) uint8
+    frames: "Frames"
 
 
 @contextmanager
@@ -40,17 +49,21 @@ def open_video(source: Path | int) -> Iterator[Video]:
     capture = capture_of(source)
     try:
         there, first = capture.read()
+        if isinstance(source, int):
+            if not there:
+                raise InputError(f"Camera {source} gives no frames.")
+            frames = Frames(capture, first, USUAL_RATE)
+            yield Video(name=f"camera{source}", rate=USUAL_RATE, count=None, frames=frames)
+            return
         if not there:
-            what = f"Camera {source}" if isinstance(source, int) else str(source)
-            raise InputError(f"{what} gives no frames.")
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            raise InputError(f"{source} gives no frames{describe_codec(capture)}.")
+        count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         rate = capture.get(cv2.CAP_PROP_FPS)
-        yield Video(
-            name=f"camera{source}" if isinstance(source, int) else source.stem,
-            rate=rate if 1 <= rate <= 240 else USUAL_RATE,
-            count=count if count > 0 and not isinstance(source, int) else None,
-            frames=frames_of(capture, first),
-        )
+        rate = rate if SLOWEST <= rate <= FASTEST else USUAL_RATE
+        if rate < FINE_RATE and is_uneven(source, rate):
+            rate = FINE_RATE
+        frames = Frames(capture, first, rate, count)
+        yield Video(name=source.stem, rate=rate, count=count or None, frames=frames)
     finally:
         capture.release()
 
@@ -71,24 +84,85 @@ def capture_of(source: Path | int) -> Any:
     raise InputError(f"{source} is not a readable video.")
 
 
-@contextmanager
-def silence_opencv() -> Iterator[None]:
-    """OpenCV's own messages are left out."""
-    logging = cv2.utils.logging
-    before = logging.getLogLevel()
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+def describe_codec(capture: Any) -> str:
+    """What to add of a video that cannot be decoded; "" if it does not say its codec."""
+    number = max(0, int(capture.get(cv2.CAP_PROP_FOURCC)))
+    name = number.to_bytes(8, "little")[:4].decode("latin-1").strip("\0 ")
+    if not name.isprintable() or not name:
+        return ""
+    return f": its codec {name} cannot be decoded here; convert it to H.264 in an .mp4"
+
+
+def is_uneven(source: Path, rate: float) -> bool:
+    """Whether frames of a file begin far from every multiple of 1 / rate."""
+    capture = capture_of(source)
     try:
-        yield
+        times = [capture.get(cv2.CAP_PROP_POS_MSEC) for _ in range(LOOKED_AT) if capture.grab()]
     finally:
-        logging.setLogLevel(before)
+        capture.release()
+    places = (np.array(times) - times[0]) * rate / 1000 if times else np.zeros(0)
+    off = np.abs(places - places.round()) * 1000 / rate
+    return bool(off.max(initial=0) > UNEVEN)
 
 
-def frames_of(capture: Any, first: np.ndarray) -> Iterator[np.ndarray]:
-    """The first frame and all others, RGB."""
-    there, frame = True, first
-    while there:
-        yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        there, frame = capture.read()
+class Frames:
+    """The frames of an opened video, RGB (H, W, 3) uint8, each with for how many steps of 1 / rate
+    it is shown, so that the file's time is kept. What cannot be read is passed over and counted.
+
+    Args:
+        capture: OpenCV's, which has given the first frame.
+        first: that frame.
+        rate: steps a second.
+        count: frames, as far as the file says; None of a camera, whose frames come at once.
+    """
+
+    def __init__(
+        self, capture: Any, first: np.ndarray, rate: float, count: int | None = None
+    ) -> None:
+        self.capture, self.first, self.rate, self.live = capture, first, rate, count is None
+        self.count = count or 0
+        self.lost = 0  # frames that could not be read, as far as known so far
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
+        if self.live:
+            frames = chain([self.first], self._others())
+            yield from ((cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), 1) for frame in frames)
+            return
+        shown, place = self.first, 0
+        start = before = self._time()
+        longest = max(1, round(LONGEST * self.rate))
+        for frame in self._others():
+            now = max(self._time(), before)
+            if now <= before:  # the file does not say when
+                now = before + 1000 / self.rate
+            before = now
+            then = round((now - start) / 1000 * self.rate)
+            if then > place:
+                yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), min(then - place, longest)
+                place = then
+            shown = frame
+        last = round(FINE_RATE / USUAL_RATE) if self.rate == FINE_RATE else 1
+        yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), last
+
+    def _others(self) -> Iterator[np.ndarray]:
+        given, failed = 1, 0  # failed: in a row
+        while True:
+            there, frame = self.capture.read()
+            if there:
+                self.lost += failed
+                given, failed = given + 1, 0
+                yield frame
+                continue
+            failed += 1
+            if failed > TRIES or given + self.lost + failed > self.count:
+                break
+        missing = self.count - given - self.lost
+        if missing > max(FEW, FEW_SHARE * self.count):  # some files only estimate their count
+            self.lost += missing
+
+    def _time(self) -> float:
+        """Milliseconds, of the frame that was read last."""
+        return float(self.capture.get(cv2.CAP_PROP_POS_MSEC))
 
 
 @contextmanager
@@ -140,7 +214,7 @@ class Writer:
         rate: frames/s.
         draw: makes the RGB (H, W, 3) uint8 frame, H and W even, of what `put` is given; it runs in
             the writer's thread.
-        source: video whose sound and times are kept.
+        source: video whose sound is kept.
     """
 
     def __init__(
@@ -151,7 +225,7 @@ class Writer:
         source: Path | None = None,
     ) -> None:
         self.path, self.rate, self.draw, self.source = path, rate, draw, source
-        self.given = 0  # frames put
+        self.given = 0  # steps put
         self._queue: Queue[Any] = Queue(WAITING)
         self._end, self._failed = Event(), Event()
         self._error: BaseException | None = None
@@ -159,7 +233,7 @@ class Writer:
         self._thread = Thread(target=self._work, daemon=True)
 
     def put(self, thing: Any, times: int = 1) -> None:
-        """Hand over what one frame is drawn of, and how many times it is shown.
+        """Hand over what one frame is drawn of, and for how many steps of 1 / rate it is shown.
 
         Raises:
             RunError: the file cannot be written.
@@ -200,8 +274,7 @@ class Writer:
     def _write(self, frame: np.ndarray, times: int) -> None:
         if self._file is None:
             self._file = new_file(self.path, self.rate, frame.shape[1::-1], self.source)
-        for _ in range(times):
-            self._file.write(frame)
+        self._file.write(frame, times)
 
     def _complain(self) -> None:
         assert self._error is not None

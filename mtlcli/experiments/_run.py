@@ -67,12 +67,12 @@ class Planned:
         if not (self.folder / LAST).exists():
             return None
         try:
-            its, dataset = read_results(self.results), read_record(self.folder).dataset
+            its, record = read_results(self.results), read_record(self.folder)
         except InputError:
             return None
-        options = {task: dataset.options.get(task, {}) for task in its.main}
-        images = min(self.limit or math.inf, dataset.expected[SPLIT])
-        usual = LAST, self.config.iterations, SPLIT, images, options
+        options = {task: record.dataset.options.get(task, {}) for task in its.main}
+        images = min(self.limit or math.inf, record.dataset.expected[SPLIT])
+        usual = LAST, record.final, SPLIT, images, options
         own = its.checkpoint, its.iteration, its.split, its.images, its.options
         return dict(its.main) if own == usual else None
 

@@ -18,7 +18,7 @@ from mtlcli.files import write_json
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.checkpoint import tasks_of
-from mtlcli.runs.config import USUAL, Conduct, RunConfig
+from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig
 from mtlcli.runs.folder import RESULTS, default_folder, make_run_folder
 from mtlcli.runs.record import read_record
 from mtlcli.runs.table import columns, markdown, number, spread
@@ -92,6 +92,11 @@ def train_seeds(
             `mtlcli.scoring.evaluate.evaluate`.
         Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
+    if config.batch_size == AUTO and jobs and jobs > 1:
+        raise InputError(
+            f"--batch-size auto with --jobs {jobs}: runs side by side share the memory; name a "
+            "number."
+        )
     if out and distributed.restarted() and is_series(out):
         return resume_seeds(out, {}, jobs=jobs, conduct=conduct)
     with distributed.joined(pick_device(conduct.device or "auto")) as device:

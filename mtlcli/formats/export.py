@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 import mtlcli
 from mtlcli import lookup
-from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
+from mtlcli.data.moments import Moments
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import MARK, replacing, require_ours
 from mtlcli.formats._format import OPSET, Format, Spelling
@@ -22,10 +22,10 @@ from mtlcli.formats.runtimes import Row, compare_runtimes
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.models.deformable_mixer import ChannelSampling
 from mtlcli.ops.choice import written_with
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.exported import Runner
-from mtlcli.runs.names import file_of, is_shipped
+from mtlcli.runs.names import file_of, is_shipped, pin, title
 from mtlcli.tasks._task import Task
 
 TOLERANCE = 1e-3  # largest difference from the network, in the units of each map
@@ -56,16 +56,18 @@ class Standalone(nn.Module):
     Args:
         network: normalised (B, 3, H, W) -> {task: logits}.
         tasks: {task: record}, in the order of the outputs.
+        moments: mean and deviation of the network's input.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, tasks: Mapping[str, Task]) -> None:
+    def __init__(self, network: nn.Module, tasks: Mapping[str, Task], moments: Moments) -> None:
         super().__init__()
         self.network, self.tasks = network, tasks
-        self.register_buffer("mean", torch.from_numpy(255 * IMAGE_MEAN))
-        self.register_buffer("std", torch.from_numpy(255 * IMAGE_STD))
+        mean, std = 255 * torch.tensor(moments)  # 3, float32
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """RGB (B, H, W, 3) uint8 -> per task (B, C, H, W) float32, classes as probabilities."""
@@ -130,7 +132,10 @@ def export(
     if format == "torchscript":
         raise InputError("--format torchscript is pt2 now (torch.export): use --format pt2.")
     form: Format = lookup.load("formats", format).FORMAT
+    run = pin(run, quiet=quiet)
     path = out or default_path(run, form.suffix)
+    if path.is_dir() or not path.name:
+        raise InputError(f"--out {path} is a folder: name a file, such as network{form.suffix}.")
     require_ours("--out", path, force)
     trained = checkpoint.load(run, torch.device("cpu"))
     size = size or trained.size
@@ -139,7 +144,8 @@ def export(
     if trained.takes:
         raise InputError(f"{run} is an exported file already: export its run.")
     names = tuple(trained.tasks)
-    network = Standalone(trained.network, trained.tasks).eval()
+    moments = trained.config.moments
+    network = Standalone(trained.network, trained.tasks, moments).eval()
     spelling = Spelling(opset=opset, half=fp16, sampling="grid_sample" if grid_sample else "gather")
     tolerance = HALF_TOLERANCE if fp16 else TOLERANCE
     rows: list[Row] = []
@@ -150,9 +156,8 @@ def export(
         ):
             pictures = torch.from_numpy(sample(WRITTEN, size))
             with written_with(spelling.sampling):
-                written = (
-                    Standalone(halve(trained.network), trained.tasks).eval() if fp16 else network
-                )
+                half = Standalone(halve(trained.network), trained.tasks, moments) if fp16 else None
+                written = half.eval() if half else network
                 form.write(written, pictures, names, facts(trained, size), spelling, file)
             file.flush()
             bar.update()
@@ -181,10 +186,13 @@ def export(
 
 
 def default_path(run: Path, suffix: str) -> Path:
-    """Beside the checkpoint; NAME.SUFFIX in the working folder for the network that ships."""
+    """Beside the checkpoint; NAME.SUFFIX in the working folder for the network that ships, and
+    USER--REPO.SUFFIX for one of the hub.
+    """
     file = file_of(run)
-    own = Path(file.parent.name) if is_shipped(file) else file
-    return own.with_suffix(suffix)
+    if is_shipped(file) or hub_run.repository(file.parent):
+        return Path(title(file.parent).replace("/", "--") + suffix)
+    return file.with_suffix(suffix)
 
 
 def sample(count: int, size: tuple[int, int]) -> np.ndarray:
@@ -254,6 +262,9 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
         "dataset": trained.config.dataset,
         "system": trained.config.system,
         "backbone": trained.config.backbone,
+        "mean": json.dumps(trained.config.moments[0]),
+        "deviation": json.dumps(trained.config.moments[1]),
+        "licence": str((trained.record.init or {}).get("licence") or ""),
         "iteration": str(trained.iteration),
     }
 

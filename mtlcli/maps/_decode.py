@@ -1,14 +1,16 @@
 """Bytes of picture and array files -> arrays; what cannot be one raises ValueError."""
 
 import io
-import struct
-import zlib
+import math
 from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+
+from mtlcli.maps import _picture
+
+WHITE = 127  # the brightest code that is still black
 
 
 def through_table(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
@@ -27,54 +29,73 @@ def through_table(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
     return planes
 
 
-PNG = b"\x89PNG\r\n\x1a\n"
-
-
 def colour(data: bytes) -> np.ndarray:
-    """A picture file as RGB (H, W, 3) uint8."""
-    if data.startswith(PNG):  # the quicker decoder takes half a file for a whole one
-        require_whole_png(data)
+    """A picture file as RGB (H, W, 3) uint8; what is transparent is black, which is no label."""
+    if data.startswith(_picture.PNG) and _picture.is_plain_png(data):  # the quicker decoder
         pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise ValueError("is not a readable picture")
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def require_whole_png(data: bytes) -> None:
-    """Raise ValueError unless every chunk of a PNG has its checksum, up to the last."""
-    position = len(PNG)
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        if end + 4 > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end)
-        if zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
-            raise ValueError("has a damaged chunk")
-        if kind == b"IEND":
-            return
-        position = end + 4
-    raise ValueError("is cut short")
+    return _picture.read_rgb(io.BytesIO(data), paper="black")
 
 
 def indices(data: bytes) -> np.ndarray:
-    """A single-channel PNG, palette indices untouched, as (H, W) of its own type."""
-    with Image.open(io.BytesIO(data)) as image:
-        pixels = np.asarray(image)
+    """A picture file of one channel, palette indices untouched, as (H, W) of its own type."""
+    pixels = np.asarray(_picture.open_picture(io.BytesIO(data)))
     if pixels.ndim != 2:
         raise ValueError(f"has {pixels.shape[-1]} channels, a label map has one")
-    return pixels
+    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
 
 def grey(data: bytes) -> np.ndarray:
     """A picture file as brightness (H, W) uint8."""
-    with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(image.convert("L"))
+    return np.asarray(_picture.open_picture(io.BytesIO(data)).convert("L"))
 
 
-def numbers(data: bytes) -> np.ndarray:
-    """A .npy file as float32, without axes of length 1."""
-    return np.asarray(np.load(io.BytesIO(data), allow_pickle=False).astype(np.float32).squeeze())
+def white(data: bytes) -> np.ndarray:
+    """Where a map of white on black is white, (H, W) bool.
+
+    White is brighter than half of what the file can hold; in one of only 0 and 1, as programs
+    write masks, 1 is white.
+    """
+    values = _picture.read_grey(io.BytesIO(data))
+    kinds = set(np.unique(values)[:4].tolist())
+    if kinds <= {0, 1}:
+        return values > 0
+    if kinds == {0, 1, 255}:
+        raise ValueError("holds 0, 1 and 255, so 1 or 255 may be white: leave one of them out")
+    return np.asarray(_picture.to_bytes(values) > WHITE)
+
+
+def numbers(data: bytes, axes: int | None = None) -> np.ndarray:
+    """A .npy file as float32; of so many axes, if said. Others of length 1, before or after, are
+    left out.
+    """
+    require_whole_npy(data)
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"holds {array.dtype}, not real numbers")
+    shape = array.shape
+    while array.ndim > (axes or 0) and 1 in (array.shape[0], array.shape[-1]):
+        array = array[0] if array.shape[0] == 1 else array[..., 0]
+    if axes not in (None, array.ndim) or not array.size:
+        raise ValueError(f"has the shape {shape}, expected {axes} axes")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+        return np.asarray(array.astype(np.float32))
+
+
+def require_whole_npy(data: bytes) -> None:
+    """Raise ValueError if a .npy says that it has more than there is, before memory is taken."""
+    file = io.BytesIO(data)
+    major = np.lib.format.read_magic(file)[0]
+    read: Any = np.lib.format.read_array_header_1_0 if major == 1 else _read_newer_header
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > len(data) - file.tell():
+        raise ValueError(f"is cut short: {shape} of {dtype} are more than it holds")
+
+
+def _read_newer_header(file: io.BytesIO) -> Any:
+    return np.lib.format.read_array_header_2_0(file)
 
 
 def matlab(key: str) -> Callable[[bytes], np.ndarray]:

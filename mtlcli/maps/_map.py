@@ -97,6 +97,8 @@ class Map:
     """Of a flipped target."""
     zoom: Callable[[np.ndarray, float], np.ndarray] | None = None
     """Of a target shown f times larger."""
+    crop: Callable[[np.ndarray], np.ndarray] | None = None
+    """Of the target of a training crop, what lies outside the picture already unlabelled."""
     constant: Callable[[Sequence[np.ndarray], int], np.ndarray]
     """Targets, channels -> the logits (C,) that, repeated at every pixel, fit them best."""
 

@@ -19,9 +19,7 @@ PAPER: RGB = (255, 255, 255)
 
 def read(data: bytes, name: str, options: Options) -> np.ndarray:
     """A grey picture of white lines on black, as (H, W) uint8 of 0 and 255."""
-    return np.asarray(
-        np.where(_decode.indices(data) > foreground.WHITE, np.uint8(255), np.uint8(0))
-    )
+    return np.asarray(np.where(_decode.white(data), np.uint8(255), np.uint8(0)))
 
 
 def problem(stored: np.ndarray, classes: int, options: Options) -> str:

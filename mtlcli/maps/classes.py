@@ -91,7 +91,7 @@ def error(prediction: np.ndarray, target: np.ndarray, options: Options) -> Error
 
 
 MAP = Map(
-    usual=("semseg", "human_parts"),
+    usual=("semseg",),
     stored=np.uint8,
     unlabelled=IGNORE,
     has_classes=True,

@@ -19,12 +19,21 @@ NEGLIGIBLE = 0.05  # what one decimal does not show, beyond the end of a scale
 
 
 def read(data: bytes, name: str, options: Options) -> np.ndarray:
-    """A .npy, or a PNG of 8 or 16 bits, times options["metres"] or ["scale"]: (H, W) float32."""
+    """A .npy, or a PNG of 8 or 16 bits, times options["metres"] or ["scale"]: (H, W) float32; what
+    is not finite or not above 0 was not measured.
+    """
     array = name.endswith(".npy")
-    raw = _decode.numbers(data) if array else _decode.indices(data).astype(np.float32)
+    raw = _decode.numbers(data, 2) if array else _decode.indices(data).astype(np.float32)
     factor = options.get("scale", options.get("metres", 1.0))
-    highest, what = (FARTHEST, "depth in metres") if _in_metres(options) else (np.inf, "value")
-    return _decode.require_range(raw * np.float32(factor), 0, highest, what)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = raw * np.float32(factor)
+    values = np.where(np.isfinite(values) & (values > 0), values, np.float32(0))
+    if _in_metres(options) and values.max(initial=0) > FARTHEST:
+        raise ValueError(
+            f"depth in metres {values.max():g} is outside 0 .. {FARTHEST:g} (in millimetres? then "
+            "say metres: 0.001)"
+        )
+    return np.asarray(values)
 
 
 def problem(stored: np.ndarray, classes: int, options: Options) -> str:

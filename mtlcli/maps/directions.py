@@ -1,5 +1,5 @@
 """Directions: a unit vector at every pixel, as 8-bit codes n = 2x/255 - 1 or as float32; the code
-(0, 0, 0) and the zero vector are no label.
+(0, 0, 0), codes near the middle (127 or 128, the zero vector) and the zero vector are no label.
 
 Surface normals are unit vectors that point away from the camera, in its frame: x right, y down,
 z forward.
@@ -16,13 +16,15 @@ from mtlcli.maps._decode import through_table
 from mtlcli.maps._map import NO_OPTIONS, Ball, ErrorMap, Map, Options, Scale
 
 CODE_VALUES = np.tile((2 * np.arange(256) / 255 - 1).astype(np.float32), (3, 1))  # (3, 256)
+SHORTEST = 0.5  # of the vector of a code; a shorter one is no direction
+NEAR_NONE = (63, 63, 63), (192, 192, 192)  # codes outside have a longer vector
 UNIT_TOLERANCE = 0.02  # of a vector's length
 WIDEST_ANGLE = 60.0  # degrees, the end of the scale of errors
 
 
 def read(data: bytes, name: str, options: Options) -> np.ndarray:
     """A colour picture of codes as (H, W, 3) uint8, or a .npy of vectors as float32."""
-    return _decode.numbers(data) if name.endswith(".npy") else _decode.colour(data)
+    return _decode.numbers(data, 3) if name.endswith(".npy") else _decode.colour(data)
 
 
 def problem(stored: np.ndarray, classes: int, options: Options) -> str:
@@ -38,20 +40,32 @@ def problem(stored: np.ndarray, classes: int, options: Options) -> str:
 
 def labelled(stored: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels with a direction."""
-    return np.asarray(stored.any(axis=-1))
+    if stored.dtype != np.uint8:
+        return np.asarray(stored.any(axis=-1))
+    return ~unlabelled_codes(stored, through_table(stored, CODE_VALUES))
+
+
+def unlabelled_codes(codes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where codes (H, W, 3) are black or their vectors (3, H, W) too short."""
+    none = cv2.inRange(codes, (0, 0, 0), (0, 0, 0)) > 0
+    middle = cv2.inRange(codes, *NEAR_NONE) > 0
+    if middle.any():
+        none[middle] = np.square(vectors[:, middle]).sum(axis=0) < SHORTEST**2
+    return none
 
 
 def target(stored: np.ndarray) -> np.ndarray:
     """Stored (H, W, 3) codes or vectors -> (3, H, W) float32; the zero vector is "no label".
 
-    Codes decode as n = 2x/255 - 1 (ATRC's and DeMT's PNG files); the code (0, 0, 0) is no label.
+    Codes decode as n = 2x/255 - 1 (ATRC's and DeMT's PNG files); black and those of a vector
+    shorter than `SHORTEST` are no label.
     """
     if stored.dtype != np.uint8:
         return np.ascontiguousarray(stored.transpose(2, 0, 1), dtype=np.float32)
     vectors = through_table(stored, CODE_VALUES)
-    unlabelled = cv2.inRange(stored, (0, 0, 0), (0, 0, 0))
-    if cv2.countNonZero(unlabelled):
-        np.copyto(vectors, 0, where=unlabelled > 0)
+    unlabelled = unlabelled_codes(stored, vectors)
+    if unlabelled.any():
+        np.copyto(vectors, 0, where=unlabelled)
     return vectors
 
 

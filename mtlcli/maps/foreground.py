@@ -6,12 +6,10 @@ from mtlcli.maps import _decode, classes
 from mtlcli.maps._colours import blacken, grey, heat, inferno
 from mtlcli.maps._map import IGNORE, NO_OPTIONS, ErrorMap, Map, Options, Scale
 
-WHITE = 127  # the brightest code that is still no foreground
-
 
 def read(data: bytes, name: str, options: Options) -> np.ndarray:
     """A grey picture, white where the foreground is, as (H, W) uint8 of 0 and 1."""
-    return (_decode.indices(data) > WHITE).astype(np.uint8)
+    return _decode.white(data).astype(np.uint8)
 
 
 def problem(stored: np.ndarray, count: int, options: Options) -> str:

@@ -2,7 +2,7 @@
 pass needs them (Chen et al., arXiv 1604.06174), with the same dropout and batch statistics.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from mtlcli.models.conv_head import ConvHead
 from mtlcli.models.deformable_mixer import DeformableMixer
 from mtlcli.models.hrnet import ExchangeModule
 from mtlcli.models.inter_task_attention import RefinementStep
+from mtlcli.models.pyramid import Pyramid
 from mtlcli.models.resnet import Bottleneck
 
 BOXES = (
@@ -26,11 +27,26 @@ BOXES = (
     RefinementStep,
     ConvHead,
 )
+LISTS = (nn.Sequential, nn.ModuleList)
 
 
 def boxes(network: nn.Module) -> list[nn.Module]:
-    """The boxes of a network whose inputs alone are worth keeping."""
-    return [module for module in network.modules() if isinstance(module, BOXES)]
+    """The boxes of a network whose inputs alone are worth keeping: ours by their classes, those of
+    a network that is not ours as the members of its lists.
+    """
+    ours = [module for module in network.modules() if isinstance(module, BOXES)]
+    pyramids = [module for module in network.modules() if isinstance(module, Pyramid)]
+    return ours + [block for pyramid in pyramids for block in _members(pyramid.body)]
+
+
+def _members(module: nn.Module) -> Iterator[nn.Module]:
+    """What stands in lists and has parts itself, the outermost of them."""
+    for child in module.children():
+        lists = isinstance(child, LISTS)
+        if isinstance(module, LISTS) and not lists and any(True for _ in child.children()):
+            yield child
+        else:
+            yield from _members(child)
 
 
 def recompute(network: nn.Module) -> None:

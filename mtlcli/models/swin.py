@@ -2,6 +2,8 @@
 
 As in mmsegmentation, the image is padded to a multiple of the patch size at its right and bottom,
 each of the four outputs has its own LayerNorm, and drop path grows from 0 to 0.1 over the depth.
+A map no larger than a window (the last stage's, of images up to 224 pixels along a side) is not
+shifted, as torchvision has it; DeMT's Swin shifts it, too, and its last map is another there.
 Parameter names are torchvision's without its classification part, plus `norms`.
 """
 

@@ -1,12 +1,13 @@
 """Deformable attention over several maps: one contract, interchangeable implementations."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from torch import Tensor
 
 from mtlcli.errors import InputError
 from mtlcli.ops.choice import choose
+from mtlcli.ops.fused import ShapesAlone
 
 Border = Literal["clamp", "zeros"]
 
@@ -38,14 +39,14 @@ def deformable_attention(
 
     Returns:
         (B, N, M * D), in the type of `value`; positions, weights and sums are float32 at least. On
-        the meta device only the shape, without gradient.
+        the meta device only shapes, those of the gradients too.
 
     Raises:
         InputError: shapes that do not agree, or an unknown border.
     """
     _check(value, shapes, reference, offsets, logits, border)
     if value.is_meta:
-        return value.new_empty(*logits.shape[:2], value.shape[2] * value.shape[3])
+        return cast(Tensor, ShapesAlone.apply(value, reference, offsets, logits))
     return choose(value)(value, shapes, reference, offsets, logits, border)
 
 

@@ -13,11 +13,13 @@ from mtlcli.ops import gather, grid_sample, reference, standby
 
 Operator = Callable[..., Tensor]
 Sampling = Literal["gather", "grid_sample"]
-IMPLEMENTATIONS = ("reference", "gather", "grid_sample", "numba", "triton")
-FUSED = {  # device -> implementation, and the types of value it is taken for
-    "cpu": ("numba", (torch.float32, torch.bfloat16)),
-    "cuda": ("triton", (torch.float32, torch.bfloat16, torch.float16)),
+IMPLEMENTATIONS = ("reference", "gather", "grid_sample", "numba", "triton", "cuda")
+FUSED = {"cpu": ("numba",), "cuda": ("cuda", "triton")}  # device -> its kernels, best first
+HELD = {  # types of value that they are taken for
+    "cpu": (torch.float32, torch.bfloat16),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
+OLDEST = (8, 0)  # compute capability that the CUDA kernels are written for
 VARIABLE = "MTL_ATTENTION"
 
 _loaded: dict[str, Operator] = {
@@ -43,9 +45,19 @@ def choose(value: Tensor) -> Operator:
         raise InputError(f"{VARIABLE}={wanted}: known are {known}.")
     wanted = exported_sampling() or wanted
     if wanted == "auto":
-        name, held = FUSED.get(value.device.type, ("reference", ()))
-        wanted = name if value.dtype in held else "reference"
+        held = value.dtype in HELD.get(value.device.type, ())
+        wanted = fused(value.device.type, value.device.index) if held else "reference"
     return load(wanted)
+
+
+def fused(kind: str, index: int | None = None) -> str:
+    """The fused kernels for a type of device, and which one: CUDA's from `OLDEST` on, Triton's for
+    older GPUs and for those of AMD, which torch calls cuda too.
+    """
+    if kind == "cpu":
+        return "numba"
+    old = torch.cuda.is_available() and torch.cuda.get_device_capability(index) < OLDEST
+    return "triton" if old or torch.version.hip else "cuda"
 
 
 def exported_sampling() -> Sampling | None:
@@ -69,7 +81,7 @@ _written: Sampling = "gather"
 
 
 def load(name: str) -> Operator:
-    """An implementation by name; plain PyTorch, with one logged line, where it cannot be had.
+    """An implementation by name; the next one, with one logged line, where it cannot be had.
 
     One that fails later, at whatever shape, is relieved then: see `mtlcli.ops.standby`.
     """
@@ -83,13 +95,15 @@ def _settle(name: str) -> str:
             _loaded[name] = _import(name)
         except Exception as error:  # a missing package, compiler or driver, each with its own kind
             standby.give_up(name, error)
-            _loaded[name] = reference.deformable_attention
+            following = "triton" if name == "cuda" else "reference"
+            _loaded[name] = _loaded[_settle(following)]
     return name
 
 
-# Compilers do not trace the imports. This is all that
+# Compilers do not trace imports and what a GPU says of itself. This is all that
 # torch.compiler.assume_constant_result does, but that imports the compiler, which takes seconds.
 _settle._dynamo_marked_constant = True  # type: ignore[attr-defined]
+fused._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _import(name: str) -> Operator:
@@ -97,6 +111,10 @@ def _import(name: str) -> Operator:
         from mtlcli.ops.numba_cpu import deformable_attention_numba
 
         return deformable_attention_numba
+    if name == "cuda":
+        from mtlcli.ops.cuda_gpu import deformable_attention_cuda
+
+        return deformable_attention_cuda
     from mtlcli.ops.triton_gpu import deformable_attention_triton
 
     return deformable_attention_triton

@@ -1,43 +1,32 @@
 """The gradient of deformable attention's value without atomic additions: the same in every run."""
 
-from collections.abc import Sequence
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtlcli.ops.fused import Attention
 from mtlcli.ops.reference import taps
 
 
-def value_gradient(
-    shapes: Sequence[tuple[int, int]],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    lse: Tensor,
-    grad_out: Tensor,
-    border: str,
-) -> Tensor:
+def value_gradient(attention: Attention, lse: Tensor, grad_out: Tensor) -> Tensor:
     """Float32 (B, S, M, D): each pixel's taps, sorted by query, are summed one after the other.
 
-    Args:
-        shapes, reference, offsets, logits, border: as in `mtlcli.ops.deformable_attention`.
-        lse: (B, N, M), the log of the sum of each softmax.
-        grad_out: (B, N, M, D).
+    lse: (B, N, M), the log of the sum of each softmax; grad_out: (B, N, M * D).
     """
-    batch, _, heads, channels = grad_out.shape
-    areas = [height * width for height, width in shapes]
-    grad_value = lse.new_zeros(batch, sum(areas), heads, channels)
-    for image in range(batch):
-        for head in range(heads):
-            gradients = grad_out[image, :, head].float()
-            parts = grad_value[image, :, head].split(areas)
-            for level, shape in enumerate(shapes):
-                steps = offsets[image, :, head, level, None, None]
-                share = (logits[image, :, head, level].float() - lse[image, :, head, None]).exp()
-                pixel, weight = taps(steps, reference, (shape,), border)
-                weight = weight.view(*share.shape, 4) * share[..., None]
-                _sum_by_pixel(pixel, weight, gradients, parts[level])
+    rows = grad_out.unflatten(-1, (lse.shape[2], -1)).float()  # B, N, M, D
+    areas = [height * width for height, width in attention.shapes]
+    grad_value = lse.new_zeros(len(rows), sum(areas), *rows.shape[2:])
+    for image, head in product(range(len(rows)), range(rows.shape[2])):
+        parts = grad_value[image, :, head].split(areas)
+        for level, shape in enumerate(attention.shapes):
+            steps = attention.offsets[image, :, head, level, None, None]
+            logits = attention.logits[image, :, head, level].float()
+            share = (logits - lse[image, :, head, None]).exp()
+            pixel, weight = taps(steps, attention.reference, (shape,), attention.border)
+            weight = weight.view(*share.shape, 4) * share[..., None]
+            _sum_by_pixel(pixel, weight, rows[image, :, head], parts[level])
     return grad_value
 
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
-from mtlcli.ops import standby
-from mtlcli.ops.autograd import empty_gradients, empty_results, make_differentiable, queries_whole
+from mtlcli.ops.fused import Attention, Gradients, Kernels, make_operator, require
 from mtlcli.ops.numba_backward import backward
 from mtlcli.ops.numba_cells import MOST, TILE, Problem, Rows, tile_order
 from mtlcli.ops.numba_forward import forward
@@ -21,7 +20,6 @@ from mtlcli.ops.numba_lanes import LANES
 from mtlcli.ops.numba_launch import compiled, edition, run_units
 
 STORED = (torch.float32, torch.bfloat16)
-NAME = "numba"
 GROUP_NUMBERS = 2**18  # floats of the maps that a thread of the backward pass walks at once: 1 MB
 UNITS_PER_THREAD = 4  # at least, so that threads finish together
 BLOCK = 32  # queries of a block: the pixels they share on a map stay in the cache
@@ -47,17 +45,11 @@ def deformable_attention_numba(
         InputError: tensors that are not on the CPU, float64 tensors, shapes that do not agree, or a
             map of 2**31 pixels or more.
     """
-    _check(value, shapes, reference, offsets, logits)
     sizes = [int(size) for shape in shapes for size in shape]
-    out, _ = (_compute if _is_bare(value) else _attend)(
-        _stored(value),
-        sizes,
-        reference.detach().float(),
-        _stored(offsets),
-        _stored(logits),
-        border == "clamp",
-    )
-    return out.to(value.dtype)
+    places = (sizes, reference.detach().float(), _stored(offsets), _stored(logits))
+    _check(Attention(value, sizes, reference, offsets, logits, border == "clamp"))
+    attend = KERNELS.attend if _is_bare(value) else _attend
+    return attend(_stored(value), *places, border == "clamp")[0].to(value.dtype)
 
 
 def _is_bare(value: Tensor) -> bool:
@@ -73,173 +65,85 @@ def _stored(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in STORED else tensor.float()
 
 
-def _check(
-    value: Tensor,
-    shapes: Sequence[tuple[int, int]],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-) -> None:
+def _check(attention: Attention) -> None:
     """Refuse what the kernels, which check nothing, would read outside of memory."""
-    tensors = {"value": value, "reference": reference, "offsets": offsets, "logits": logits}
-    for name, tensor in tensors.items():
-        if tensor.device.type != "cpu":
-            raise InputError(f"{name} is on {tensor.device}; the numba operator takes CPU tensors.")
-        if tensor.dtype not in (*STORED, torch.float16) and name != "reference":
-            raise InputError(
-                f"{name} is {tensor.dtype}; the numba operator takes float32, bfloat16 or float16 "
-                "(the `reference` operator takes float64)."
-            )
+    if attention.value.device.type != "cpu":
+        raise InputError(
+            f"value is on {attention.value.device}; the numba operator takes CPU tensors."
+        )
+    require("numba", attention)
+    shapes, logits, offsets = attention.shapes, attention.logits, attention.offsets
     pixels = sum(height * width for height, width in shapes)
-    batch, rows, heads, _ = value.shape
+    batch, rows, heads, _ = attention.value.shape
     queries, points = logits.shape[1], logits.shape[-1]
     whole = (batch, queries, heads, len(shapes), points)
-    found = (rows, reference.shape, logits.shape, offsets.shape)
+    found = (rows, attention.reference.shape, logits.shape, offsets.shape)
     if found != (pixels, (queries, 2), whole, (*whole, 2)):
         raise InputError(
-            f"The maps {list(shapes)} need {pixels} value rows, reference {(queries, 2)}, logits "
+            f"The maps {shapes} need {pixels} value rows, reference {(queries, 2)}, logits "
             f"{whole} and offsets {(*whole, 2)}, not {rows}, "
             f"{', '.join(str(tuple(shape)) for shape in found[1:])}."
         )
     if any(min(shape) < 0 or shape[0] * shape[1] >= 2**31 for shape in shapes):
-        raise InputError(f"A map of {list(shapes)} is negative or has 2**31 pixels or more.")
+        raise InputError(f"A map of {shapes} is negative or has 2**31 pixels or more.")
     if points > MOST:
         raise InputError(f"{points} points on a map are more than the numba operator's {MOST}.")
 
 
-def _compute(
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor]:
-    """The output (B, N, M * D) and the log-sum-exp of the logits (B, N, M)."""
-    told = (value, sizes, reference, offsets, logits, clamp)
-    out, lse = empty_results(*told)
-    if not out.numel() or not logits.numel():
-        return out.zero_(), lse.zero_()
-    return standby.attempt(
-        NAME, value.device, lambda: _fill(out, lse, *told), lambda: standby.attend(*told)
-    )
-
-
-def _fill(
-    out: Tensor,
-    lse: Tensor,
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor]:
-    batch, rows, heads, channels = value.shape
-    problem = _problem(value, sizes, reference, logits, clamp)
+def _forward(attention: Attention, out: Tensor, lse: Tensor) -> None:
+    batch, rows, heads, channels = attention.value.shape
+    problem = _problem(attention)
     width = len(problem.vectors) * LANES
-    padded = value.new_zeros(batch, heads, rows, width, dtype=torch.float32)
-    padded[..., :channels] = value.detach().transpose(1, 2)
+    padded = attention.value.new_zeros(batch, heads, rows, width, dtype=torch.float32)
+    padded[..., :channels] = attention.value.detach().transpose(1, 2)
     units = batch * heads * -(-len(problem.order) // problem.block)
-    run_units(
-        forward,
-        units,
-        _flat(padded),
-        problem,
-        _rows(offsets),
-        _rows(logits),
-        _flat(out),
-        _flat(lse),
-    )
-    return out, lse
+    places = (_rows(attention.offsets), _rows(attention.logits))
+    run_units(forward, units, _flat(padded), problem, *places, _flat(out), _flat(lse))
 
 
-_attend = torch.library.custom_op(
-    "mtl::deformable_attention_cpu", _compute, mutates_args=(), device_types="cpu"
-)
-
-
-@torch.library.custom_op(
-    "mtl::deformable_attention_cpu_backward", mutates_args=(), device_types="cpu"
-)
-def _differentiate(
-    grad_out: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of value, offsets and logits, contiguous."""
-    told = (value, sizes, reference, offsets, logits, clamp)
-    grads = empty_gradients(grad_out, out, lse, *told)
-    if not out.numel() or not logits.numel():
-        grad_value, grad_offsets, grad_logits = (grad.zero_() for grad in grads)
-        return grad_value, grad_offsets, grad_logits
-    return standby.attempt(
-        NAME,
-        value.device,
-        lambda: _fill_gradients(grads, grad_out, out, lse, *told),
-        lambda: standby.differentiate(grad_out, *told),
-    )
-
-
-def _fill_gradients(
-    grads: tuple[Tensor, Tensor, Tensor],
-    grad_out: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    problem = _problem(value, sizes, reference, logits, clamp)
+def _backward(
+    attention: Attention, grad_out: Tensor, out: Tensor, lse: Tensor, grads: Gradients
+) -> None:
+    problem = _problem(attention)
     inner = (grad_out.float() * out.float()).view(*lse.shape, -1).sum(-1)
     heads = lse.shape[0] * problem.heads
     groups = _groups(problem.maps, len(problem.vectors) * LANES, heads)
     run_units(
         backward,
         heads * len(groups),
-        _flat(value),
+        _flat(attention.value),
         problem,
         groups,
-        _rows(offsets),
-        _rows(logits),
+        _rows(attention.offsets),
+        _rows(attention.logits),
         _flat(lse),
         _flat(inner),
         _flat(grad_out),
         *(_flat(grad) for grad in grads),
     )
-    return grads
 
 
-make_differentiable(_attend, _differentiate)
+KERNELS = Kernels(name="numba", forward=_forward, backward=_backward)
+_attend = make_operator(KERNELS, "deformable_attention_cpu", "cpu")
 
 
-def _problem(
-    value: Tensor, sizes: Sequence[int], reference: Tensor, logits: Tensor, clamp: bool
-) -> Problem:
-    shapes = np.array(sizes, np.int64).reshape(-1, 2)
+def _problem(attention: Attention) -> Problem:
+    shapes = np.array(attention.sizes, np.int64).reshape(-1, 2)
     areas = shapes.prod(1)
     rows, columns = np.minimum(-(-shapes.max(0) // TILE), MOST_TILES).tolist()
-    points = np.ascontiguousarray(reference.detach().numpy())
-    _, pixels, heads, channels = value.shape
+    points = np.ascontiguousarray(attention.reference.detach().numpy())
+    _, pixels, heads, channels = attention.value.shape
+    samples = attention.logits.shape[-1]
     return Problem(
         maps=np.column_stack((shapes, areas.cumsum() - areas)),
         reference=points,
         order=compiled(tile_order)(points, max(columns, 1), max(rows, 1)),
-        block=min(BLOCK, MOST // logits.shape[-1]),
+        block=min(BLOCK, MOST // samples),
         rows=pixels,
         heads=heads,
-        points=logits.shape[-1],
+        points=samples,
         channels=channels,
-        clamp=clamp,
+        clamp=attention.clamp,
         vectors=(0,) * -(-channels // LANES),
         edition=edition(),
     )
@@ -270,7 +174,6 @@ def _flat(tensor: Tensor) -> np.ndarray:
 
 def _rows(tensor: Tensor) -> Rows:
     """A tensor (B, N, ...) that may be a slice of a wider projection, without a copy of it."""
-    tensor = queries_whole(tensor)
     per_image, per_query = tensor.stride()[:2]
     batch, queries = tensor.shape[:2]
     span = (batch - 1) * per_image + (queries - 1) * per_query + tensor[0, 0].numel()

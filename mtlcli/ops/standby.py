@@ -1,22 +1,23 @@
-"""Plain PyTorch stands by for fused kernels: it takes over at their first failure on a device.
+"""Others stand by for fused kernels and take over at their first failure on a device.
 
 A compiler, driver or card can refuse any kernel at any shape, in a backward pass or under
-torch.compile, so the check is the work itself: the call that fails is computed again by `reference`
-and the run goes on, slower, after one logged line. What another operator could not save is raised.
+torch.compile, so the check is the work itself: the call that fails is computed again, by Triton's
+kernels where CUDA's failed, else by plain PyTorch, and the run goes on, slower, after one logged
+line. What another operator could not save is raised.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from mtlcli.errors import MtlError, RunError
-from mtlcli.ops import reference as plain
 
 T = TypeVar("T")
+INSTEAD = {"cuda": "triton's take over"}  # else plain PyTorch does
+SLOWLY = "deformable attention runs slowly"
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 log = logging.getLogger(__name__)
@@ -45,14 +46,14 @@ def attempt(name: str, device: torch.device, fused: Callable[[], T], instead: Ca
 
 
 def give_up(name: str, error: Exception) -> None:
-    """Say in one line that plain PyTorch takes over.
+    """Say in one line that others take over.
 
     Raises:
         RunError: within `strict`.
     """
     if _strict:
         raise RunError(f"no fused {name} kernels: {_said(error)}") from error
-    log.warning("no fused %s kernels (%s): deformable attention runs slowly", name, _said(error))
+    log.warning("no fused %s kernels (%s): %s", name, _said(error), INSTEAD.get(name, SLOWLY))
 
 
 @contextmanager
@@ -70,47 +71,6 @@ def is_memory(error: Exception) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return any(words in str(error).lower() for words in MEMORY)
-
-
-def attend(
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor]:
-    """What the fused operators return, see `mtlcli.ops.autograd`."""
-    with torch.no_grad():
-        arguments = (value, _shapes(sizes), reference, offsets, logits, _border(clamp))
-        lse = logits.float().flatten(3).logsumexp(-1)
-        return plain.deformable_attention(*arguments), lse
-
-
-def differentiate(
-    grad_out: Tensor,
-    value: Tensor,
-    sizes: Sequence[int],
-    reference: Tensor,
-    offsets: Tensor,
-    logits: Tensor,
-    clamp: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What their partners return."""
-    exact = torch.promote_types(offsets.dtype, torch.float32)
-    rows = value.to(torch.promote_types(value.dtype, torch.float32))
-    places = (reference.to(exact), _shapes(sizes), _border(clamp))
-    grads = plain.differentiate(rows, offsets, logits, *places, grad_out.to(rows.dtype))
-    grad_value, grad_offsets, grad_logits = (grad.contiguous() for grad in grads)
-    return grad_value.to(value.dtype), grad_offsets, grad_logits
-
-
-def _shapes(sizes: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    return tuple(zip(sizes[::2], sizes[1::2]))
-
-
-def _border(clamp: bool) -> str:
-    return "clamp" if clamp else "zeros"
 
 
 def _said(error: Exception) -> str:

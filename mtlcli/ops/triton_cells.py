@@ -6,7 +6,6 @@ the map: their hats are zero there (border "zeros"), unless x was moved to the e
 So every pixel that is read exists, and no load needs a mask.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import triton
@@ -60,17 +59,6 @@ def cuts(kernel: str, channels: int, bytes_each: int, architecture: int) -> list
         tall = queries // wide
         made.append(Cut(first=first, block=block, tall=tall, wide=wide, warps=8 if heavy else 4))
     return made
-
-
-def raster(shapes: Sequence[tuple[int, int]], queries: int) -> tuple[int, int]:
-    """The (height, width) that queries repeat: the largest map's, or one long line.
-
-    It decides only which queries share a tile, never a result.
-    """
-    height, width = max(shapes, key=lambda shape: shape[0] * shape[1])
-    if height * width and queries % (height * width) == 0:
-        return height, width
-    return 1, queries
 
 
 def tiles(cut: Cut, height: int, width: int, queries: int) -> int:

@@ -1,8 +1,6 @@
 """Launches the Triton kernels: a launch per block of channels, all on one description."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -10,56 +8,43 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtlcli.ops import triton_backward, triton_forward
-from mtlcli.ops.triton_cells import cuts, pitch, raster, tiles
+from mtlcli.ops.fused import Attention
+from mtlcli.ops.raster import map_table, raster
+from mtlcli.ops.triton_cells import cuts, pitch, tiles
 
 SOFTMAX_QUERIES, SOFTMAX_CHUNK = 16, 64
 OPTIONS: dict[str, Any] = {"num_stages": 1, "enable_fp_fusion": True}  # of the compiler
 
 
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """What all kernels are told; only what belongs to one query need be contiguous."""
-
-    value: Tensor  # (B, S, M, D)
-    sizes: tuple[int, ...]  # height and width of each map
-    reference: Tensor  # float32 (N, 2)
-    offsets: Tensor  # (B, N, M, L, P, 2)
-    logits: Tensor  # (B, N, M, L, P)
-    clamp: bool
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        return list(zip(self.sizes[::2], self.sizes[1::2]))
-
-
-def log_sum_exp(problem: Problem, lse: Tensor) -> None:
+def log_sum_exp(attention: Attention, lse: Tensor) -> None:
     """Fill `lse`, float32 (B, N, M)."""
     batch, queries, heads = lse.shape
+    logits = attention.logits
     triton_forward.log_sum_exp[(batch * heads * -(-queries // SOFTMAX_QUERIES),)](
-        problem.logits,
+        logits,
         lse,
         queries,
-        *problem.logits.stride()[:2],
+        *logits.stride()[:2],
         HEADS=heads,
-        SAMPLES=problem.logits[0, 0, 0].numel(),
+        SAMPLES=logits[0, 0, 0].numel(),
         BLOCK=SOFTMAX_QUERIES,
         CHUNK=SOFTMAX_CHUNK,
         **OPTIONS,
     )
 
 
-def forward(problem: Problem, lse: Tensor, out: Tensor) -> None:
+def forward(attention: Attention, lse: Tensor, out: Tensor) -> None:
     """Fill `out` (B, N, M * D), given `lse`."""
     _launch(
         triton_forward.forward,
-        problem,
-        (_padded(problem.value), *_places(problem), out, lse),
+        attention,
+        (_padded(attention.value), *_places(attention), out, lse),
         per_map=False,
     )
 
 
 def differentiate(
-    problem: Problem,
+    attention: Attention,
     lse: Tensor,
     inner: Tensor,
     grad_out: Tensor,
@@ -67,15 +52,15 @@ def differentiate(
     grad_logits: Tensor,
 ) -> None:
     """Fill the last two, contiguous like offsets and logits; `inner` is <grad_out, out>."""
-    read = (_padded(problem.value), *_places(problem), lse, inner, grad_out)
-    _launch(triton_backward.differentiate, problem, (*read, grad_offsets, grad_logits))
+    read = (_padded(attention.value), *_places(attention), lse, inner, grad_out)
+    _launch(triton_backward.differentiate, attention, (*read, grad_offsets, grad_logits))
 
 
-def scatter(problem: Problem, lse: Tensor, grad_out: Tensor) -> Tensor:
+def scatter(attention: Attention, lse: Tensor, grad_out: Tensor) -> Tensor:
     """The value's gradient, float32 (B, S, M, D), a view; sums come in any order."""
-    batch, rows, heads, channels = problem.value.shape
+    batch, rows, heads, channels = attention.value.shape
     sums = lse.new_zeros(batch, heads, rows, pitch(channels))
-    _launch(triton_backward.scatter, problem, (*_places(problem), lse, grad_out, sums))
+    _launch(triton_backward.scatter, attention, (*_places(attention), lse, grad_out, sums))
     return sums[..., :channels].transpose(1, 2)
 
 
@@ -85,25 +70,19 @@ def _padded(value: Tensor) -> Tensor:
     return F.pad(value.detach().transpose(1, 2), (0, missing)).contiguous()
 
 
-def _places(problem: Problem) -> tuple[Tensor, ...]:
-    table = _map_table(problem.sizes, problem.value.device)
-    return table, problem.reference, problem.offsets, problem.logits
+def _places(attention: Attention) -> tuple[Tensor, ...]:
+    table = map_table(tuple(attention.sizes), attention.value.device)
+    return table, attention.reference, attention.offsets, attention.logits
 
 
-@lru_cache(maxsize=64)
-def _map_table(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """int32 (L, 3): height, width and first row of each map; kept, as copying it would wait."""
-    shapes = torch.tensor(sizes, dtype=torch.int64).view(-1, 2)
-    areas = shapes.prod(1)
-    return torch.column_stack((shapes, areas.cumsum(0) - areas)).int().to(device)
-
-
-def _launch(kernel: Any, problem: Problem, tensors: Sequence[Tensor], per_map: bool = True) -> None:
-    _, rows, heads, channels = problem.value.shape
-    batch, queries, _, levels, points = problem.logits.shape
-    height, width = raster(problem.shapes, queries)
-    architecture = _architecture(problem.value.device)
-    for cut in cuts(kernel.__name__, channels, problem.value.element_size(), architecture):
+def _launch(
+    kernel: Any, attention: Attention, tensors: Sequence[Tensor], per_map: bool = True
+) -> None:
+    _, rows, heads, channels = attention.value.shape
+    batch, queries, _, levels, points = attention.logits.shape
+    height, width = raster(attention.shapes, queries)
+    architecture = _architecture(attention.value.device)
+    for cut in cuts(kernel.__name__, channels, attention.value.element_size(), architecture):
         units = batch * heads * (levels if per_map else 1) * tiles(cut, height, width, queries)
         kernel[(units,)](
             *tensors,
@@ -111,8 +90,8 @@ def _launch(kernel: Any, problem: Problem, tensors: Sequence[Tensor], per_map: b
             height,
             width,
             rows,
-            *problem.offsets.stride()[:2],
-            *problem.logits.stride()[:2],
+            *attention.offsets.stride()[:2],
+            *attention.logits.stride()[:2],
             HEADS=heads,
             LEVELS=levels,
             POINTS=points,
@@ -122,7 +101,7 @@ def _launch(kernel: Any, problem: Problem, tensors: Sequence[Tensor], per_map: b
             BLOCK=cut.block,
             TALL=cut.tall,
             WIDE=cut.wide,
-            CLAMP=problem.clamp,
+            CLAMP=attention.clamp,
             num_warps=cut.warps,
             **OPTIONS,
         )

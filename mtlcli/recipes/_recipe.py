@@ -6,6 +6,8 @@ from typing import Any
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.recipes._reported import find_reported
+from mtlcli.systems._settings import merge
 
 PAPER = "arXiv 2508.04422"
 """Bohn et al., Efficient Inter-Task Attention for Multitask Transformer Models (2025)."""
@@ -21,7 +23,12 @@ RELEASED: Mapping[str, Mapping[str, Any]] = {
 NOTES = {
     "demt": "as released: the interaction is a linear map, tasks meet per pixel",
     "mqtransformer": "as released: a task's pixels do not attend to each other",
-    "demt_itsa": "the reach of the query blocks is not published; --query pixel is far cheaper",
+    "demt_itsa": "the reach of the query blocks is not published, --query pixel is far cheaper; "
+    "lambda scales the offsets' gradients, --gradient-scope module those of the whole attention",
+}
+STARTS = {
+    "ade20k": "starts from ADE20K's weights as DeMT's code does, the paper says ImageNet "
+    "(--init imagenet)"
 }
 
 
@@ -75,7 +82,8 @@ class Recipe:
         """Its options of `mtl train`, as fields of `RunConfig`."""
         names = ("dataset", "backbone", "system", "init", "lr", "iterations", "batch_size")
         chosen = {name: getattr(self, name) for name in names}
-        return chosen | {"settings": dict(self.settings), "recipe": self.name}
+        single = {"amp": False}  # as the originals were trained; --amp departs from it
+        return chosen | single | {"settings": dict(self.settings), "recipe": self.name}
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only."""
@@ -94,6 +102,11 @@ class Recipe:
         }
 
 
+def note_of(system: str, init: str = "") -> str:
+    """What the numbers of a system that starts from such weights depend on."""
+    return "; ".join(filter(None, (NOTES.get(system), STARTS.get(init))))
+
+
 def in_table(number: int, scores: Mapping[str, float], gain: float, reference: str) -> Published:
     """A row of one of the paper's tables."""
     source = f"{PAPER}, Table {number}"
@@ -110,10 +123,16 @@ def recipe(name: str) -> Recipe:
     """The recipe of a name.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is none; the message names the nearest, or says that this is a row of
+            others.
     """
     known = recipes()
     if name not in known:
+        if others := find_reported(name):
+            raise InputError(
+                f"'{name}' is a row that others report ({others.source}), no recipe: mtl has no "
+                f"such network to train. `mtl recipes --published {others.name}` shows it."
+            )
         hint = lookup.suggest(name, known)
         raise InputError(f"There is no recipe '{name}'.{hint} `mtl recipes` lists them.")
     return known[name]
@@ -127,7 +146,4 @@ def options(name: str, explicit: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: there is no such recipe.
     """
-    its = recipe(name).options()
-    same = explicit.get("system", its["system"]) == its["system"]
-    settings = (its["settings"] if same else {}) | dict(explicit.get("settings", {}))
-    return its | dict(explicit) | {"settings": settings}
+    return merge(recipe(name).options(), explicit)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mtlcli.recipes._recipe import DEMT, NOTES, RELEASED, Cost, Published, Recipe, in_table
+from mtlcli.recipes._recipe import DEMT, RELEASED, Cost, Published, Recipe, in_table, note_of
 
 ATRC = "ATRC (arXiv 2104.13874)"
 REFERENCE = "nyud/hrnet18/demt"
@@ -32,7 +32,7 @@ def swin(
             in_table(1, row, gain, f"nyud/{backbone}/demt"),
             *([Published(source=DEMT, scores=more)] if more else []),
         ),
-        note=NOTES.get(system, ""),
+        note=note_of(system, "ade20k"),
     )
 
 
@@ -56,7 +56,7 @@ def hrnet18(
         lr=lr,
         cost=Cost(parameters=parameters, forward_tflop=tflop),
         published=published,
-        note=note or NOTES.get(system, ""),
+        note=note or note_of(system),
     )
 
 

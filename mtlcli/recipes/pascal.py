@@ -3,12 +3,12 @@
 from mtlcli.recipes._recipe import (
     DEMT,
     MQTRANSFORMER,
-    NOTES,
     RELEASED,
     Cost,
     Published,
     Recipe,
     in_table,
+    note_of,
 )
 
 
@@ -28,17 +28,18 @@ def scores(
 def run(backbone: str, system: str, parameters: int, tflop: float, *published: Published) -> Recipe:
     """A run; those on Swin follow DeMT, which starts from ADE20K's weights."""
     own = (backbone, system) == ("hrnet18", "demt")
+    init = "imagenet" if backbone == "hrnet18" else "ade20k"
     return Recipe(
         dataset="pascal",
         backbone=backbone,
         system=system,
         settings={} if own else RELEASED.get(system, {}),
-        init="imagenet" if backbone == "hrnet18" else "ade20k",
+        init=init,
         cost=Cost(parameters=parameters, forward_tflop=tflop),
         published=published,
         note="trained by the paper's authors; which reach its attention had is not published"
         if own
-        else NOTES.get(system, ""),
+        else note_of(system, init),
     )
 
 

@@ -175,7 +175,7 @@ def curves(runs: Sequence[Run]) -> list[Html]:
     titles = titles_of(runs)
     for turn, run in enumerate(runs):
         for task, curve in ((run.results.curves if run.results else None) or {}).items():
-            if curve:
+            if any(None not in point for point in zip(*curve.values())):
                 its = curve_of(run, turn, task, curve)
                 groups.setdefault((run.config.dataset, task), []).append(its)
     figures = []
@@ -191,17 +191,19 @@ def titles_of(runs: Sequence[Run]) -> dict[str, str]:
     return {name: task.title for run in runs for name, task in run.tasks.items()}
 
 
-def curve_of(run: Run, turn: int, task: str, curve: Mapping[str, list[float]]) -> Curve:
+def curve_of(run: Run, turn: int, task: str, curve: Mapping[str, Sequence[Any]]) -> Curve:
     """The curve of a run, its score in its name."""
     assert run.results is not None
     scores, metric = run.results.scores[task], run.tasks[task].metric
-    away = [abs(threshold - scores["threshold"]) for threshold in curve["thresholds"]]
+    points = zip(curve["thresholds"], curve["recall"], curve["precision"])
+    known = [point for point in points if None not in point]
+    away = [abs(threshold - scores["threshold"]) for threshold, _, _ in known]
     return Curve(
         name=f"{run.name}, {metric} {scores[metric]:.4f}",
         metric=metric,
         turn=turn,
-        recall=curve["recall"],
-        precision=curve["precision"],
+        recall=[recall for _, recall, _ in known],
+        precision=[precision for _, _, precision in known],
         best=away.index(min(away)),
     )
 
@@ -255,6 +257,6 @@ def write(text: str, out: Path, form: str = "html") -> None:
     """
     try:
         with replacing(out) as file:
-            file.write((text + REMARKS[form]).encode())
+            file.write((text + REMARKS[form]).encode(errors="backslashreplace"))
     except OSError as error:
         raise RunError(f"Cannot write {out}: {error.strerror or error}.") from error

@@ -109,9 +109,14 @@ def level(f: float) -> Line:
 
 
 def training(log: Log) -> Html:
-    """Losses, learning rate and held-out metrics of one run."""
-    panels = collect(log).items()
-    return charts(panel(title, curves) for title, curves in panels if title not in ATTENTION)
+    """Losses, learning rate and held-out metrics of one run, of these one chart for each task, as
+    their units differ.
+    """
+    panels = collect(log)
+    panels |= {f"held-out metric, {n}": {n: c} for n, c in panels.pop("held-out metric").items()}
+    return charts(
+        panel(title, curves) for title, curves in panels.items() if title not in ATTENTION
+    )
 
 
 def panel(title: str, curves: Curves) -> Html:

@@ -11,7 +11,7 @@ import numpy as np
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
-from mtlcli.drawing.prediction import infer
+from mtlcli.drawing.prediction import logits_of, maps_of
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
 from mtlcli.maps import classes
@@ -23,6 +23,7 @@ from mtlcli.runs.config import resolution
 from mtlcli.runs.folder import RESULTS
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import number
+from mtlcli.tasks._shared import cut_out
 from mtlcli.tasks._task import Task
 
 RGB = tuple[int, int, int]
@@ -149,8 +150,13 @@ def example(
     """A picture as evaluation sees it, and what the network makes of it."""
     index, tasks = reader.ids.index(ident), trained.tasks
     scale = resolution(trained.config, trained.dataset.size)
-    sample = WholePictures(reader, tasks, scale, [index])[0]
-    maps = infer(trained, sample["image"], tuple(sample["size"].tolist()))
+    moments = trained.config.moments
+    sample = WholePictures(reader, tasks, scale, [index], trained.size, moments=moments)[0]
+    image, inside = sample["image"], sample["inside"].tolist()
+    logits = {
+        n: cut_out(x, image.shape[1:], inside) for n, x in logits_of(trained, image[None]).items()
+    }
+    maps = maps_of(trained, logits, tuple(sample["size"].tolist()))
     drawn = [
         draw(task, maps[name], sample.get(name), scores.get(name), trained.dataset, name)
         for name, task in tasks.items()

@@ -47,6 +47,7 @@ def provenance(run: Run) -> dict[str, str]:
         "parameters": None if record.parameters is None else f"{record.parameters:,}",
         "initial weights": init.get("file") or init.get("init"),
         "their sha256": short(init.get("sha256")),
+        "their licence": init.get("licence"),
         "dataset": data.title,
         "source": data.source,
         "archives": archives(data.archives),

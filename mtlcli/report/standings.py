@@ -8,6 +8,7 @@ from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import Recipe, recipe
 from mtlcli.report.paper_table import Column, Row, Table
 from mtlcli.runs.comparison import Comparison, compare, gain
+from mtlcli.runs.limits import say_other_means
 from mtlcli.runs.results import PUBLISHED_SPLIT, count_published
 from mtlcli.runs.run import Run, same_pictures
 
@@ -151,7 +152,8 @@ def title(folder: str, name: str) -> str:
     """A system or backbone as papers write it; its file name if it says nothing else."""
     if name not in lookup.names(folder):
         return name
-    return getattr(lookup.load(folder, name), "TITLE", name)
+    module = lookup.load(folder, name)
+    return module.BACKBONE.title if folder == "backbones" else getattr(module, "TITLE", name)
 
 
 def try_to_compare(
@@ -167,8 +169,10 @@ def try_to_compare(
 
 
 def notes_of(run: Run, comparison: Comparison | None) -> list[str]:
-    """What a reader must know of a run's gain and of its recipe."""
-    return [f"{run.name}: {note}" for note in comparison.notes()] if comparison else []
+    """What a reader must know of a run's means, of its gain and of its recipe."""
+    means = say_other_means(run.results, run.tasks) if run.results else []
+    notes = [*means, *(comparison.notes() if comparison else [])]
+    return [f"{run.name}: {note}" for note in notes]
 
 
 def published_rows(

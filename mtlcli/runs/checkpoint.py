@@ -1,5 +1,10 @@
-"""A checkpoint: all that rebuilds a network and the preprocessing it was trained with."""
+"""A checkpoint: all that rebuilds a network and the preprocessing it was trained with.
 
+It is torch's archive while a run is trained, and a safetensors file once it is packed, in whose
+metadata stands what is not a tensor.
+"""
+
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -8,24 +13,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from safetensors import safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mtlcli import lookup, tasks
+from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.hdf5 import Info
-from mtlcli.errors import InputError, RunError
+from mtlcli.errors import InputError, RunError, in_one_line
 from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import FACTS
 from mtlcli.runs.foreign import describe, is_exported
-from mtlcli.runs.names import file_of
+from mtlcli.runs.names import file_of, pin
 from mtlcli.runs.scale import DepthScale, read_scales
+from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
 
 if TYPE_CHECKING:
     from mtlcli.runs.record import Record
 
 FORMAT = 1  # of the checkpoint; raised when an older program could not read a newer file
+SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +106,21 @@ def build_network(config: RunConfig, dataset: Info, backbone: nn.Module | None =
         for name, task in tasks_of(config.tasks, dataset).items()
     }
     system = lookup.load("systems", config.system)
-    backbone = backbone or lookup.load("backbones", config.backbone).build()
-    network: nn.Module = system.build(channels, backbone, **config.settings)
+    backbone = backbone or backbones.find(config.backbone).build()
+    try:
+        network: nn.Module = system.build(channels, backbone, **config.settings)
+    except (MemoryError, OverflowError) as error:
+        raise InputError(_too_large(config)) from error
+    except RuntimeError as error:
+        if "memory" not in str(error) and "overflow" not in str(error).lower():
+            raise
+        raise InputError(_too_large(config)) from error
     return network
+
+
+def _too_large(config: RunConfig) -> str:
+    settings = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in config.settings.items())
+    return f"A network of these settings does not fit into memory: {settings}."
 
 
 def save(path: Path, **content: Any) -> None:
@@ -115,8 +138,32 @@ def save(path: Path, **content: Any) -> None:
         ) from error
 
 
+def save_packed(path: Path, network: Mapping[str, Tensor], **facts: Any) -> None:
+    """Write a checkpoint as safetensors; `facts` are plain types. Tensors share no memory.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    metadata = {"format": "pt", FACTS: json.dumps({"format": FORMAT, **facts})}
+    try:
+        with replacing(path) as file:
+            file.write(to_safetensors(dict(network), metadata))
+    except OSError as error:
+        raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def read_packed(path: Path) -> dict[str, Any]:
+    """The inverse of `save_packed`; of another program's file the tensors alone."""
+    with safe_open(path, framework="pt") as file:
+        facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
+        return {**facts, "network": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+
+
 def read(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file, tensors on the CPU.
+
+    Args:
+        path: of the file, or the name of a run.
 
     Raises:
         InputError: no such file, a damaged one, not a checkpoint of this program, or of another
@@ -130,13 +177,18 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} is an exported file, no checkpoint: `mtl visualize`, `eval` and `serve` take "
             "it; all else needs the run."
         )
+    from mtlcli.runs.run import describe_damage, is_sound
+
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == SAFETENSORS:
+            content = read_packed(path)
+        else:
+            if not is_sound(path):  # torch writes checksums, and does not compare them
+                raise ValueError(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # what damaged bytes make of unpickling can be anything
-        from mtlcli.runs.run import describe_damage
-
         raise InputError(describe_damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
         raise InputError(f"{path} is not a checkpoint written by mtl: it is {describe(path)}.")
@@ -158,27 +210,26 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
     Raises:
         InputError: see `read`; also when its weights do not fit the network of this version.
     """
-    target = pick_device(device) if isinstance(device, str) else device
+    target, path = pick_device(device) if isinstance(device, str) else device, pin(path)
     if is_exported(file := file_of(path)) and file.is_file():
         from mtlcli.runs import exported
 
         return exported.load(file)
     content = read(path)
+    config, dataset = facts_of(content, path)
     try:
-        config = RunConfig.from_json(content["config"])
-        dataset = Info.from_json(content["dataset"])
         with WithoutRandomNumbers():
             network = build_network(config, dataset)
         network.load_state_dict(content["network"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        reason = in_one_line(error)
         raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
     return Trained(
         path=path,
         network=network.to(target).eval(),
         config=config,
         dataset=dataset,
-        iteration=content["iteration"],
+        iteration=int(content["iteration"]),
         scales=scales_beside(path),
     )
 
@@ -189,6 +240,26 @@ def scales_beside(path: Path) -> dict[str, DepthScale]:
 
     record = find_record(file_of(path))
     return read_scales(record.scales if record else None)
+
+
+def facts_of(content: Mapping[str, Any], path: Path) -> tuple[RunConfig, Info]:
+    """The options of a checkpoint's run and what is known of its dataset.
+
+    Args:
+        content: of the checkpoint, see `read`.
+        path: of it, for the error.
+
+    Raises:
+        InputError: they are not what this version writes, such as a name that is none.
+    """
+    try:
+        int(content["iteration"])
+        config, dataset = RunConfig.from_json(content["config"]), Info.from_json(content["dataset"])
+        settings.complete(config.system, config.settings)
+        return config, dataset
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        reason = str(error).rstrip(".") if isinstance(error, InputError) else in_one_line(error)
+        raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
 
 
 class WithoutRandomNumbers(TorchFunctionMode):

@@ -1,25 +1,23 @@
 """A run beside what was published about it and beside another run, with the gain Delta%."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import Published, Recipe, recipe, recipes
-from mtlcli.runs.config import RunConfig, spell
+from mtlcli.runs import hub_run
+from mtlcli.runs.config import RunConfig, spell, typed_name
 from mtlcli.runs.folder import RESULTS
+from mtlcli.runs.limits import limits_of
+from mtlcli.runs.names import CHECKPOINTS
 from mtlcli.runs.record import Departures, Record, find_record
-from mtlcli.runs.results import Scores, read_results
+from mtlcli.runs.results import Scores, find_results, read_results
 from mtlcli.runs.run import Run, same_pictures
-from mtlcli.runs.table import markdown, number
 from mtlcli.systems import _settings as settings
-
-if TYPE_CHECKING:
-    from mtlcli.tasks._task import Task
 
 
 def gain(
@@ -77,7 +75,7 @@ class Comparison:
     reference: Reference | None
     gain: float | None  # percent
     tasks: tuple[str, ...]  # that the gain is a mean over
-    part: str = ""  # of the published pictures, that a gain over their scores rests on
+    limits: tuple[str, ...] = ()  # why a gain over published scores is only indicative
     caution: str = ""  # why there is no gain although there is a reference
 
     @property
@@ -106,7 +104,7 @@ class Comparison:
         notes = []
         if self.reference and self.gain is not None:
             over = ", ".join(self.tasks)
-            basis = f" (indicative: {self.part})" if self.part else ""
+            basis = f" (indicative: {'; '.join(self.limits)})" if self.limits else ""
             notes.append(f"Δ% of this run: against {self.reference.name}, over {over}{basis}.")
         if self.caution:
             notes.append(self.caution)
@@ -115,7 +113,9 @@ class Comparison:
             notes.append(f"Δ% as published: {published.source}, against {published.reference}.")
         if self.departures:
             pairs = self.departures.items()
-            changes = (f"{n} {spell(own)} (recipe: {spell(its)})" for n, (own, its) in pairs)
+            changes = (
+                f"{typed_name(n)} {spell(own)} (recipe: {spell(its)})" for n, (own, its) in pairs
+            )
             notes.append(f"This run is not the recipe's: {', '.join(changes)}.")
         return notes
 
@@ -130,6 +130,7 @@ class Comparison:
             "reference_scores": dict(self.reference.scores) if self.reference else None,
             "gain": self.gain,
             "gain_over": list(self.tasks),
+            "gain_indicative": list(self.limits),
         }
 
 
@@ -151,18 +152,18 @@ def compare(
     against = published_reference(found)
     if against and not shared_tasks(run.main, against.scores):
         against = None
-    part = run.results.part if run.results and against else ""
     if reference:
-        against, part = Reference(name=reference.name, scores=reference.main), ""
+        against = Reference(name=reference.name, scores=reference.main)
     caution = distinguish(run, reference) if reference else ""
     gained = gain(run.main, against.scores, higher_is_better) if against else None
+    tasks = tuple(shared_tasks(run.main, against.scores)) if against else ()
     return Comparison(
         recipe=found,
         departures=run.record.departures(found) if found else {},
         reference=against,
         gain=None if caution else gained,
-        tasks=tuple(shared_tasks(run.main, against.scores)) if against else (),
-        part=part,
+        tasks=tasks,
+        limits=() if reference else limits_of(run, tasks),
         caution=caution,
     )
 
@@ -207,34 +208,16 @@ def read_reference(path: Path) -> Run:
     Raises:
         InputError: there is none, or it holds something else.
     """
-    file = path / RESULTS if path.is_dir() else path
-    if file.suffix == ".pt":
+    file = find_results(path) if path.is_dir() else path
+    if file.suffix in CHECKPOINTS:
         file = file.with_name(RESULTS)
     if not file.is_file():
         raise InputError(f"--reference {path}: there is no {file}; `mtl eval {path}` writes it.")
     results = read_results(file)
-    record = find_record(file) or Record(config=results.config, dataset=Info())
-    return Run(name=str(path), folder=file.parent, record=record, results=results)
-
-
-def recipes_table(known: Iterable[Recipe]) -> str:
-    """A table per dataset: published scores and Delta%, start, parameters and cost of training."""
-    from mtlcli import tasks as known_tasks
-
-    tables = []
-    for dataset, group in groupby(known, key=lambda r: r.dataset):
-        members = list(group)
-        tasks = known_tasks.named(members[0].published[0].scores)
-        measures = [f"{name} {task.metric}" for name, task in tasks.items()]
-        head = [dataset, *measures, "Δ%", "init", "parameters", "train EFLOP"]
-        tables.append(markdown(head, [recipe_row(r, tasks) for r in members]))
-    return "\n\n".join(tables)
-
-
-def recipe_row(its: Recipe, tasks: Mapping[str, "Task"]) -> list[str]:
-    """One line of `mtl recipes`."""
-    published = its.published[0]
-    change = "-" if published.gain is None else f"{published.gain:.2f}"
-    cells = [number(published.scores[name], task.unit) for name, task in tasks.items()]
-    cost = [f"{its.cost.parameters:,}", f"{its.training_eflop:.2f}"]
-    return [its.name, *cells, change, its.init, *cost]
+    record = find_record(path / RESULTS if path.is_dir() else file)
+    return Run(
+        name=hub_run.name_of(path) or str(path),
+        folder=path if path.is_dir() else file.parent,
+        record=record or Record(config=results.config, dataset=Info()),
+        results=results,
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mtlcli.errors import InputError
 from mtlcli.home import weights_dir
 from mtlcli.runs import names
-from mtlcli.runs.folder import LAST, LOG
+from mtlcli.runs.folder import LOG, newest_file
 from mtlcli.runs.names import SHIPPED
 
 if TYPE_CHECKING:
@@ -40,15 +40,16 @@ def default_run(dataset: str | None = None) -> Choice:
     Raises:
         InputError: there is none, or it is cut short.
     """
-    trained = [f for f in names.find() if f.name != SHIPPED and (f / LAST).is_file()]
-    trained.sort(key=lambda folder: (folder / LAST).stat().st_mtime, reverse=True)
+    trained = [f for f in names.find() if f.name != SHIPPED and newest_file(f).is_file()]
+    trained.sort(key=lambda folder: newest_file(folder).stat().st_mtime, reverse=True)
     own, passed = names.find_shipped(), []
     for i, folder in enumerate(trained):
         said = fault(folder, dataset)
         if said is None:
-            older = [f / LAST for f in trained[i + 1 :]]
-            require_whole(folder / LAST, older, dataset, bool(own))
-            return Choice(path=folder / LAST, why="the newest run that is finished and scored")
+            older = list(map(newest_file, trained[i + 1 :]))
+            require_whole(newest_file(folder), older, dataset, bool(own))
+            path = newest_file(folder)
+            return Choice(path=path, why="the newest run that is finished and scored")
         passed.append(f"{folder} is passed over: {said}")
     if own and (dataset is None or dataset_of(own) == dataset):
         return Choice(path=own, why="; ".join([COMES_WITH_MTL, *passed[:1]]))
@@ -85,7 +86,7 @@ def is_finished(run: "Run") -> bool:
     if run.record.imported_from is not None or run.is_finished:
         return True
     scored = run.results.iteration if run.results else None
-    return not (run.folder / LOG).exists() and (scored or 0) >= run.config.iterations
+    return not (run.folder / LOG).exists() and (scored or 0) >= run.record.final
 
 
 def dataset_of(file: Path) -> str | None:

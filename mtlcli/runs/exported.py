@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlcli.data.hdf5 import Info
-from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
+from mtlcli.data.moments import Moments
 from mtlcli.errors import InputError
 from mtlcli.files import MARK
 from mtlcli.runs.checkpoint import Trained, tasks_of
@@ -40,14 +40,14 @@ def load(file: Path) -> Trained:
         dataset = Info.from_json(json.loads(facts["info"]))
         height, width = json.loads(facts["size"])
         iteration = int(facts["iteration"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = describe(file) or "not of mtl"
         if MARK in facts.get("program", ""):
             what = f"of another version ({facts['program']}): export it again"
         raise InputError(f"{file} is {what}.") from error
     names = tuple(config.tasks)
     run = open_with_torch(file, names) if is_torch else open_with_onnxruntime(file, names)
-    network = ExportedNetwork(run, tasks_of(names, dataset), (height, width), config)
+    network = ExportedNetwork(run, tasks_of(names, dataset), (height, width), config.moments)
     return Trained(
         path=file,
         network=network.eval(),
@@ -69,12 +69,13 @@ class ExportedNetwork(nn.Module):
     deviation: Tensor
 
     def __init__(
-        self, run: Runner, tasks: Mapping[str, Task], size: tuple[int, int], config: RunConfig
+        self, run: Runner, tasks: Mapping[str, Task], size: tuple[int, int], moments: Moments
     ) -> None:
         super().__init__()
         self.run, self.tasks, self.size = run, tasks, size
-        self.register_buffer("mean", torch.from_numpy(IMAGE_MEAN)[:, None, None])
-        self.register_buffer("deviation", torch.from_numpy(IMAGE_STD)[:, None, None])
+        mean, deviation = torch.tensor(moments)[..., None, None]  # 3, 1, 1 each
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         pixels = 255 * (image.cpu().float() * self.deviation + self.mean)

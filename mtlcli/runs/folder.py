@@ -1,26 +1,58 @@
 """The files of a run: the folder is made once, the log is cut back when a run is resumed.
 
 run.json holds settings and provenance (`mtlcli.runs.record`), log.jsonl one line per logged
-iteration, last.pt the newest checkpoint, results.json what `mtl eval` found.
+iteration, last.pt the newest checkpoint, results.json what `mtl eval` found. A packed run has
+model.safetensors and config.json in place of last.pt and run.json, and README.md, its card.
 """
 
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import InputError
-from mtlcli.files import BESIDE, write_json
+from mtlcli.files import BESIDE, fits, read_json, write_json
 from mtlcli.home import weights_dir
 from mtlcli.runs.config import RunConfig
 
+LINE = {  # of the log: key -> what its value must be, if it is there
+    "iteration": int,
+    "loss": Mapping[str, float],
+    "total": float,
+    "lr": float,
+    "offsets": Mapping[str, Mapping[str, Sequence[float | None]]],
+    "holdout": Mapping[str, float | None],
+    "speed": Mapping[str, float | None],
+}
 RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
+PACKED, PACKED_RECORD, CARD = "model.safetensors", "config.json", "README.md"
+FACTS = "mtl"  # key of safetensors' metadata, under which stands as JSON what is no tensor
+
+
+def record_file(folder: Path) -> Path:
+    """Where the record of a run is: run.json, or config.json of one that is packed."""
+    own, packed = folder / RECORD, folder / PACKED_RECORD
+    return packed if packed.is_file() and not own.exists() else own
+
+
+def newest_file(folder: Path) -> Path:
+    """Where the newest checkpoint of a run is: last.pt, or model.safetensors of one packed."""
+    own, packed = folder / LAST, folder / PACKED
+    return packed if packed.is_file() and not own.exists() else own
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether `mtl pack` made this folder; other programs have files of these names, too."""
+    there = (folder / PACKED).is_file() and not (folder / LAST).exists()
+    return there and read_json(folder / PACKED_RECORD).keys() >= {"config", "dataset"}
 
 
 def default_folder(config: RunConfig) -> Path:
-    """weights/DATASET_BACKBONE_SYSTEM."""
-    return weights_dir() / f"{config.dataset}_{config.backbone}_{config.system}"
+    """weights/DATASET_BACKBONE_SYSTEM; the colon of timm's names becomes a dash."""
+    backbone = config.backbone.replace(":", "-")
+    return weights_dir() / f"{config.dataset}_{backbone}_{config.system}"
 
 
 def begin_run(out: Path | None, config: RunConfig, record: Mapping[str, Any]) -> Path:
@@ -71,8 +103,10 @@ def read_object(path: Path, *needed: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: it is damaged or unreadable.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: it is damaged.") from error
     record: dict[str, Any] = found if isinstance(found, dict) else {}
     missing = [key for key in needed if key not in record]
     if missing:
@@ -81,24 +115,53 @@ def read_object(path: Path, *needed: str) -> dict[str, Any]:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of log.jsonl; none if there is no such file."""
+    """The lines of log.jsonl up to the first that cannot be read; none if there is no such file."""
+    return split_log(folder)[0]
+
+
+def split_log(folder: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The readable lines at the head of log.jsonl, and whether they are all; a last line that was
+    not finished is none.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
     path = folder / LOG
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+    whole = path.read_bytes() if path.exists() else b""
+    found: list[dict[str, Any]] = []
+    for line in whole.split(b"\n")[:-1]:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not _is_line(record):
+            return found, False
+        found.append(record)
+    return found, True
+
+
+def _is_line(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and "iteration" in record
+        and all(fits(record[key], kind) for key, kind in LINE.items() if key in record)
+    )
 
 
 def cut_log(folder: Path, iteration: int) -> None:
-    """Drop the lines after an iteration, and a last line that was not finished.
+    """Drop the lines after an iteration, a last line that was not finished, and all from the first
+    that cannot be read, of which a line on stderr tells.
 
     So the log of a run that was resumed is that of one never interrupted.
     """
     path = folder / LOG
     if not path.exists():
         return
-    kept = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n") or json.loads(line)["iteration"] > iteration:
-            break
-        kept += len(line)
-    os.truncate(path, kept)
+    lines, is_all = split_log(folder)
+    kept = sum(line["iteration"] <= iteration for line in lines)
+    if not is_all:
+        print(
+            f"mtl: {path} cannot be read from line {len(lines) + 1} on: the rest is left out.",
+            file=sys.stderr,
+        )
+    os.truncate(path, sum(len(line) for line in path.read_bytes().splitlines(True)[:kept]))

@@ -15,18 +15,25 @@ from typing import Any
 import mtlcli
 from mtlcli import lookup
 from mtlcli.data import hub, shared_memory
+from mtlcli.data.download import find_problem
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.data.shared_memory import MORE, SHARED
 from mtlcli.errors import InputError
 from mtlcli.files import checksums, gigabytes
 from mtlcli.home import available_cores, datasets_dir, home, weights_dir
-from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS
+from mtlcli.runs.folder import LOG, RESULTS, newest_file, record_file
 from mtlcli.runs.names import SHIPPED, find
-from mtlcli.runs.run import Run, is_whole
+from mtlcli.runs.run import Run, is_sound, is_whole
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
-OPTIONAL = {"tb": "tensorboard", "surgery": "torchjd", "web": "gradio", "onnx": "onnxruntime"}
+OPTIONAL = {
+    "tb": "tensorboard",
+    "wandb": "wandb",
+    "surgery": "torchjd",
+    "web": "gradio",
+    "onnx": "onnxruntime",
+}
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
 LITTLE_SHARED = 0.5e9  # bytes; prepared batches of the paper's size take 0.3 GB
 
@@ -84,7 +91,7 @@ class Health:
 
 def examine() -> Health:
     """Look at everything under the home folder and at this machine; nothing is changed."""
-    datasets = tuple(map(check_dataset, sorted(datasets_dir().glob("*.h5"))))
+    datasets = (*map(check_dataset, sorted(datasets_dir().glob("*.h5"))), *check_ledger())
     weights, runs = tuple(check_weights()), tuple(check_runs())
     machine = examine_machine()
     return Health(
@@ -142,10 +149,20 @@ def check_dataset(path: Path) -> Finding:
             if damaged:
                 return Finding(name=str(path), state="damaged", detail=damaged, next=remedy)
             counts.append(f"{len(reader)} {split}")
-    except (InputError, OSError, KeyError, ValueError) as error:
+    except (InputError, OSError) as error:
         reason = str(error).removeprefix(f"{path} ").splitlines()[0]
         return Finding(name=str(path), state="damaged", detail=reason, next=remedy)
     return Finding(name=str(path), state="whole", detail=f"{', '.join(counts)} samples")
+
+
+def check_ledger() -> list[Finding]:
+    """What is wrong with the record of downloads, sources.json."""
+    path = datasets_dir() / "sources.json"
+    problem = find_problem(path)
+    if not problem:
+        return []
+    detail = f"{problem}; without it, what is downloaded next is trusted anew"
+    return [Finding(name=str(path), state="damaged", detail=detail, next=f"rm {path}")]
 
 
 def find_damage(reader: Reader) -> str | None:
@@ -159,10 +176,12 @@ def find_damage(reader: Reader) -> str | None:
 
 def check_weights() -> list[Finding]:
     """The backbone weights there are: in weights/ by their checksums, and in the hub's cache."""
+    from mtlcli.backbones import _backbone as backbones
+
     sources = {
         source.file: source
         for name in lookup.names("backbones")
-        for sources in lookup.load("backbones", name).WEIGHTS.values()
+        for sources in backbones.find(name).weights.values()
         for source in sources
     }
     return [found for source in sources.values() for found in weights_of(source)]
@@ -198,7 +217,7 @@ def check_digest(path: Path, digest: str) -> Finding:
 
 def check_runs() -> list[Finding]:
     """Every folder under weights/ in which a run began, but for the network that ships."""
-    began = (folder for folder in find() if (folder / RECORD).is_file())
+    began = (folder for folder in find() if record_file(folder).is_file())
     return [check_run(folder) for folder in began if folder.name != SHIPPED]
 
 
@@ -217,14 +236,20 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
         reason = str(error).removeprefix(f"{folder}/")
         if reason.startswith(RESULTS):
             return "damaged", reason, f"mtl eval {folder}"
-        return "damaged", reason, None if is_whole(folder / LAST) else f"rm -r {folder}"
+        return "damaged", reason, None if is_whole(newest_file(folder)) else f"rm -r {folder}"
     if not run.last.exists():
         return "unfinished", "no checkpoint", resume
     if not is_whole(run.last):
         return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
+    damaged = [file for file in sorted(folder.glob("*.pt")) if not is_sound(file)]
+    if damaged:
+        return "damaged", f"{damaged[0].name} has bytes that were changed", f"rm {damaged[0]}"
+    if unreadable := next((lack for lack in run.lacks if str(folder / LOG) in lack), None):
+        return "damaged", unreadable.removeprefix(f"{folder}/").rstrip("."), resume
     if not (folder / LOG).exists():
         return "whole", "packed: no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"
+    detail += ", stopped by --patience" if run.record.stopped else ""
     if not run.is_finished:
         return "unfinished", detail, resume
     if not run.results:

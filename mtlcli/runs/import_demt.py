@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli import datasets, lookup, tasks
+from mtlcli.backbones import _backbone as backbones
 from mtlcli.backbones._pretrained import differences, enumerate_, size
 from mtlcli.backbones._tensor_files import read_tensors
 from mtlcli.backbones._weights import is_inside
@@ -227,10 +228,10 @@ def backbone_of(state: Mapping[str, Tensor], file: Path) -> str:
     """
     inside = {k: v for k, v in state.items() if is_inside(k)}
     for name in lookup.names("backbones"):
-        module = lookup.load("backbones", name)
-        converted = module.convert(inside)
+        backbone = backbones.find(name)
+        converted = backbone.convert(inside)
         with torch.device("meta"):
-            own = module.build().state_dict()
+            own = backbone.build().state_dict()
         if converted and not differences(own, converted):
             return name
     raise InputError(f"{file} has a backbone other than {', '.join(lookup.names('backbones'))}.")
@@ -240,9 +241,9 @@ def rename(
     state: Mapping[str, Tensor], backbone: str, order: Sequence[str], space_first: bool
 ) -> tuple[dict[str, tuple[str, Tensor]], dict[str, str]]:
     """Our names -> (DeMT's name, tensor), and DeMT's names without counterpart -> why."""
-    convert = lookup.load("backbones", backbone).convert
-    inside = convert({k: v for k, v in state.items() if is_inside(k)}).tensors
-    renamed = {f"backbone.{k}": (f"backbone.{k}", v) for k, v in inside.items()}
+    inside = backbones.find(backbone).convert({k: v for k, v in state.items() if is_inside(k)})
+    assert inside, "backbone_of has converted it before"
+    renamed = {f"backbone.{k}": (f"backbone.{k}", v) for k, v in inside.tensors.items()}
     left_out = {}
     for theirs, tensor in state.items():
         if is_inside(theirs):

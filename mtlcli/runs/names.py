@@ -2,7 +2,8 @@
 
 A name means a folder or file as written, or below the home folder or its weights/, or the network
 that comes with the package, for pictures before anything was trained. That lies in weights/NAME
-of a checkout, and in share/mtlcli/weights/NAME of an installation.
+of a checkout, and in share/mtlcli/weights/NAME of an installation. hf:USER/REPO[@REVISION] means a
+run on the Hugging Face hub.
 """
 
 import os
@@ -13,22 +14,28 @@ from pathlib import Path
 from mtlcli.errors import InputError
 from mtlcli.home import home, weights_dir
 from mtlcli.lookup import suggest
-from mtlcli.runs.folder import LAST, RECORD
+from mtlcli.runs import hub_run
+from mtlcli.runs.folder import LAST, RECORD, is_packed, newest_file
 
 SHIPPED = "nyud_small"
 """Name of the network that ships."""
+CHECKPOINTS = (".pt", ".safetensors")
+"""Endings of files that hold a network."""
 
 
 def resolve(path: Path, option: str = "") -> Path:
     """The path of a run, of a folder of runs or of a checkpoint that the user has named.
 
     Args:
-        path: as typed.
+        path: as typed; a run of the hub is fetched, unless it is in the hub's cache.
         option: that it was typed after, for the error.
 
     Raises:
         InputError: there is nothing of this name; the message offers the nearest run.
+        RunError: the hub does not give it.
     """
+    if hub_run.is_name(path):
+        return hub_run.fetch(path)
     places = (path, home() / path, weights_dir() / path)
     there = next((place for place in places if place.exists()), None)
     own = find_shipped() if path in (Path(SHIPPED), Path("weights", SHIPPED)) else None
@@ -36,7 +43,7 @@ def resolve(path: Path, option: str = "") -> Path:
         return own.parent
     if there:
         return there
-    run = path.parent if path.suffix == ".pt" else path
+    run = path.parent if path.suffix in CHECKPOINTS else path
     hint = suggest(run.as_posix().removeprefix("weights/"), list_names(), mark="")
     asked = f"{option} {path}".strip()
     raise InputError(
@@ -44,12 +51,26 @@ def resolve(path: Path, option: str = "") -> Path:
     )
 
 
-def file_of(path: Path) -> Path:
-    """The checkpoint file that a path to it, to its run folder, or the name of a run means (raises
-    InputError as `resolve`).
+def file_of(path: Path, option: str = "") -> Path:
+    """The checkpoint file that a path to it, to its run folder, or the name of a run means; the
+    rest as `resolve`.
     """
-    path = resolve(path)
-    return path / LAST if path.is_dir() else path
+    path = resolve(path, option)
+    return newest_file(path) if path.is_dir() else path
+
+
+def pin(path: Path, *, quiet: bool = False) -> Path:
+    """A run's name that means the same for ever: that of the hub with its commit, once the run has
+    been fetched; any other stays as typed (raises as `resolve`).
+    """
+    if not hub_run.is_name(path):
+        return path
+    return Path(hub_run.name_of(hub_run.fetch(path, quiet=quiet)) or path)
+
+
+def title(folder: Path) -> str:
+    """What a run is called in tables: the name of its folder, or of its repository on the hub."""
+    return hub_run.repository(folder) or folder.resolve().name
 
 
 def find(top: Path | None = None, depth: int | None = None) -> Iterator[Path]:
@@ -65,7 +86,7 @@ def find(top: Path | None = None, depth: int | None = None) -> Iterator[Path]:
         below.sort()
         if len(folder.relative_to(top).parts) == depth:
             below.clear()
-        if RECORD in there or LAST in there:
+        if RECORD in there or LAST in there or is_packed(folder):
             yield folder
 
 
@@ -78,7 +99,7 @@ def list_names() -> tuple[str, ...]:
 
 def is_run(folder: Path) -> bool:
     """Whether a run began in this folder, or a checkpoint was put there."""
-    return any((folder / mark).is_file() for mark in (RECORD, LAST))
+    return any((folder / mark).is_file() for mark in (RECORD, LAST)) or is_packed(folder)
 
 
 def find_shipped() -> Path | None:

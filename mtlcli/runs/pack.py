@@ -1,18 +1,19 @@
-"""`mtl pack`: a run made small enough to give away."""
+"""`mtl pack`: a run made small enough to give away, in the form of the Hugging Face hub."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from mtlcli.errors import InputError, RunError
+from mtlcli.files import replacing, write_json
 from mtlcli.runs import checkpoint
-from mtlcli.runs.folder import LAST, RECORD, RESULTS
-from mtlcli.runs.names import file_of
-
-KEPT = ("config", "dataset", "iteration")  # of a checkpoint, beside the network
-BESIDE = (RECORD, RESULTS)
+from mtlcli.runs.card import describe
+from mtlcli.runs.folder import CARD, PACKED, PACKED_RECORD, RESULTS, record_file
+from mtlcli.runs.names import file_of, pin, title
+from mtlcli.runs.record import Record, find_record
+from mtlcli.runs.results import Results, find_results, read_results
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,37 +25,62 @@ class Packed:
     after: int
 
 
-def pack(run: Path, out: Path) -> Packed:
+def pack(run: Path, out: Path, licence: str = "") -> Packed:
     """Write a run folder with what predicting needs: weights in half precision, no optimiser.
 
     Every command that takes a run takes it, except `mtl train --resume`.
 
     Args:
         run: checkpoint or run folder.
-        out: new run folder.
+        out: folder for model.safetensors, config.json, README.md and the scores.
+        licence: of the weights, as the hub names it.
 
     Raises:
-        InputError: no such checkpoint, or `out` has a run already.
+        InputError: no such checkpoint, or `out` has one of these files already.
         RunError: it cannot be written.
     """
-    source = file_of(run)
-    target = out / LAST
-    for path in (target, *(out / name for name in BESIDE)):
-        if path.exists():
-            raise InputError(f"{path} is there already: choose another --out, or remove it.")
+    source = file_of(pin(run))
+    for name in (PACKED, PACKED_RECORD, CARD, RESULTS):
+        if (out / name).exists():
+            raise InputError(f"{out / name} is there already: choose another --out, or remove it.")
     content = checkpoint.read(source)
-    weights = {name: halve(tensor) for name, tensor in content["network"].items()}
+    config, dataset = checkpoint.facts_of(content, source)
+    beside, scores = find_record(source), scores_of(source, content["iteration"])
+    record = replace(beside or Record(config=config, dataset=dataset), config=config)
+    network = {name: halve(tensor) for name, tensor in content["network"].items()}
+    name = title(source.absolute().parent)
+    rounded = any(
+        w.is_floating_point() and w.dtype != torch.half for w in content["network"].values()
+    )
+    card = describe(name, record, scores, content["iteration"], licence=licence, rounded=rounded)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in BESIDE:
-            if (source.parent / name).exists():
-                shutil.copyfile(source.parent / name, out / name)
+        if beside:
+            shutil.copyfile(record_file(source.parent), out / PACKED_RECORD)
+        else:
+            write_json(out / PACKED_RECORD, record.to_json())
+        if scores:
+            write_json(out / RESULTS, replace(scores, checkpoint=PACKED).to_json())
+        with replacing(out / CARD) as file:
+            file.write(card.encode())
     except OSError as error:
         raise RunError(f"Cannot write {out}: {error.strerror or error}.") from error
-    checkpoint.save(target, **{k: content[k] for k in KEPT}, network=weights)
-    return Packed(path=target, before=source.stat().st_size, after=target.stat().st_size)
+    kept = {key: content[key] for key in ("config", "dataset", "iteration")}
+    checkpoint.save_packed(out / PACKED, network, **kept)
+    size = (out / PACKED).stat().st_size
+    return Packed(path=out / PACKED, before=source.stat().st_size, after=size)
+
+
+def scores_of(source: Path, iteration: int) -> Results | None:
+    """What `mtl eval` found of this checkpoint, not of another of its run."""
+    file = find_results(source.parent)
+    results = read_results(file) if file.is_file() else None
+    if not results or (results.checkpoint, results.iteration) != (source.name, iteration):
+        return None
+    return results
 
 
 def halve(tensor: torch.Tensor) -> torch.Tensor:
-    """Half precision for what is a fraction; counters stay as they are."""
-    return tensor.half() if tensor.is_floating_point() else tensor
+    """Half precision for what is a fraction; counters stay as they are. Memory of its own."""
+    kind = torch.half if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(kind, memory_format=torch.contiguous_format, copy=True)

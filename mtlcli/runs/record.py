@@ -11,8 +11,10 @@ import mtlcli
 from mtlcli import datasets
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
-from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import RECORD, read_object
+from mtlcli.files import require_fitting, write_json
+from mtlcli.runs.config import LOGGER, RunConfig
+from mtlcli.runs.folder import RECORD, read_object, record_file
+from mtlcli.runs.scale import read_scales
 from mtlcli.systems import _settings as settings
 
 if TYPE_CHECKING:
@@ -22,32 +24,34 @@ if TYPE_CHECKING:
 Departures = Mapping[str, tuple[Any, Any]]  # option -> (the run's value, the recipe's)
 
 
-def find_departures(
-    config: RunConfig, its: "Recipe", *, device: str | None = None, images: int | None = None
-) -> Departures:
+def find_departures(config: RunConfig, its: "Recipe", images: int | None = None) -> Departures:
     """Where a run and a recipe differ, settings one by one; what is left open differs in nothing.
-
-    Half precision is left to the device by recipes: a run departs in it that asked for other than
-    the device's own.
 
     Args:
         config: of the run.
         its: the recipe.
-        device: that the run computed on, None where it is not known.
         images: in the training split of its dataset file, None where it is not known.
     """
     dataset = datasets.find(its.dataset)
+    published = RunConfig(**its.options())
     usual = complete(
-        RunConfig(**its.options()),
+        published,
         tasks=dataset.tasks,
         size=dataset.size,
-        amp=None if device is None else device.startswith("cuda"),
+        mean=published.moments[0],
+        deviation=published.moments[1],
     )
-    given = complete(config, tasks=usual.tasks, size=usual.size, amp=usual.amp)
-    given = given if usual.amp is not None else replace(given, amp=None)
-    published = dataset.splits["train"]
-    own = list_options(given) | {"training_images": published if images is None else images}
-    others = list_options(usual) | {"training_images": published}
+    given = complete(
+        config,
+        tasks=usual.tasks,
+        size=usual.size,
+        amp=usual.amp,
+        mean=config.moments[0],
+        deviation=config.moments[1],
+    )
+    usual_images = dataset.splits["train"]
+    own = list_options(given) | {"training_images": usual_images if images is None else images}
+    others = list_options(usual) | {"training_images": usual_images}
     return {
         name: (own.get(name), others.get(name))
         for name in own | others
@@ -87,7 +91,11 @@ class Record:
     command: Sequence[str] | None = None  # as typed after `mtl`
     versions: Mapping[str, str] | None = None  # of mtl and torch
     init: Mapping[str, Any] | None = None  # where the backbone's numbers come from
-    scales: Mapping[str, Any] | None = None  # task -> `DepthScale` of `mtl eval --fit-scale`
+    scales: Mapping[str, Mapping[str, float]] | None = None  # task -> `DepthScale`, if fitted
+    logger: LOGGER | None = None  # beside the log
+    stopped: int | None = None  # the iteration at which --patience ended it
+    taken: Mapping[str, Any] | None = None  # from another run, see `mtlcli.training.beginning`
+    lengths: Sequence[Mapping[str, int]] | None = None  # {"from", "iterations"}, if it was extended
     imported_from: str | None = None  # a checkpoint of DeMT's code, and what became of it:
     fitted: int | None = None  # tensors of the network that it filled
     tensors: int | None = None  # of the network
@@ -104,14 +112,21 @@ class Record:
     def from_json(cls, record: Mapping[str, Any]) -> "Record":
         """The inverse of `to_json`; what later versions may add is left out."""
         own = {f.name: record[f.name] for f in fields(cls) if f.name in record}
+        require_fitting(cls, {k: v for k, v in own.items() if k not in ("config", "dataset")})
+        read_scales(own.get("scales"))
         config = RunConfig.from_json(record["config"])
         if not config.tasks:
             raise ValueError("it names no tasks")
         return cls(**own | {"config": config, "dataset": Info.from_json(record["dataset"])})
 
+    @property
+    def final(self) -> int:
+        """The iteration with which it is finished."""
+        return self.stopped or self.config.iterations
+
     def departures(self, its: "Recipe") -> Departures:
         """In what the run departs from a recipe."""
-        return find_departures(self.config, its, device=self.device, images=self.training_images)
+        return find_departures(self.config, its, self.training_images)
 
 
 def read_record(folder: Path) -> Record:
@@ -120,7 +135,7 @@ def read_record(folder: Path) -> Record:
     Raises:
         InputError: there is none, or it is not one of this version; the message says what is wrong.
     """
-    path = folder / RECORD
+    path = record_file(folder)
     if not path.is_file():
         raise InputError(
             f"{folder} is no run: it has no {RECORD}. `mtl train` and `mtl demo` make runs in "
@@ -134,6 +149,13 @@ def read_record(folder: Path) -> Record:
         raise InputError(f"{path}: this version cannot read its config ({reason}).") from error
 
 
+def mark_stopped(folder: Path, iteration: int) -> None:
+    """The run is finished with this iteration."""
+    record = read_object(folder / RECORD)
+    if record.get("stopped") != iteration:
+        write_json(folder / RECORD, record | {"stopped": iteration})
+
+
 def find_record(file: Path) -> Record | None:
     """The record beside a file of a run, None where there is none that can be read."""
     try:
@@ -143,7 +165,12 @@ def find_record(file: Path) -> Record | None:
 
 
 def make_record(
-    config: RunConfig, reader: "Reader", device: str, parameters: int, init: Mapping[str, Any]
+    config: RunConfig,
+    reader: "Reader",
+    device: str,
+    parameters: int,
+    init: Mapping[str, Any],
+    taken: Mapping[str, Any] | None = None,
 ) -> Record:
     """The record of a run that begins.
 
@@ -153,11 +180,12 @@ def make_record(
         device: that it computes on.
         parameters: of its network.
         init: where the backbone's numbers come from.
+        taken: what was taken from another run, if any was.
     """
     from mtlcli.recipes._recipe import recipe
 
     images, by = len(reader), recipe(config.recipe) if config.recipe else None
-    departures = find_departures(config, by, device=device, images=images) if by else {}
+    departures = find_departures(config, by, images) if by else {}
     return Record(
         config=config,
         recipe={"name": by.name, "overrides": departures} if by else None,
@@ -170,6 +198,7 @@ def make_record(
         command=sys.argv[1:],
         versions=versions(),
         init=init,
+        taken=taken,
     )
 
 

@@ -1,7 +1,7 @@
 """The scores of a network: what results.json says, and where it lies."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -9,8 +9,9 @@ from typing import Any
 
 from mtlcli import datasets, lookup
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import plain, read_json, write_json
+from mtlcli.files import plain, read_json, require_fitting, write_json
 from mtlcli.home import weights_dir
+from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RESULTS, read_object
 from mtlcli.runs.foreign import is_exported
@@ -25,6 +26,7 @@ class Results:
     """The scores of a checkpoint on a split, and what they are of; nan for what has no value."""
 
     checkpoint: str  # name of the file
+    hub: str | None = None  # hf:USER/REPO@COMMIT that it is of
     iteration: int | None = None
     config: RunConfig
     split: str | None = None
@@ -35,7 +37,7 @@ class Results:
     scores: Mapping[str, Scores]  # task -> name of the score -> value
     main: Scores  # task -> its main score
     # Task -> thresholds, recall and precision.
-    curves: Mapping[str, Mapping[str, Any]] | None = None
+    curves: Mapping[str, Mapping[str, Sequence[float | None]]] | None = None
     # Picture -> task -> main score of that picture alone.
     pictures: Mapping[str, Mapping[str, float | None]] | None = None
     limit: int | None = None  # of pictures, that was asked for
@@ -67,11 +69,19 @@ class Results:
             return f"{self.images} of {whole} pictures"
         return f"pictures of {self.split}"
 
+    def count(self, task: str) -> int | None:
+        """Of how many pictures the scores of a task are; None if it is not known."""
+        if self.pictures is not None:
+            return sum(task in scores for scores in self.pictures.values())
+        ids = ((self.options or {}).get(task) or {}).get("ids")
+        return len(ids) if ids else self.images
+
     def to_json(self) -> dict[str, Any]:
         """Plain types only; None for what has no value."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        if self.constant is None:
-            del values["constant"]
+        for name in {"constant", "hub"}:
+            if values[name] is None:
+                del values[name]
         record: dict[str, Any] = plain(values | {"config": self.config.to_json()})
         return record
 
@@ -79,15 +89,26 @@ class Results:
     def from_json(cls, record: Mapping[str, Any]) -> "Results":
         """The inverse of `to_json`; of older records what there is."""
         own = {f.name: record[f.name] for f in fields(cls) if record.get(f.name) is not None}
+        scored = {"config", "main", "scores", "constant"}  # read below
+        require_fitting(cls, {k: v for k, v in own.items() if k not in scored})
         own["config"] = RunConfig.from_json(own["config"])
         for name in {"main", "constant"} & own.keys():
             own[name] = numbers(own[name])
+        for task, curve in own.get("curves", {}).items():
+            require_curve(task, curve, own["scores"])
         return cls(**own | {"scores": {n: numbers(s) for n, s in own["scores"].items()}})
 
 
 def numbers(found: Mapping[str, Any]) -> dict[str, float]:
     """Scores with nan in place of None."""
     return {name: math.nan if value is None else float(value) for name, value in found.items()}
+
+
+def require_curve(task: str, curve: Mapping[str, Any], scores: Mapping[str, Any]) -> None:
+    """Check that a curve can be drawn (raises ValueError, KeyError or TypeError if not)."""
+    lengths = {len(curve[name]) for name in ("thresholds", "recall", "precision")} if curve else {1}
+    if len(lengths) > 1 or (curve and "threshold" not in scores[task]):
+        raise ValueError(f"its curve of '{task}' has no points")
 
 
 def read_results(path: Path) -> Results:
@@ -100,7 +121,8 @@ def read_results(path: Path) -> Results:
     try:
         return Results.from_json(content)
     except (InputError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path} holds no scores of `mtl eval` ({error}).") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path} holds no scores of `mtl eval` ({reason}).") from error
 
 
 def count_published(dataset: str) -> int | None:
@@ -122,9 +144,20 @@ def place_results(path: Path, limited: int | None) -> Path:
 
 
 def results_folder(path: Path) -> Path:
-    """Where the scores of a checkpoint go: beside it, or into weights/ for the one that ships."""
+    """Where the scores of a checkpoint go: beside it, or into weights/ for the one that ships and
+    for those of the hub.
+    """
     file = file_of(path)
+    if hub_run.repository(file.parent):
+        return weights_dir() / hub_run.folder_name(file.parent)
     return weights_dir() / SHIPPED if is_shipped(file) else file.parent
+
+
+def find_results(folder: Path) -> Path:
+    """Where the scores of a run are: those found here before those that came with it."""
+    if hub_run.repository(folder) and (results_folder(folder) / RESULTS).is_file():
+        return results_folder(folder) / RESULTS
+    return folder / RESULTS
 
 
 def write_results(path: Path, limited: int | None, results: "Results") -> None:

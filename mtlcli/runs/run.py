@@ -5,15 +5,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
+from zipfile import ZipFile, is_zipfile
+
+from safetensors import SafetensorError, safe_open
 
 from mtlcli.data.hdf5 import Info
+from mtlcli.errors import InputError
+from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import LAST, LOG, RECORD, RESULTS, read_log
+from mtlcli.runs.folder import (
+    LAST,
+    LOG,
+    PACKED,
+    RECORD,
+    RESULTS,
+    newest_file,
+    record_file,
+    split_log,
+)
 from mtlcli.runs.foreign import describe
-from mtlcli.runs.names import find, resolve
+from mtlcli.runs.names import CHECKPOINTS, find, is_run, resolve, title
 from mtlcli.runs.record import Record, read_record
-from mtlcli.runs.results import Results, Scores, read_results
+from mtlcli.runs.results import Results, Scores, find_results, read_results
 
 if TYPE_CHECKING:
     from mtlcli.tasks._task import Task
@@ -40,21 +53,34 @@ class Run:
             InputError: its run.json or results.json is damaged; the message names file and key.
         """
         record, results, lacks = read_record(folder), None, []
-        if (folder / RESULTS).is_file():
-            results = read_results(folder / RESULTS)
+        scores, named = find_results(folder), hub_run.name_of(folder) or folder
+        if scores.is_file():
+            results = read_results(scores)
         else:
-            lacks.append(f"{folder} has no {RESULTS}: run `mtl eval {folder}` first.")
+            lacks.append(f"{named} has no {RESULTS}: run `mtl eval {named}` first.")
         try:
-            log = read_log(folder)
-            if not all("iteration" in line for line in log):
-                raise ValueError(LOG)
-        except (OSError, ValueError, TypeError):
-            log = []
-            lacks.append(f"{folder / LOG} cannot be read, so there are no training curves.")
-        name = folder.resolve().name
+            log, is_all = split_log(folder)
+        except OSError:
+            log, is_all = [], False
+        if not is_all:
+            since = f"from line {len(log) + 1} on" if log else "at all"
+            lacks.append(f"{folder / LOG} cannot be read {since}: its training curves end there.")
         return cls(
-            name=name, folder=folder, record=record, results=results, log=log, lacks=tuple(lacks)
+            name=title(folder),
+            folder=folder,
+            record=record,
+            results=results,
+            log=log,
+            lacks=tuple(lacks),
         )
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+    def __repr__(self) -> str:
+        its = self.config
+        what = f"{its.system} on {its.backbone}, {its.dataset}"
+        return f"Run({self.folder}: {what}, iteration {self.iteration} of {its.iterations})"
 
     @property
     def config(self) -> RunConfig:
@@ -86,18 +112,19 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether its last iteration was logged."""
-        return self.iteration >= self.config.iterations
+        return self.iteration >= self.record.final
 
     @property
     def last(self) -> Path:
         """Its newest checkpoint."""
-        return self.folder / LAST
+        return newest_file(self.folder)
 
     @property
     def checkpoint(self) -> Path:
-        """The file that was scored, or else the last."""
-        name = self.results.checkpoint if self.results else ""
-        return self.folder / name if name.endswith(".pt") else self.last
+        """The file that was scored, or else the last; of a packed run the only one."""
+        name = Path(self.results.checkpoint).name if self.results else ""
+        others = name.endswith(CHECKPOINTS) and self.last.name != PACKED
+        return self.folder / name if others else self.last
 
     def usual_scores(self, split: str) -> Scores | None:
         """Main scores of the last iterate on a whole split, if `mtl eval` has written them without
@@ -107,8 +134,8 @@ class Run:
             return None
         options = {task: self.dataset.options.get(task, {}) for task in self.main}
         own = [getattr(self.results, n) for n in ("checkpoint", "split", "images", "options")]
-        usual = [LAST, split, self.dataset.expected[split], options]
-        return self.main if own == usual else None
+        usual = [split, self.dataset.expected[split], options]
+        return self.main if own[0] in (LAST, PACKED) and own[1:] == usual else None
 
 
 def same_pictures(one: Run, other: Run) -> bool:
@@ -158,13 +185,32 @@ def run_folders(path: Path) -> list[Path]:
     """The run that a path or a name means, or the runs one or two levels below it."""
     path = resolve(path)
     folder = path.parent if path.is_file() else path
-    below = [f for f in find(folder, depth=2) if f != folder and (f / RECORD).is_file()]
-    return below if below and not (folder / RECORD).is_file() else [folder]
+    if path.is_file() and not is_run(folder):
+        raise InputError(f"{path} is no file of a run.")
+    below = [f for f in find(folder, depth=2) if f != folder and record_file(f).is_file()]
+    return below if below and not record_file(folder).is_file() else [folder]
 
 
 def is_whole(file: Path) -> bool:
     """Whether a checkpoint is not cut short."""
-    return is_zipfile(file)  # its directory stands at its end
+    if file.suffix != Path(PACKED).suffix:
+        return is_zipfile(file)  # its directory stands at its end
+    try:
+        with safe_open(file, framework="numpy"):  # compares the size with what its head says
+            return True
+    except (OSError, SafetensorError):
+        return False
+
+
+def is_sound(file: Path) -> bool:
+    """Whether every byte of a checkpoint is as it was written: its checksums are compared."""
+    try:
+        with ZipFile(file) as members:
+            return members.testzip() is None
+    except PermissionError:
+        raise
+    except Exception:  # what damaged bytes make of unpacking can be anything
+        return False
 
 
 def describe_damage(file: Path) -> str:

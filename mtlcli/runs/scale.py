@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mtlcli.files import require_fitting
+
 
 @dataclass(frozen=True, kw_only=True)
 class DepthScale:
@@ -22,6 +24,8 @@ class DepthScale:
         )
 
 
-def read_scales(record: Mapping[str, Any] | None) -> dict[str, DepthScale]:
-    """Task -> scale, as run.json says it."""
+def read_scales(record: Mapping[str, Mapping[str, Any]] | None) -> dict[str, DepthScale]:
+    """Task -> scale, as run.json says it (raises ValueError, TypeError: it is none)."""
+    for said in (record or {}).values():
+        require_fitting(DepthScale, said)
     return {task: DepthScale(**said) for task, said in (record or {}).items()}

@@ -150,9 +150,9 @@ def contenders(device: torch.device, dtypes: Sequence[str]) -> list[Contender]:
         for family, name in ((SDPA, "SDPA"), (OURS, "ours"))
         for dtype in dtypes
     ]
-    fused = choice.FUSED.get(device.type)
-    ours = [(PLAIN, "fp32")]
-    ours += [(fused[0], d) for d in dtypes if DTYPES[d] in fused[1]] if fused else []
+    ours, held = [(PLAIN, "fp32")], choice.HELD.get(device.type, ())
+    for fused in choice.FUSED.get(device.type, ()):
+        ours += [(fused, d) for d in dtypes if DTYPES[d] in held]
     return made + [
         Contender(name=name, family=OURS, dtype=dtype, call=partial(_named, name))
         for name, dtype in ours
@@ -168,11 +168,14 @@ def linear_maps(family: str, workload: Workload, dtype: torch.dtype) -> list[Ten
         width, samples = HEADS * CHANNELS, workload.samples // workload.queries
         rows = [(workload.queries, 3 * samples, torch.float32)]
         rows += [(workload.value.shape[1], width, dtype), (workload.queries, width, dtype)]
-    device = workload.value.device
     made = []
-    for count, outputs, kind in rows:
-        made += [torch.ones(count, width, dtype=kind, device=device)]
-        made += [torch.full((outputs, width), 1 / width, dtype=kind, device=device)]
+    for (
+        count,
+        outputs,
+        kind,
+    ) in rows:  # random: products of constants draw less power, so run faster
+        for many in (count, outputs):
+            made += [torch.randn(many, width, device=workload.value.device).to(kind)]
     return made
 
 

@@ -1,9 +1,11 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -18,11 +20,12 @@ from mtlcli.files import may_write, plain, save_picture
 from mtlcli.home import datasets_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.ops.processes import is_first, joined
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained, tasks_of
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
-from mtlcli.runs.names import file_of
+from mtlcli.runs.limits import say_other_means
+from mtlcli.runs.names import file_of, pin, resolve
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
@@ -45,23 +48,27 @@ class Scored:
 
 
 def evaluate(
-    path: Path,
+    run: str | os.PathLike[str],
     *,
     split: str = "val",
     limit: int | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    save_predictions: Path | None = None,
-    reference: Path | None = None,
+    save_predictions: str | os.PathLike[str] | None = None,
+    reference: str | os.PathLike[str] | None = None,
     constant: bool = False,
     device: str = "auto",
     workers: int = 1,
     quiet: bool = False,
 ) -> Scored:
-    """Score the network of a checkpoint on its dataset and write results.json beside it, or
+    """Score the network of a run on its dataset and write results.json beside it, or
     results_first3.json if there is one already of more pictures than a limit of 3.
 
+    from mtlcli import evaluate
+    scored = evaluate("nyud_small", limit=10)
+    scored.main["depth"], scored.results.scores["depth"]  # the main score, and all
+
     Args:
-        path: checkpoint file or run folder.
+        run: its name, its folder, a checkpoint, or what `mtlcli.train` returned.
         split: of the dataset file.
         limit: only the first so many pictures.
         overrides: task -> options of its metric that replace the dataset's, for example
@@ -78,26 +85,27 @@ def evaluate(
             file that mtl did not write.
         RunError: results.json cannot be written.
     """
-    other = read_reference(reference) if reference else None
+    if limit is not None and limit < 1:
+        raise InputError(f"A limit of {limit} pictures leaves none to score.")
+    other = read_reference(resolve(Path(reference), "--reference")) if reference else None
+    path, kept = pin(Path(run)), Path(save_predictions) if save_predictions else None
     require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
         tasks = tasks_of(trained.config.tasks, trained.dataset)  # not scaled: as it was trained
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         scale = resolution(trained.config, trained.dataset.size)
-        pictures = WholePictures(reader, tasks, scale, range(len(reader))[:limit])
+        chosen, moments = range(len(reader))[:limit], trained.config.moments
+        pictures = WholePictures(reader, tasks, scale, chosen, trained.size, moments=moments)
         options = merge_options(trained.dataset.options, overrides or {}, tasks)
-        if save_predictions:
-            require_room(save_predictions, tasks, reader.ids[:limit])
+        require_known("--edge-ids", options, reader.ids)
+        if kept:
+            require_room(kept, tasks, reader.ids[:limit])
 
         def score(predict: Predict, save: Save | None = None) -> Measured:
             return measure(predict, pictures, tasks, options, workers, quiet, save)
 
-        saver = (
-            partial(save_maps, save_predictions, tasks, trained.dataset)
-            if save_predictions
-            else None
-        )
+        saver = partial(save_maps, kept, tasks, trained.dataset) if kept else None
         with torch.inference_mode():
             measured = score(lambda image: trained.network(image.to(target)), saver)
             training = Reader(reader.path, "train", tuple(tasks)) if constant else None
@@ -114,8 +122,15 @@ def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> N
     """Refuse to write predictions over what mtl did not write.
 
     Raises:
-        InputError: names the first such file.
+        InputError: names the first such file, or what is no folder to write into.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"--save-predictions {folder}: cannot be written ({error.strerror or error})."
+        ) from error
     paths = (prediction_path(folder, task, ident) for ident in idents for task in tasks)
     taken = next((path for path in paths if not may_write(path)), None)
     if taken:
@@ -123,6 +138,22 @@ def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> N
             f"--save-predictions {folder}: {taken} exists, and mtl did not write it; choose "
             "another folder."
         )
+
+
+def require_known(
+    option: str, options: Mapping[str, Mapping[str, Any]], idents: Sequence[str]
+) -> None:
+    """Refuse a list of pictures of which the split has none.
+
+    Raises:
+        InputError: names the first of the list.
+    """
+    for chosen in (its["ids"] for its in options.values() if its.get("ids")):
+        if not set(chosen) & set(idents):
+            raise InputError(
+                f"{option}: none of its {len(chosen)} ids, the first is {chosen[0]}, is a picture "
+                f"of the split; its first is {idents[0]}."
+            )
 
 
 def prediction_path(folder: Path, task: str, ident: str) -> Path:
@@ -160,6 +191,7 @@ def make_results(
     """
     return Results(
         checkpoint=file_of(trained.path).name,
+        hub=hub_run.name_of(file_of(trained.path).parent),
         iteration=trained.iteration,
         config=trained.config,
         split=reader.split,
@@ -189,13 +221,18 @@ def add_comparison(results: Results, trained: Trained, other: Run | None) -> Sco
 def comparison_table(path: Path, scored: Scored) -> str:
     """The network's row with its init, published and reference rows below it, and notes."""
     results, comparison = scored.results, scored.comparison
-    own = f"{path} (init {results.config.init})"
+    own = f"{path} ({results.config.beginning})"
     rows: dict[str, Scores] = {own: results.main}
     if results.constant is not None:
         rows["best constant"] = results.constant
     table = results_table(rows | comparison.rows(), scored.tasks, comparison.gains(own))
     part = [f"Only the first {results.images} pictures of {results.split}."]
-    return "\n".join([table, *(part if results.limit else []), *comparison.notes()])
+    notes = [
+        *(part if results.limit else []),
+        *say_other_means(results, scored.tasks),
+        *comparison.notes(),
+    ]
+    return "\n".join([table, *notes])
 
 
 def results_table(

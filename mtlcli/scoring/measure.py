@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mtlcli.data.batches import WholePictures, whole_pictures
 from mtlcli.data.reader import Reader
 from mtlcli.ops.processes import gather, rank, world
-from mtlcli.tasks._shared import at_size
+from mtlcli.tasks._shared import at_size, cut_out
 from mtlcli.tasks._task import Task
 
 Predict = Callable[[Tensor], Mapping[str, Tensor]]
@@ -83,8 +83,9 @@ def measure(
 ) -> Measured:
     """Measure any predictor: image (1, 3, h, w) -> {task: logits (1, C, h', w')}.
 
-    Logits are resized bilinearly to the size of the labels and scored there (ATRC's protocol). A
-    picture does not count for a task it has no label for, or whose option "ids" leaves it out.
+    Logits are cut to the picture, resized bilinearly to the size of the labels and scored there
+    (ATRC's protocol), against the file's labels that the option "gt_as" names, else the task's own.
+    A picture does not count for a task it has no label for, or whose option "ids" leaves it out.
     `save` is given the id and the resized logits of every picture. Each process measures its share
     of the pictures; all get the same scores, which are those of one process.
     """
@@ -100,12 +101,16 @@ def measure(
         for index, (batch,) in zip(bar, batches):
             ident = pictures.ids[index]
             height, width = batch["size"][0].tolist()
+            seen, inside = batch["image"].shape[-2:], batch["inside"][0].tolist()
             logits = {
-                n: at_size(x.float(), (height, width)) for n, x in predict(batch["image"]).items()
+                n: at_size(cut_out(x.float(), seen, inside), (height, width))
+                for n, x in predict(batch["image"]).items()
             }
             measured[index] = {
                 name: task.measure(
-                    logits[name][0], batch[name][0].to(logits[name].device), options[name]
+                    logits[name][0],
+                    batch[truth_of(name, options, pictures)][0].to(logits[name].device),
+                    options[name],
                 )
                 for name, task in tasks.items()
                 if name in batch and ident in counted[name]
@@ -115,6 +120,14 @@ def measure(
     everything = {index: found for share in gather(measured) for index, found in share.items()}
     in_order = [(pictures.ids[index], everything[index]) for index in sorted(everything)]
     return Measured(tasks=tasks, options=options, pictures=in_order)
+
+
+def truth_of(task: str, options: Mapping[str, Mapping[str, Any]], pictures: WholePictures) -> str:
+    """The labels that a task is scored against: those of the file that its option "gt_as" names,
+    or its own.
+    """
+    named = options[task].get("gt_as")
+    return named if named in pictures.reader.info.truths else task
 
 
 def merge_options(

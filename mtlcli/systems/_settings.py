@@ -12,6 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.files import fits
+
+LARGEST = 1e9  # no setting of a network is larger
 
 
 def defaults(system: str) -> dict[str, Any]:
@@ -80,7 +83,26 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if name in values and values[name] not in chosen:
             listed = ", ".join(map(str, chosen))
             raise InputError(f"{flag(name)} {values[name]}: choose one of {listed}.")
+    for its in parameters(system):
+        if its.name in values and not fits(values[its.name], its.annotation):
+            needed = types[its.name].__name__
+            raise InputError(f"{flag(its.name)} {values[its.name]!r}: needs a {needed}.")
     return known | values
+
+
+def merge(options: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a run, fields of `RunConfig`, replaced by those given explicitly: settings one by
+    one, but another system has only those given.
+    """
+    system = options.get("system")
+    same = system is None or explicit.get("system", system) == system
+    own = options.get("settings", {}) if same else {}
+    return {**options, **explicit, "settings": {**own, **explicit.get("settings", {})}}
+
+
+def all_names() -> set[str]:
+    """The settings of all systems."""
+    return {name for system in lookup.names("systems") for name in defaults(system)}
 
 
 def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:
@@ -89,7 +111,7 @@ def refuse_typos(given: Iterable[str], options: Sequence[str]) -> None:
     Raises:
         InputError: names the option that is near.
     """
-    known = {name for system in lookup.names("systems") for name in defaults(system)}
+    known = all_names()
     for name in sorted({*given} - known):
         near = lookup.nearest(flag(name), [*options, *map(flag, known)])
         if near in options:
@@ -108,9 +130,12 @@ def convert(name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, str) or kind is str:
         return value
     try:
-        return truth(value) if kind is bool else kind(value)
+        found = truth(value) if kind is bool else kind(value)
+        if not abs(found) < LARGEST:  # false for NaN, too
+            raise ValueError(value)
+        return found
     except ValueError as error:
-        needed = "true or false" if kind is bool else f"a {kind.__name__}"
+        needed = "true or false" if kind is bool else f"a {kind.__name__} below {LARGEST:g}"
         raise InputError(f"{flag(name)} {value}: needs {needed}.") from error
 
 

@@ -43,7 +43,8 @@ def build(
     mixer_coordinates: Coordinates = "absolute",
     logits_deviation: float = 0.01,
 ) -> Network:
-    """The paper's network; every default is the paper's, or the likeliest where it is silent.
+    """The paper's network; where the paper is silent or can be read in two ways, a default is a
+    choice of ours: docs/choices.md lists them.
 
     Args:
         channels: {task: output channels}.
@@ -57,8 +58,11 @@ def build(
         heads: attention heads, in the interaction and in the queries.
         points: places read per head, task and level.
         border: outside a map is its edge (`clamp`) or zero (`zeros`).
-        gradient_scale: lambda, the factor on the gradients of `gradient_scope`.
-        gradient_scope: `offsets`, `offsets_and_weights` or `module`.
+        gradient_scale: lambda, the factor on the gradients of `gradient_scope`. With the optimiser
+            adamw it does nothing: that divides every gradient by its own size.
+        gradient_scope: what lambda scales: `offsets`, `offsets_and_weights`, or the whole `module`,
+            which is the paper's sentence to the letter; `mtl experiment rooms_gradient_scopes`
+            compares.
         shared_convolutions: the tasks share the pyramid's convolutions.
         tied_steps: the steps share their weights.
         feedforward: hidden channels of the feed-forward block.

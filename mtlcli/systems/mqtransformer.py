@@ -30,10 +30,12 @@ def build(
     attention: PixelReach = "global",
     windows: bool = True,
 ) -> Network:
-    """The released network, with the attention that its code meant.
+    """The released network, with the attention that its code seems to mean.
 
     The released decoder attends along the batch axis. With one image per GPU that leaves a linear
-    map: `attention="self", windows=False` computes just that, with the parameters it then uses.
+    map: `attention="self", windows=False` computes just that, with the parameters it then uses, and
+    the published numbers belong to it. The defaults were not released, and whether the paper's
+    network had them is not known.
 
     Args:
         channels: {task: output channels}.

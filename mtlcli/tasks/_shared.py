@@ -70,17 +70,23 @@ def confusion(logits: Tensor, target: Tensor, options: Options) -> Statistics:
 
 
 def intersection_over_union(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:
-    """Mean over the classes that occur (in a label or a prediction) of TP / (TP + FP + FN), and
-    each class's.
+    """`mIoU`: mean over the classes that occur in the labels of TP / (TP + FP + FN), and each
+    class's.
 
-    Classes that never occur have no value (nan) and do not enter the mean.
+    The others have no value (nan), whatever a system predicts of them, so that all systems are
+    divided by the same number. `mIoU/all` is the field's division by all classes (a class that
+    occurs nowhere counts 0), which is the same where every class occurs. Without labels: nan.
     """
+    if not statistics:
+        return {"mIoU": math.nan, "mIoU/all": math.nan}
     matrix = np.sum([s["matrix"] for s in statistics], axis=0)
     hits = np.diag(matrix).astype(np.float64)
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - hits
-    per_class = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
-    mean = float(np.nanmean(per_class)) if (union > 0).any() else math.nan
-    return {"mIoU": mean} | {f"IoU/{i}": float(v) for i, v in enumerate(per_class)}
+    occurs = matrix.sum(axis=1) > 0
+    per_class = np.divide(hits, union, out=np.full(len(hits), np.nan), where=occurs)
+    total = float(np.nansum(per_class)) if occurs.any() else math.nan
+    means = {"mIoU": total / max(int(occurs.sum()), 1), "mIoU/all": total / len(hits)}
+    return means | {f"IoU/{i}": float(v) for i, v in enumerate(per_class)}
 
 
 def as_curve(thresholds: Sequence[float] | np.ndarray, *ratios: np.ndarray) -> Curve:
@@ -94,6 +100,16 @@ def mean_of(statistics: Sequence[Statistics]) -> float:
     """Pooled mean of `sum` over `count`; nan where nothing was counted."""
     count = sum(int(s["count"]) for s in statistics)
     return math.fsum(float(s["sum"]) for s in statistics) / count if count else math.nan
+
+
+def cut_out(logits: Tensor, size: Sequence[int], inside: Sequence[int]) -> Tensor:
+    """Of logits (B, C, h, w) of an image of this size what shows the picture that stands `inside`
+    it (top, bottom, left, right); all of them where nothing is around it.
+    """
+    top, bottom, left, right = inside
+    if (bottom - top, right - left) == tuple(size):
+        return logits
+    return at_size(logits, (size[0], size[1]))[..., top:bottom, left:right]
 
 
 def at_size(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -43,14 +43,16 @@ def boundary_counts(logits: Tensor, target: Tensor, options: Options) -> Statist
     """Matched boundary pixels per threshold: `cntR`, `sumR`, `cntP`, `sumP` (K,) int64.
 
     The prediction is quantised to 8 bits as the protocol says, so that the counts are those of
-    saved files. options: "protocol" (default seism), "gt_as" (default boundary), "max_dist"
-    (default the protocol's); see `mtlcli.boundary`.
+    saved files. target (1, H, W) in [0, 1], or a partition's (H, W) uint8 labels. options:
+    "protocol" (default seism), "gt_as" (default boundary), "max_dist" (default the protocol's); see
+    `mtlcli.boundary`.
     """
     from mtlcli import boundary
 
+    truth = (target[0] * 255).to(torch.uint8) if target.is_floating_point() else target
     counts = boundary.image_counts(
         boundary.quantise(probability(logits)[0].cpu().numpy()),
-        (target[0] * 255).to(torch.uint8).cpu().numpy(),
+        truth.cpu().numpy(),
         boundary.protocol_named(options.get("protocol", "seism")),
         gt_as=options.get("gt_as", "boundary"),
         max_dist=options.get("max_dist"),

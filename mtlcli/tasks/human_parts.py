@@ -1,9 +1,10 @@
 """Human part segmentation: background, head, torso, upper and lower arms, upper and lower legs.
 
-Images without a person are ignored as a whole (PASCAL-Context protocol).
+Images without a person are ignored as a whole, and so is a training crop that shows no part
+(PASCAL-Context protocol; see `mtlcli.maps.parts`).
 """
 
-from mtlcli.maps import classes
+from mtlcli.maps import parts
 from mtlcli.tasks._shared import (
     confusion,
     cross_entropy,
@@ -14,7 +15,7 @@ from mtlcli.tasks._task import Task
 
 TASK = Task(
     title="Human parts",
-    map=classes.MAP,
+    map=parts.MAP,
     holds="the body part at every pixel",
     channels=None,
     weight=2.0,

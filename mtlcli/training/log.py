@@ -1,85 +1,30 @@
-"""log.jsonl, the progress bar (or lines) and TensorBoard: what a run tells while it goes on."""
+"""log.jsonl, the progress bar (or lines) and a board: what a run tells while it goes on."""
 
 import json
 import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
-from mtlcli.errors import InputError, in_one_line
+from mtlcli.errors import in_one_line
 from mtlcli.ops.processes import average, is_first
 from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import LOG, read_log
 from mtlcli.tasks._task import Task
 from mtlcli.training.clock import Clock, progress_text
+from mtlcli.training.loggers import Board, open_board
 from mtlcli.training.state import State
 from mtlcli.training.watches import CollapseWatch, OffsetWatch
 
-BOARD = "tensorboard"
 LINES = 1000  # at most about this many per run
 SILENCE = 30.0  # seconds between two lines on a stderr that is no terminal
-
-
-def require_tensorboard() -> None:
-    """To be called before a run begins.
-
-    Raises:
-        InputError: the package is not installed.
-    """
-    if find_spec("tensorboard") is None:
-        raise InputError("--tensorboard needs tensorboard: pip install 'mtlcli[tb]'.")
-
-
-class Board:
-    """Shows a run from its first line on, also when it was begun without."""
-
-    def __init__(self, run: Path) -> None:
-        """
-        Args:
-            run: folder of the run; what its board showed before is replaced by the lines of its
-                log, so that nothing is shown twice after a resume.
-        """
-        with warnings.catch_warnings():  # tensorboard's imports warn of its dependencies
-            warnings.simplefilter("ignore")
-            from torch.utils.tensorboard import SummaryWriter
-        self.writer = SummaryWriter(str(run / BOARD), purge_step=0)
-        for line in read_log(run):
-            self.write(line)
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Show a line of the log."""
-        for name, value in scalars(line).items():
-            self.writer.add_scalar(name, value, line["iteration"])
-        self.writer.flush()
-
-    def close(self) -> None:
-        """Nothing is written any more."""
-        self.writer.close()
-
-
-def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of the log by the name of their curve, GROUP/CURVE."""
-    found = {f"loss/{task}": value for task, value in line["loss"].items()}
-    found |= {"loss/total": line["total"]} if "total" in line else {}
-    found["learning rate"] = line["lr"]
-    for attention, spread in line.get("offsets", {}).items():
-        for level, (pixels, outside) in enumerate(zip(spread["pixels"], spread["outside"])):
-            found[f"offsets in pixels/{attention}/{2**level}"] = pixels
-            found[f"points outside/{attention}/{2**level}"] = outside
-    found |= {f"held-out metric/{task}": value for task, value in line.get("holdout", {}).items()}
-    if "gain" in line:
-        found["held-out metric/gain in percent"] = line["gain"]
-    return found | {f"speed/{name}": value for name, value in line.get("speed", {}).items()}
 
 
 class Log:
@@ -90,7 +35,7 @@ class Log:
         Args:
             state: of the run; lines that its folder already has are kept.
             tasks: by their names.
-            conduct: whether there is a progress bar, and a board for TensorBoard.
+            conduct: whether there is a progress bar, and which board.
         """
         self.state, self.tasks = state, dict(tasks)
         self.clock = Clock(state.device, state.config.batch_size)
@@ -109,9 +54,11 @@ class Log:
         )
         self.speaks = self.bar.disable and not conduct.quiet and is_first()
         self.spoken = -math.inf
-        self.board = None
-        with self._optional("--tensorboard"):
-            self.board = Board(state.folder) if conduct.tensorboard and is_first() else None
+        self.board: Board | None = None
+        self.logger = f"--logger {conduct.logger}"
+        with self._optional(self.logger):
+            if is_first():
+                self.board = open_board(conduct.logger, state.folder, state.config)
 
     def __enter__(self) -> "Log":
         self.file = open(self.state.folder / LOG if is_first() else os.devnull, "a")
@@ -125,9 +72,9 @@ class Log:
     ) -> None:
         self.bar.close()
         self.file.close()
-        with self._optional("--tensorboard"):
+        with self._optional(self.logger):
             if self.board:
-                self.board.close()
+                self.board.close(failed=error is not None)
 
     def begin(self, iteration: int) -> None:
         """Prepare for an iteration, counted from 1."""
@@ -146,15 +93,20 @@ class Log:
             return
         line = self._line(losses, labelled) | dict(more)
         print(json.dumps(line), file=self.file, flush=True)
-        with self._optional("--tensorboard"):
-            if self.board:
+        with self._optional(self.logger):
+            if self.board and self.logger not in self.failed:
                 self.board.write(line)
         with self._optional("the progress line"):
             self.bar.set_postfix(progress_text(line), refresh=False)
             self._speak(line)
         with self._optional("the watch for collapses"):
             for warning in self.collapse.read(line) if is_first() else ():
-                self.bar.write(f"mtl: {warning}", file=sys.stderr)
+                self.say(warning)
+
+    def say(self, sentence: str) -> None:
+        """A line on stderr, from the first process."""
+        if is_first():
+            self.bar.write(f"mtl: {sentence}", file=sys.stderr)
 
     @contextmanager
     def _optional(self, what: str) -> Iterator[None]:
@@ -164,7 +116,8 @@ class Log:
         except Exception as error:
             if what not in self.failed and is_first():
                 print(
-                    f"mtl: {what} failed, training goes on: {in_one_line(error)}.", file=sys.stderr
+                    f"mtl: {what} failed, training goes on: {in_one_line(error).rstrip('.')}.",
+                    file=sys.stderr,
                 )
             self.failed.add(what)
 
@@ -212,6 +165,6 @@ class Log:
 
 def remedy(config: RunConfig) -> str:
     """What to change when learning collapses."""
-    scale = config.settings.get("gradient_scale")
+    scale = config.settings.get("gradient_scale") if config.optimizer == "sgd" else None
     also = f" or --gradient-scale (now {scale:g})" if scale else ""
     return f"Lower --lr (now {config.lr:g}){also}."

@@ -1,5 +1,6 @@
 """`mtl train`: the paper's recipe, from a dataset file to a run folder."""
 
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mtlcli import lookup
-from mtlcli.backbones._pretrained import start
-from mtlcli.data.batches import Share, TrainingStream, WholePictures, training_batches
+from mtlcli.backbones import _backbone as backbones
+from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
 from mtlcli.home import datasets_dir
@@ -19,17 +20,21 @@ from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
-from mtlcli.runs.config import USUAL, Conduct, RunConfig, resolution
-from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
-from mtlcli.runs.record import make_record
+from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig, resolution
+from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log
+from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
+from mtlcli.training.batch import find_batch
+from mtlcli.training.beginning import begin
+from mtlcli.training.extension import extend
 from mtlcli.training.failures import Divergence, explain_failures
-from mtlcli.training.log import Log, require_tensorboard
-from mtlcli.training.memory import estimate
+from mtlcli.training.log import Log
+from mtlcli.training.loggers import require_logger
 from mtlcli.training.rescue import Rescue, stopping, until
-from mtlcli.training.selection import Selection, split
-from mtlcli.training.setup import check_weighting, make_state, prepare_network
+from mtlcli.training.schedule import set_learning_rate
+from mtlcli.training.selection import Selection, held_out, split
+from mtlcli.training.setup import check_weighting, clip_gradient, make_state, prepare_network
 from mtlcli.training.state import State, read_begun, refuse_other_data, refuse_other_options
 
 
@@ -51,18 +56,19 @@ def train(
         RunError: the loss is no longer finite, memory is short, or a file cannot be written.
         Interrupted: by Ctrl-C or SIGTERM, after saving.
     """
-    if conduct.tensorboard:
-        require_tensorboard()
+    require_logger(conduct.logger)
     if out and distributed.restarted() and (out / RECORD).exists():
         return resume(out, {}, conduct=conduct)
     with distributed.joined(pick_device(conduct.device or "auto")) as device:
         reader, config = complete(config, device)
-        distributed.by_first(lambda: start(config.backbone, config.init, quiet=conduct.quiet)[1])
-        torch.manual_seed(config.seed)
-        backbone, beginning = start(config.backbone, config.init, quiet=True)
-        network = checkpoint.build_network(config, reader.info, backbone)
+        begun = begin(config, reader.info, quiet=conduct.quiet)
+        network, taken = begun.network, begun.taken
+        if distributed.is_first():
+            print(end=begun.remarks(), file=sys.stderr)
         parameters = sum(p.numel() for p in network.parameters())
-        record = make_record(config, reader, str(device), parameters, asdict(beginning))
+        source = asdict(taken) if taken else None
+        record = make_record(config, reader, str(device), parameters, begun.init, source)
+        record = replace(record, logger=conduct.logger)
         folder = distributed.by_first(lambda: begin_run(out, config, record.to_json()))
         images = len(split(len(reader), config.holdout)[0])
         state = make_state(config, network, reader.info, folder, device, images)
@@ -77,28 +83,33 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
 
     Args:
         folder: of the run.
-        given: fields of `RunConfig` that the user gave; they must be the run's.
+        given: fields of `RunConfig` that the user gave; they must be the run's, but for
+            `iterations`, to which it is extended (see `mtlcli.training.extension`).
         conduct: where and how fast from now on.
 
     Raises:
         InputError: no run began there, or with other options or other data.
         RunError, Interrupted: as for `train`.
     """
-    if conduct.tensorboard:
-        require_tensorboard()
-    folder = folder.parent if folder.name == LAST else folder
+    folder = folder.parent if folder.name in (LAST, PACKED) else folder
     record = read_begun(folder)
-    refuse_other_options(folder, record.config, given)
+    same = {name: value for name, value in given.items() if name != "iterations"}
+    refuse_other_options(folder, record.config, same)
+    conduct = replace(conduct, logger=conduct.logger or record.logger)
+    require_logger(conduct.logger)
     with distributed.joined(pick_device(conduct.device or record.device or "auto")) as device:
         reader, config = complete(record.config, device)
         refuse_other_data(folder, record.fingerprint, reader)
         torch.manual_seed(config.seed)
-        begun = (folder / LAST).exists()
-        backbone = None if begun else start(config.backbone, config.init, quiet=conduct.quiet)[0]
-        network = checkpoint.build_network(config, record.dataset, backbone)
+        if (folder / LAST).exists():
+            network = checkpoint.build_network(config, record.dataset)
+        else:
+            source = (record.taken or {}).get("sha256")
+            network = begin(config, record.dataset, sha256=source, quiet=conduct.quiet).network
         images = len(split(len(reader), config.holdout)[0])
         state = make_state(config, network, record.dataset, folder, device, images)
         state.restore()
+        extend(state, record, given.get("iterations"))
         distributed.by_first(lambda: cut_log(folder, state.iteration))
         run(state, reader, conduct)
     return folder
@@ -106,29 +117,28 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
 
 def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig]:
     """The training split, and the config with all that was left to it and to the device."""
-    Share(batch_size=config.batch_size, parts=config.accumulate, world=distributed.world())
+    if config.batch_size != AUTO:
+        Share(batch_size=config.batch_size, parts=config.accumulate, world=distributed.world())
     lookup.load("systems", config.system)
-    lookup.load("backbones", config.backbone)
+    backbone = backbones.find(config.backbone)
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
-    return reader, replace(
+    if config.val_every and not config.holdout:
+        Reader(reader.path, "val", config.tasks or None)  # refuses a file without that split
+    config = replace(
         config,
         tasks=config.tasks or tuple(reader.info.tasks),
         size=config.size or reader.info.size,
+        init=config.init or backbone.usual_init,
+        mean=config.mean or backbone.moments[0],
+        deviation=config.deviation or backbone.moments[1],
         settings=settings.complete(config.system, config.settings),
     )
-
-
-def dry_run(config: RunConfig, *, device: str = "auto") -> str:
-    """What memory a run needs and what fits, as text.
-
-    Raises:
-        InputError: as for `train`.
-    """
-    target = pick_device(device)
-    reader, config = complete(config, target)
-    return estimate(config, reader.info, target).text(config)
+    if config.batch_size == AUTO:
+        found = distributed.by_first(lambda: find_batch(config, reader, device))
+        config = replace(config, batch_size=found)
+    return reader, config
 
 
 def run(state: State, reader: Reader, conduct: Conduct) -> None:
@@ -137,9 +147,11 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     tasks = checkpoint.tasks_of(config.tasks, state.dataset)
     options = {name: state.dataset.options.get(name, NO_OPTIONS) for name in tasks}
     scale = resolution(config, state.dataset.size)
-    kept, held = split(len(reader), config.holdout)
-    stream = TrainingStream(reader, tasks, config.window, scale, config.seed, kept)
-    pictures = WholePictures(reader, tasks, scale, held)
+    kept, _ = split(len(reader), config.holdout)
+    stream = TrainingStream(
+        reader, tasks, config.window, scale, config.seed, kept, moments=config.moments
+    )
+    pictures = held_out(config, reader, tasks, scale)
     selection = Selection(state, pictures, tasks, options, conduct.workers)
     share = Share(
         batch_size=config.batch_size,
@@ -150,10 +162,11 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     divergence = Divergence(tasks, device)
     rescue = Rescue(state, divergence)
     forward = prepare_network(network, config, device)
-    network.train()
+    state.train()
     pin, left = device.type == "cuda", (state.iteration, config.iterations)
     with (
         closing(reader),
+        closing(pictures.reader),
         explain_failures(config, state.folder, rescue.save),
         numerics(device, config.deterministic),
         Log(state, tasks, conduct) as log,
@@ -163,7 +176,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
         if state.iteration == 0:
             state.save()
         stop = distributed.Agreement(asked, device)
-        for parts in log.clock.count_waits(until(stop, batches)):
+        for parts in log.clock.count_waits(until(lambda: selection.is_over or stop(), batches)):
             rescue.begin()
             log.begin(state.iteration + 1)
             set_learning_rate(optimizer, config, state.iteration)
@@ -182,9 +195,12 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 state.scaler.scale(total / len(parts)).backward()
                 losses = {n: losses[n] + loss[n].detach() for n in tasks}
                 labelled += there
+            clip_gradient(state)
             rescue.step()
             state.scaler.step(optimizer)
             state.scaler.update()
+            if state.average:
+                state.average.update(earlier=state.iteration)
             state.iteration += 1
             rescue.end()
             divergence.watch(losses, state.iteration)
@@ -192,10 +208,14 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
             if saves or selects or log.is_due(state.iteration):
                 divergence.check(stream, config)
             log.end(losses, labelled, selection.evaluate() if selects else {})
-            if saves:
+            if saves or selection.is_over:
                 log.sync()
                 state.save(conduct.keep)
-        if state.iteration < config.iterations:
+        unfinished = state.iteration < config.iterations
+        if unfinished and selection.is_over:
+            distributed.by_first(lambda: mark_stopped(state.folder, state.iteration))
+            log.say(selection.farewell())
+        elif unfinished:
             divergence.check(stream, config)
             log.sync()
             state.save(conduct.keep)
@@ -209,12 +229,6 @@ def labels_anywhere(tasks: Mapping[str, Task], batch: Mapping[str, Tensor]) -> T
     """(T,) bool: which tasks have a label in the batch of all processes together."""
     own = torch.stack([task.is_labelled(batch[name]) for name, task in tasks.items()])
     return distributed.average(own.float()) > 0
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: RunConfig, iteration: int) -> None:
-    """Polynomial decay per iteration: lr (1 - iteration / iterations)^0.9."""
-    for group in optimizer.param_groups:
-        group["lr"] = config.lr * (1 - iteration / config.iterations) ** config.power
 
 
 def is_saved(state: State, conduct: Conduct) -> bool:

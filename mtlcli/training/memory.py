@@ -2,21 +2,21 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.files import gigabytes
-from mtlcli.models.recompute import BOXES, recompute
+from mtlcli.models.recompute import recompute
 from mtlcli.ops.devices import autocast
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
+from mtlcli.scoring.cost import parameters
+from mtlcli.training.backbone import freeze
+from mtlcli.training.shapes import pass_batch, trace
 
-PER_PARAMETER = 3  # weight, gradient and momentum, float32
+MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser keeps of each parameter that learns
 USABLE = 0.9  # of the memory; the rest is for libraries and fragments
 
 
@@ -25,11 +25,12 @@ class Need:
     """Memory of a run, in bytes."""
 
     parameters: int  # a count, not bytes
-    fixed: int  # weights, gradients, momentum
+    fixed: int  # weights, their average, gradients, moments
     per_image: int  # of a forward and backward pass
     there: int  # memory of the device
     batch: int  # images that are passed at once
-    measured: bool  # on the device, or counted from the shapes, in float32
+    measured: bool  # on the device, or counted from the shapes
+    tensors: int = 0  # that a pass makes, where it was counted
 
     @property
     def needed(self) -> int:
@@ -44,7 +45,7 @@ class Need:
     def text(self, config: RunConfig) -> str:
         """What it means for a run."""
         height, width = config.window
-        how = "measured" if self.measured else "counted in float32, without working memory"
+        how = "measured" if self.measured else "counted from the shapes"
         lines = [
             f"{self.parameters:,} parameters",
             f"memory: {gigabytes(self.fixed)} fixed, {gigabytes(self.per_image)} per image of "
@@ -73,94 +74,66 @@ def estimate(config: RunConfig, dataset: Info, device: torch.device) -> Need:
         dataset: as `checkpoint.build_network` needs it.
         device: to train on.
     """
-    place = device if device.type == "cuda" else torch.device("meta")
-    with place:
+    there = device_memory(device)
+    if device.type != "cuda":
+        return count_need(config, dataset, amp=bool(config.amp), there=there)
+    with device:
         network = checkpoint.build_network(config, dataset).train()
-    parameters = sum(p.numel() for p in network.parameters())
-    measured = device.type == "cuda"
-    if measured and config.checkpointing:
+    if config.freeze_backbone:
+        freeze(network)
+    if config.checkpointing:
         recompute(network)
-    passing = measure_bytes if measured else count_bytes
     return Need(
-        parameters=parameters,
-        fixed=4 * PER_PARAMETER * parameters,
-        per_image=passing(network, config, place),
-        there=device_memory(device),
+        parameters=parameters([network]),
+        fixed=fixed_bytes(config, network),
+        per_image=measure_bytes(network, config, dataset, device),
+        there=there,
         batch=config.batch_size // config.accumulate,
-        measured=measured,
+        measured=True,
     )
 
 
-def measure_bytes(network: nn.Module, config: RunConfig, device: torch.device) -> int:
+def count_need(config: RunConfig, dataset: Info, *, amp: bool, there: int) -> Need:
+    """What a run needs of a device with so many bytes, counted without it: see `trace`."""
+    with torch.device("meta"):
+        network = checkpoint.build_network(config, dataset)
+    if config.freeze_backbone:
+        freeze(network)
+    batch = config.batch_size // config.accumulate
+    step = trace(config, dataset, batch, amp=amp)
+    return Need(
+        parameters=parameters([network]),
+        fixed=fixed_bytes(config, network),
+        per_image=max(1, step.peak // batch),
+        there=there,
+        batch=batch,
+        measured=False,
+        tensors=step.tensors,
+    )
+
+
+def fixed_bytes(config: RunConfig, network: nn.Module) -> int:
+    """Of the weights and their average, and of those that learn the gradients and what the
+    optimiser keeps, float32.
+    """
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    copies = 1 if config.ema is None else 2
+    return 4 * (copies * parameters([network]) + (1 + MOMENTS[config.optimizer]) * learning)
+
+
+def measure_bytes(
+    network: nn.Module, config: RunConfig, dataset: Info, device: torch.device
+) -> int:
     """Of each image more in a forward and backward pass on a CUDA device."""
     peaks = []
     for images in (1, 2):
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
-        image = torch.zeros(images, 3, *config.window, device=device)
-        with autocast(device, bool(config.amp)):
-            logits = network(image)
-        sum(x.float().mean() for x in logits.values()).backward()
+        with device:
+            pass_batch(network, autocast(device, bool(config.amp)), config, dataset, images)
         network.zero_grad(set_to_none=True)
         peaks.append(torch.cuda.max_memory_allocated(device) - before)
     return max(1, peaks[1] - peaks[0])
-
-
-def count_bytes(network: nn.Module, config: RunConfig, device: torch.device) -> int:
-    """What autograd keeps of one image, from shapes alone; with recomputation the inputs of the
-    boxes and what the largest box keeps.
-    """
-    inside: list[int] = []  # indices into `kept`: the box that runs
-    kept, inputs = [0], 0
-    seen: dict[int, Any] = {p.untyped_storage()._cdata: p for p in network.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in seen:
-            seen[storage._cdata] = storage
-            kept[inside[-1] if inside else 0] += storage.nbytes()
-        return tensor
-
-    def enter(box: nn.Module, given: tuple[Any, ...]) -> None:
-        nonlocal inputs
-        inputs += sum(x.nbytes for x in flat(given))
-        kept.append(0)
-        inside.append(len(kept) - 1)
-
-    hooks = []
-    for box in network.modules():
-        if isinstance(box, BOXES) and config.checkpointing:
-            hooks.append(box.register_forward_pre_hook(enter))
-            hooks.append(box.register_forward_hook(lambda *_: inside.pop() and None))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), FlashAttention():
-        network(torch.zeros(2, 3, *config.window, device=device))
-    return (kept[0] + inputs + max(kept[1:], default=0)) // 2
-
-
-class FlashAttention(TorchFunctionMode):
-    """Within it, attention keeps what a fused kernel does; on the meta device there is none."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is F.scaled_dot_product_attention:
-            return _KeepsNoWeights.apply(*args[:3])
-        return func(*args, **(kwargs or {}))
-
-
-class _KeepsNoWeights(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        answer = q.new_empty(*q.shape[:-1], v.shape[-1])
-        ctx.save_for_backward(q, k, v, answer)
-        return answer
-
-
-def flat(values: Any) -> list[Tensor]:
-    """The tensors among nested arguments."""
-    if isinstance(values, Tensor):
-        return [values]
-    return [x for v in values for x in flat(v)] if isinstance(values, list | tuple) else []
 
 
 def device_memory(device: torch.device) -> int:

@@ -1,6 +1,7 @@
 """Chooses the best iterate on pictures held out of training, so that the test split stays unseen.
 
-The field reports the best iterate on the test set, or the last one; this does neither.
+The field reports the best iterate on the test set, or the last one; this does neither: where no
+pictures are held out, the scores of val are a curve to look at, by which nothing is chosen.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.batches import WholePictures
+from mtlcli.data.reader import Reader
+from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.scoring import measure as scoring
 from mtlcli.tasks._task import Task
@@ -31,8 +34,29 @@ def split(count: int, share: float) -> tuple[list[int], list[int]]:
     return sorted(shuffled[held:]), sorted(shuffled[:held])
 
 
+def held_out(
+    config: RunConfig, reader: Reader, tasks: Mapping[str, Task], scale: tuple[float, float]
+) -> WholePictures:
+    """The pictures to score while a network is trained, perhaps none.
+
+    Args:
+        config: of the run.
+        reader: of the training split.
+        tasks: by their names.
+        scale: working pixels per stored pixel.
+    """
+    least = config.size or reader.info.size
+    if config.val_every and not config.holdout:
+        val = Reader(reader.path, "val", tuple(tasks))
+        return WholePictures(val, tasks, scale, least=least, moments=config.moments)
+    held = split(len(reader), config.holdout)[1]
+    return WholePictures(reader, tasks, scale, held, least, moments=config.moments)
+
+
 class Selection:
-    """Scores the held-out pictures every so often and keeps the best weights in best.pt."""
+    """Scores pictures every so often; of those held out of training it keeps the best weights in
+    best.pt, and says when they get no better.
+    """
 
     def __init__(
         self,
@@ -45,45 +69,65 @@ class Selection:
         """
         Args:
             state: of the run; what its log says of earlier evaluations still counts.
-            pictures: held out, perhaps none.
+            pictures: see `held_out`.
             tasks: by their names.
             options: of their metrics.
             workers: processes that read pictures.
         """
         self.state, self.pictures, self.tasks, self.options = state, pictures, tasks, options
-        self.workers = workers
+        self.workers, self.config = workers, state.config
         self.first: Mapping[str, float] = {}
-        self.best = -np.inf
+        self.best, self.of = -np.inf, 0  # gain and iteration of the best evaluation
+        self.since = 0  # evaluations after it
         for line in read_log(state.folder):
             if "holdout" in line:
                 self.first = self.first or line["holdout"]
-                self.best = max(self.best, line["gain"])
+                self._is_better(line["gain"], line["iteration"])
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the patience with the run is at its end."""
+        return self.config.patience is not None and self.since >= self.config.patience
+
+    def farewell(self) -> str:
+        """Why there was no further iteration, as a sentence."""
+        return (
+            f"{self.state.folder} stopped at iteration {self.state.iteration} of "
+            f"{self.config.iterations}: no better scores of the held-out pictures in {self.since} "
+            f"evaluations (--patience {self.config.patience}); {BEST} is of iteration {self.of}."
+        )
 
     def is_due(self, iteration: int) -> bool:
         """Whether the pictures are scored after an iteration, counted from 1."""
-        last = self.state.config.iterations
-        due = iteration % max(1, last // EVALUATIONS) == 0 or iteration == last
-        return due and len(self.pictures) > 0
+        last = self.config.iterations
+        every = self.config.val_every or max(1, last // EVALUATIONS)
+        return (iteration % every == 0 or iteration == last) and len(self.pictures) > 0
 
     def evaluate(self) -> dict[str, Any]:
         """Main scores, and their gain over the first evaluation in percent, for the log."""
         scores = self._score()
         self.first = self.first or scores
         gain = mean_gain(scores, self.first, self.tasks)
-        if gain > self.best:
-            self.best = gain
+        if self._is_better(gain, self.state.iteration) and self.config.holdout:
             self.state.save(name=BEST)
         return {"holdout": scores, "gain": gain}
 
-    @torch.inference_mode()
+    def _is_better(self, gain: float, iteration: int) -> bool:
+        better = gain > self.best
+        if better:
+            self.best, self.of = gain, iteration
+        self.since = 0 if better else self.since + 1
+        return better
+
     def _score(self) -> dict[str, float]:
-        network = self.state.network.eval()
+        with self.state.evaluated() as network, torch.inference_mode():
 
-        def predict(image: Tensor) -> dict[str, Tensor]:
-            return network(image.to(self.state.device))
+            def predict(image: Tensor) -> dict[str, Tensor]:
+                return network(image.to(self.state.device))
 
-        found = scoring.score(predict, self.pictures, self.tasks, self.options, self.workers, True)
-        network.train()
+            found = scoring.score(
+                predict, self.pictures, self.tasks, self.options, self.workers, True
+            )
         return {name: found[name][task.metric] for name, task in self.tasks.items()}
 
 

@@ -16,6 +16,8 @@ from mtlcli.ops.devices import half_type, make_scaler
 from mtlcli.ops.processes import world
 from mtlcli.runs.checkpoint import tasks_of
 from mtlcli.runs.config import RunConfig
+from mtlcli.training.average import Average
+from mtlcli.training.backbone import freeze, split_parameters
 from mtlcli.training.state import State
 from mtlcli.training.weightings import SURGERIES, WEIGHTINGS, require_torchjd
 
@@ -67,13 +69,30 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+class SharedBatchNormAct(SharedBatchNorm):
+    """The same, ending in dropout and an activation, as timm's does."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
 def synchronise(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network with batch normalisation over all processes: torch's on CUDA, else ours."""
+    """The network with batch normalisation over all processes: torch's or timm's on CUDA, which
+    know their own, else ours.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    activating = [norm for norm in norms if hasattr(norm, "act")]
     if device.type == "cuda":
+        if activating:
+            from timm.layers import convert_sync_batchnorm
+
+            return convert_sync_batchnorm(network)
         return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = SharedBatchNorm
+    for norm in norms:
+        norm.__class__ = SharedBatchNormAct if norm in activating else SharedBatchNorm
     return network
 
 
@@ -86,12 +105,9 @@ def make_state(
     images: int,
 ) -> State:
     """The start of a run that is trained on so many `images`."""
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-    network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    network = place(network, config, device)
     if distributed.world() > 1:
         network = synchronise(network, device)
-    if config.checkpointing:
-        recompute(network)
     weighting = make_weighting(config, dataset, network, images).to(device)
     return State(
         config=config,
@@ -102,7 +118,19 @@ def make_state(
         scaler=make_scaler(device, bool(config.amp)),
         weighting=weighting,
         device=device,
+        average=None if config.ema is None else Average(network, config.ema),
     )
+
+
+def place(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
+    """The network on its device, as the options for memory and for the backbone want it."""
+    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    network = network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    if config.freeze_backbone:
+        freeze(network)
+    if config.checkpointing:
+        recompute(network)
+    return network
 
 
 def make_weighting(config: RunConfig, dataset: Info, network: nn.Module, images: int) -> nn.Module:
@@ -128,6 +156,8 @@ def check_weighting(config: RunConfig, device: torch.device) -> None:
             raise InputError(f"{looks}, which --compile does not keep: leave --compile away.")
         if config.amp and half_type(device) == torch.float16:
             raise InputError(f"{looks}, which vanish in float16: use --no-amp.")
+        if config.freeze_backbone:
+            raise InputError(f"{looks} at the backbone, which --freeze-backbone fixes: choose one.")
     if name in SURGERIES:
         if config.accumulate > 1:
             raise InputError(f"{looks} of a whole batch: leave --accumulate away.")
@@ -139,9 +169,14 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW; weight decay on the whole network, as DeMT does.
 
-    AdamW takes the scale of a gradient out of its step, and with it the gradient scale lambda.
+    AdamW takes the scale of a gradient out of its step, and with it the gradient scale lambda. A
+    group's `factor` is what `set_learning_rate` multiplies the rate by.
     """
-    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    learning = [p for p in network.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": learning}]
+    if config.backbone_lr_factor != 1:
+        others, backbone = split_parameters(network)
+        groups = [{"params": others}, {"params": backbone, "factor": config.backbone_lr_factor}]
     if learnt := list(weighting.parameters()):
         groups.append({"params": learnt, "weight_decay": 0.0})
     shared: dict[str, Any] = {
@@ -152,6 +187,13 @@ def make_optimizer(
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, **shared)
     return torch.optim.SGD(groups, momentum=config.momentum, **shared)
+
+
+def clip_gradient(state: State) -> None:
+    """Shrink the gradient of the network, of the whole batch, to the norm that the run allows."""
+    if state.config.clip is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.network.parameters(), state.config.clip)
 
 
 def prepare_network(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:

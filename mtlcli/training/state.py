@@ -1,7 +1,8 @@
 """What changes while a network is trained, how it comes back, and what must be as it was."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
 from mtlcli.ops.processes import gather, is_first, rank, world
 from mtlcli.runs import checkpoint
-from mtlcli.runs.config import RunConfig, spell
-from mtlcli.runs.folder import LAST, RECORD
+from mtlcli.runs.config import AUTO, RunConfig, spell, typed_name
+from mtlcli.runs.folder import LAST, RECORD, is_packed
 from mtlcli.runs.record import Record, read_record
 from mtlcli.systems import _settings as settings
+from mtlcli.training.average import Average
+from mtlcli.training.backbone import set_training
 
 
 def read_begun(folder: Path) -> Record:
@@ -26,6 +29,11 @@ def read_begun(folder: Path) -> Record:
     Raises:
         InputError: no run began there, or not one of this version.
     """
+    if is_packed(folder):
+        raise InputError(
+            f"--resume {folder}: made small by `mtl pack`, it has no optimiser and cannot be "
+            f"resumed; `mtl train --from {folder}` begins a run with its weights."
+        )
     if not (folder / RECORD).is_file():
         raise InputError(
             f"--resume {folder}: no run began there (it has no {RECORD}); "
@@ -66,9 +74,11 @@ def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, An
 
 def flat(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with the settings of the system among them; tasks in the order of their names."""
-    plain = {k: v for k, v in options.items() if k not in ("settings", "tasks")}
+    plain = {typed_name(k): v for k, v in options.items() if k not in ("settings", "tasks")}
     if "tasks" in options:
         plain["task"] = sorted(options["tasks"])
+    if plain.get("batch_size") == AUTO:
+        plain["batch_size"] = "auto"
     return plain | dict(options["settings"])
 
 
@@ -85,6 +95,9 @@ def refuse_other_data(folder: Path, fingerprint: str | None, reader: Reader) -> 
         )
 
 
+RAW = "raw"  # of a checkpoint whose network is an average: the weights that training goes on from
+
+
 @dataclass
 class State:
     """A run between two iterations."""
@@ -97,6 +110,7 @@ class State:
     scaler: torch.amp.GradScaler
     weighting: nn.Module  # losses of the tasks -> the one that is minimised
     device: torch.device
+    average: Average | None = None  # of the weights, which is then what the run is made for
     iteration: int = 0  # steps done
     saved: int | None = None  # the iteration of last.pt, if there is one
 
@@ -112,8 +126,8 @@ class State:
         Raises:
             RunError: a weight is not finite, or the file cannot be written.
         """
-        weights = self.network.state_dict()
-        self._refuse_infinite(weights)
+        raw = self.network.state_dict()
+        self._refuse_infinite(raw)
         states = gather(generators(self.device))
         if not is_first():
             return
@@ -122,7 +136,8 @@ class State:
             config=self.config.to_json(),
             dataset=self.dataset.to_json(),
             iteration=self.iteration,
-            network=weights,
+            network=self.average.weights if self.average else raw,
+            **({RAW: raw} if self.average else {}),
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
             weighting=self.weighting.state_dict(),
@@ -145,11 +160,13 @@ class State:
         saved = checkpoint.read(path)
         if "optimizer" not in saved:
             raise InputError(
-                f"{path} was made small by `mtl pack` and has no optimiser: it cannot be resumed, "
-                "only evaluated and drawn."
+                f"{path} was made small by `mtl pack` and has no optimiser: it cannot be resumed; "
+                f"`mtl train --from {path}` begins a run with its weights."
             )
         try:
-            self.network.load_state_dict(saved["network"])
+            self.network.load_state_dict(saved[RAW if self.average else "network"])
+            if self.average:
+                self.average.load(saved["network"])
             self.optimizer.load_state_dict(saved["optimizer"])
             if self.scaler.is_enabled() and saved["scaler"]:
                 self.scaler.load_state_dict(saved["scaler"])
@@ -162,6 +179,17 @@ class State:
         except (KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
+
+    def train(self) -> None:
+        """From now on the network is in training mode."""
+        set_training(self.network, frozen=self.config.freeze_backbone)
+
+    @contextmanager
+    def evaluated(self) -> Iterator[nn.Module]:
+        """Within it, the network is in evaluation mode, with the weights that are scored."""
+        with self.average.in_network() if self.average else nullcontext():
+            yield self.network.eval()
+        self.train()
 
     def is_finite(self) -> bool:
         """Whether every weight is a number."""

@@ -112,7 +112,8 @@ class DynamicAverage(Fixed):
         ratio = torch.ones_like(values)
         if self.seen >= 2 * self.epoch:
             ratio = self.before[1] / self.before[0].clamp(min=1e-8)
-        share = torch.softmax(ratio / self.TEMPERATURE, 0) * len(self.tasks)
+        ratio = ratio.masked_fill((mask == 0) & mask.any(), -torch.inf)
+        share = torch.softmax(ratio / self.TEMPERATURE, 0) * mask.sum()
         total = (share * values).sum()
         if torch.is_grad_enabled():
             self._remember(values.detach(), mask)
@@ -170,7 +171,9 @@ class GradNorm(Fixed):
         slope = torch.sign(self.weight * norms - wanted) * norms / mean(norms).clamp(min=1e-8)
         slope = slope * mask
         weight = (self.weight - self.RATE * slope).clamp(min=1e-3)
-        self.weight.copy_(weight * len(self.tasks) / weight.sum())
+        room = len(self.tasks) - (self.weight * (1 - mask)).sum()  # the others keep their weights
+        weight = weight * room / (weight * mask).sum().clamp(min=1e-8)
+        self.weight.copy_(torch.where(mask > 0, weight, self.weight))
 
     def _norm(self, value: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(value, self.shared, retain_graph=True, allow_unused=True)

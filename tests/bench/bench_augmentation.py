@@ -26,7 +26,7 @@ from mtlcli.data.augment import (
     Sample,
     augment,
 )
-from mtlcli.data.images import IMAGE_MEAN, IMAGE_STD
+from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
 from mtlcli.maps import map_of
@@ -102,9 +102,11 @@ def stepwise(
     if rng.random() < 0.5:
         arrays = mirror(arrays, maps)
     arrays["image"] = distort(arrays["image"], rng)
-    arrays["image"] = (arrays["image"].astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
+    mean, deviation = np.float32(IMAGENET)
+    arrays["image"] = (arrays["image"].astype(np.float32) / 255 - mean) / deviation
     padded = pad(arrays, maps, size)
-    return {name: channels_first(array) for name, array in padded.items()}
+    targets = {name: channels_first(array) for name, array in padded.items()}
+    return {n: maps[n].crop(t) if n in maps and maps[n].crop else t for n, t in targets.items()}
 
 
 def channels_last(target: np.ndarray) -> np.ndarray:
@@ -202,16 +204,18 @@ def linear(values: np.ndarray, factor: float, offset: float) -> np.ndarray:
 
 
 def pad(arrays: Arrays, maps: Mapping[str, Map], size: tuple[int, int]) -> Arrays:
-    """All arrays filled up to the size: images with 0, labels with what is ignored."""
+    """All arrays filled up to the size on all sides: images with 0, labels with what is ignored."""
     height, width = arrays["image"].shape[:2]
     down, right = size[0] - height, size[1] - width
     if down == right == 0:
         return arrays
+    up, left = down // 2, right // 2
 
     def fill(array: np.ndarray, name: str) -> np.ndarray:
         value = 0.0 if name == "image" else maps[name].unlabelled
         border = (value,) * 4
-        return cv2.copyMakeBorder(array, 0, down, 0, right, cv2.BORDER_CONSTANT, value=border)
+        sides = (up, down - up, left, right - left)
+        return cv2.copyMakeBorder(array, *sides, cv2.BORDER_CONSTANT, value=border)
 
     return each(arrays, fill)
 

@@ -34,6 +34,11 @@ CONFIG = RunConfig(
               "query": "pixel"},
     iterations=12,
     batch_size=2,
+    backbone_lr_factor=0.5,
+    warmup=4,
+    schedule="cosine",
+    clip=1.0,
+    ema=0.9,
 )  # fmt: skip
 CONDUCT = Conduct(device="cpu", workers=1, checkpoint_every=3, quiet=True)
 

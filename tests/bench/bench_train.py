@@ -110,7 +110,9 @@ def make_stream(reader: Reader, config: RunConfig) -> TrainingStream:
     tasks = named(config.tasks)
     stored = reader.info.size
     resolution = config.size[0] / stored[0], config.size[1] / stored[1]
-    return TrainingStream(reader, tasks, config.size, resolution, config.seed)
+    return TrainingStream(
+        reader, tasks, config.size, resolution, config.seed, moments=config.moments
+    )
 
 
 def waiting(

@@ -3,8 +3,9 @@
     python tests/gpu/check.py --out DIR [--seconds 330]
 
 Every implementation of deformable attention against plain PyTorch in float64, forward and all
-gradients; then 50 iterations of the recipe nyud/hrnet18/demt_itsa at full size on random pictures,
-each time in a fresh process: with no compiled kernels at hand, with them, and with cuDNN's search.
+gradients; its kernels one by one, and beside all other attention; a training step of every system;
+then 50 iterations of the recipe nyud/hrnet18/demt_itsa at full size on random pictures, each time
+in a fresh process: with no compiled kernels at hand, with them, and with cuDNN's search.
 Each result is a line of DIR/results.jsonl as soon as it is known; a table ends the output. Exit
 code 1: an operator is wrong, or something did not run. `--device cpu --tiny` tries the script.
 """
@@ -42,7 +43,8 @@ RECIPE = "nyud/hrnet18/demt_itsa"
 RESULTS = "results.jsonl"
 SLACK = 30.0  # seconds kept free at the end
 LEAST = 20.0  # seconds without which a stage is not begun
-STAGES = ("operators", "train_cold", "train_warm", "train_search")
+TRAININGS = ("train_cold", "train_warm", "train_search")
+STAGES = ("kernels", "operators", "attention", "steps", *TRAININGS)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LIMITS = {"fp32": 5e-5, "bf16": 1e-2, "fp16": 2e-3}  # relative errors, of norms
 NAMES = ("out", "value", "offsets", "logits")
@@ -92,7 +94,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / RESULTS).write_text("")
     note(options, stage="machine", **machine(options.device))
-    for stage in STAGES[:2] if options.tiny else STAGES:
+    for stage in STAGES[:-2] if options.tiny else STAGES:
         left = options.seconds - SLACK - (time.monotonic() - began)
         if left < LEAST:
             note(options, stage=stage, skipped=f"{max(left, 0):.0f} s were left")
@@ -133,13 +135,25 @@ def run_stage(options: argparse.Namespace) -> int:
     """One stage, in this process; a failure is a result too."""
     try:
         with standby.strict():
-            if options.stage == "operators":
-                check_operators(options)
-            else:
-                train_recipe(options)
+            run = train_recipe if options.stage in TRAININGS else find_stage(options.stage)
+            run(options)
     except Exception as error:
         note(options, stage=options.stage, failed=said(error))
     return 0
+
+
+def find_stage(name: str) -> Callable[[argparse.Namespace], None]:
+    """The other files of this folder are imported where they run: they need this one."""
+    if name == "operators":
+        return check_operators
+    import kernels
+    import steps
+
+    return {
+        "kernels": kernels.run_kernels,
+        "attention": kernels.run_attention,
+        "steps": steps.run_steps,
+    }[name]
 
 
 def said(error: Exception) -> str:
@@ -267,16 +281,21 @@ def timed(problem: Problem, operator: choice.Operator, border: str) -> dict[str,
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """Median of runs after two to warm up."""
+    """Median of runs after two to warm up; without a GPU, of one."""
     times = []
-    for _ in range(REPEATS + 2):
+    for _ in range(REPEATS + 2 if torch.cuda.is_available() else 1):
+        if not torch.cuda.is_available():
+            began = time.perf_counter()
+            work()
+            times.append(1e3 * (time.perf_counter() - began))
+            continue
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         work()
         end.record()
         end.synchronize()
         times.append(begin.elapsed_time(end))
-    return round(median(times[2:]), 3)
+    return round(median(times[2:] or times), 3)
 
 
 # Stages 2 to 4: training -------------------------------------------------------------------------
@@ -332,10 +351,10 @@ def spans(times: list[Any]) -> Iterator[float]:
 def train_recipe(options: argparse.Namespace) -> None:
     """The product's own training of the recipe, with random weights, on random pictures."""
     device, search = torch.device(options.device), options.stage == "train_search"
-    kernels = options.out / "kernels"  # of Triton: empty before the first training
-    os.environ |= {"TRITON_CACHE_DIR": str(kernels), "MTL_HOME": str(options.out / "home")}
-    size, batch, iterations = ((32, 64), 2, 3) if options.tiny else (DATASET.size, 8, 50)
-    make_pictures(size, 4 * batch)
+    kernels = options.out / "kernels"  # empty before the first training
+    os.environ |= {"TRITON_CACHE_DIR": str(kernels), "XDG_CACHE_HOME": str(kernels)}
+    size, batch = make_home(options)
+    iterations = 3 if options.tiny else 50
     whole = recipe(RECIPE)
     config = replace(
         RunConfig(**whole.options()),
@@ -366,6 +385,14 @@ def train_recipe(options: argparse.Namespace) -> None:
         recipe_hours=round(steady * whole.iterations / 3.6e6, 2),
         cudnn_search=search,
     )
+
+
+def make_home(options: argparse.Namespace) -> tuple[tuple[int, int], int]:
+    """A home with a dataset of random pictures; their size, and that of a batch."""
+    os.environ["MTL_HOME"] = str(options.out / "home")
+    size, batch = ((32, 64), 2) if options.tiny else (DATASET.size, 8)
+    make_pictures(size, 4 * batch)
+    return size, batch
 
 
 def make_pictures(size: tuple[int, int], count: int) -> None:
@@ -411,6 +438,8 @@ def table(results: list[dict[str, Any]]) -> str:
         for key in ("failed", "skipped"):
             if key in r:
                 told.append(f"{key.upper()} {r['stage']} {label}: {r[key]}")
+    told += of_kernels(results)
+    told += of_steps(results)
     absent = {r["operator"]: r["absent"] for r in results if "absent" in r}
     told += [f"{name} is not for this device ({why})" for name, why in absent.items()]
     for r in results:
@@ -420,6 +449,33 @@ def table(results: list[dict[str, Any]]) -> str:
                 f"{r['iteration_ms']} ms, {r['memory_gb']} GB, {r['recipe_hours']} h for the recipe"
             )
     return "\n".join(told)
+
+
+def of_kernels(results: list[dict[str, Any]]) -> list[str]:
+    """A line for each implementation, type and kind of offsets; ceilings; against the best SDPA."""
+    timed: dict[str, list[str]] = {}
+    for r in results:
+        if "part" in r and "ms" in r:
+            name = f"{r['kernels']} {r['dtype']} {r['offsets']}"
+            timed.setdefault(name, []).append(f"{r['part']} {r['ms']}")
+    lines = [f"{name}, ms: {', '.join(parts)}" for name, parts in timed.items()]
+    lines += [f"{r['ceiling']}: {r['value']} {r['unit']}" for r in results if "ceiling" in r]
+    for r in results:
+        if r["stage"] == "attention" and r.get("ms"):
+            lines.append(f"{r['name']} {r['dtype']}, {r['direction']}: {r['ms']:.2f} ms")
+        if "ratios" in r:
+            lines += [f"{key}, {r['ours']}: {r[key]}" for key in r if key.startswith("ratios")]
+    return lines
+
+
+def of_steps(results: list[dict[str, Any]]) -> list[str]:
+    """A line for each system."""
+    return [
+        f"{r['system']}: a step of {r['batch_size']} {r['step_ms']} ms, {r['memory_gb']} GB, "
+        + ", ".join(f"{part} {share:.0%}" for part, share in r["share"].items())
+        for r in results
+        if "step_ms" in r
+    ]
 
 
 def worst(checked: list[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,193 @@
+"""Writes every table of the pages from the records beside this file.
+
+    python results/rebuild.py           # after a record has changed
+    python results/rebuild.py --check   # only says which pages are not what the records say
+
+A page has `<!-- NAME -->` above and `<!-- / -->` below what is written; NAME is a function here.
+What has no record yet stays as it is.
+"""
+
+import argparse
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mtlcli import tasks as known_tasks
+from mtlcli.experiments._table import table as experiment_table
+from mtlcli.runs.table import columns, markdown, metrics_table
+from mtlcli.systems import _settings as settings
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "weights" / "nyud_small"
+PAGES = (ROOT / "README.md", ROOT / "results" / "README.md", SHIPPED / "README.md")
+PLACE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- / -->)", re.DOTALL)
+DIRECTIONS = {"forward": "forward", "forward_backward": "forward and backward"}
+
+
+def record(name: str) -> dict:
+    """A record by its name."""
+    return json.loads((ROOT / "results" / f"{name}.json").read_text())
+
+
+def systems(name: str) -> str:
+    """The table of an experiment, and what ran."""
+    return f"{experiment_table(record(name))}\n\n{what_ran(record(name))}"
+
+
+def what_ran(found: dict) -> str:
+    """The options that all runs share, and by system the settings that are not its defaults."""
+    runs = {run["cell"]: run["config"] for run in found["runs"]}
+    first = next(iter(runs.values()))
+    size = "x".join(map(str, first["size"]))
+    lines = [
+        f"What ran: {size}, {first['backbone']} from {first['init']} weights, "
+        f"{first['iterations']} iterations of {first['batch_size']}, {first['optimizer']} "
+        f"(lr {first['lr']:g}, weight decay {first['weight_decay']:g}), "
+        f"weighting {first['weighting']}. Settings that are not the system's defaults:"
+    ]
+    for cell, config in runs.items():
+        usual = settings.defaults(config["system"])
+        own = {n: v for n, v in config["settings"].items() if usual.get(n, v) != v}
+        said = ", ".join(
+            f"{n} {str(v).lower() if isinstance(v, bool) else v}" for n, v in own.items()
+        )
+        lines.append(f"{cell}: {said or 'none'}{REMARKS.get(config['system'], '')};")
+    if first["optimizer"] == "adamw":
+        lines.append("under adamw the gradient scale lambda does nothing.")
+    return "\n".join(lines)
+
+
+REMARKS = {
+    "mqtransformer": " (attention global, windows true: not the released form, which is attention "
+    "self, windows false)"
+}
+
+
+def rooms_systems() -> str:
+    """Five systems on rooms."""
+    return systems("rooms_systems")
+
+
+def nyud_small_systems() -> str:
+    """The same on real pictures."""
+    return systems("nyud_small_systems")
+
+
+def rooms_gradient_scale() -> str:
+    """Lambda on rooms."""
+    return systems("rooms_gradient_scale")
+
+
+def offsets() -> str:
+    """Where the attention of those runs looks at the end."""
+    rows = []
+    for run in record("rooms_gradient_scale")["runs"]:
+        (seen,) = list(run["offsets"].values())[:1]
+        moved = ", ".join(f"{value:.2f}" for value in seen["pixels"])
+        outside = ", ".join(f"{value:.0%}" for value in seen["outside"])
+        rows.append([run["cell"], moved, outside])
+    head = ["", "mean offset at the end, cells of level 1, 2, 3", "points outside the map"]
+    return markdown(head, rows, left=3)
+
+
+def scores_of(path: Path, own: str) -> str:
+    """A network's main scores beside those of the best constant."""
+    found = json.loads(path.read_text())
+    heads = columns(known_tasks.named(found["main"]))
+    return metrics_table(heads, {own: found["main"], "best constant": found["constant"]})
+
+
+def demo() -> str:
+    """What `mtl demo` comes to: a copy of its run's results.json."""
+    return scores_of(ROOT / "results" / "demo" / "results.json", "DeMT-ITSA")
+
+
+def nyud_small() -> str:
+    """The network that ships."""
+    return scores_of(SHIPPED / "results.json", "this network")
+
+
+def performance() -> str:
+    """What things cost, machine by machine."""
+    spec = importlib.util.spec_from_file_location("record", ROOT / "tests/bench/record.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.table(record("performance"))
+
+
+def attention() -> str:
+    """Deformable attention and its baselines, seconds."""
+    found = record("performance")[0]["attention"]
+    names = {"numba": "fused (numba)", "grid_sample by map": "`grid_sample` per map",
+             "SDPA flash": "global attention over 59,920 tokens (SDPA)"}  # fmt: skip
+    rows, ratios = [], found["ratios"]
+    for name, title in names.items():
+        for dtype in ("fp32", "bf16") if name == "SDPA flash" else ("fp32",):
+            cells = [f"{title}, {dtype}"]
+            for direction in DIRECTIONS:
+                ms = next(
+                    r["ms"] for r in found["rows"]
+                    if (r["name"], r["dtype"], r["direction"]) == (name, dtype, direction)
+                )  # fmt: skip
+                key = "vs_grid_sample" if "grid" in name else f"vs_sdpa_{dtype}"
+                over = "1" if name == "numba" else f"{ratios[direction][key]:.0f}x"
+                cells += [f"{ms / 1000:.2f}", over]
+            rows.append(cells)
+    head = ["", *(h for d in DIRECTIONS.values() for h in (f"{d}, s", "over ours"))]
+    return markdown(head, rows)
+
+
+def queries() -> str:
+    """The whole network with each query block."""
+    found = record("performance")[0]["queries"]
+    said = ", ".join(f"{one['seconds']:.1f} s with `--query {q}`" for q, one in
+                     found["queries"].items())  # fmt: skip
+    return f"Image in, maps out (HRNet18, one step, {'x'.join(map(str, found['size']))}): {said}."
+
+
+def boundaries() -> str:
+    """Time of the boundary metric."""
+    lines = []
+    for name, one in record("performance")[0]["boundary"].items():
+        ratios = sorted(b["ratio"] for b in one.values() if isinstance(b, dict))
+        lines.append(
+            f"- `{name}`, {one['thresholds']} thresholds: {one['seconds']:.3f} s per 425x560 image "
+            f"on one core, {ratios[0]:.0f} and {ratios[1]:.0f} times faster than scipy's "
+            "assignment solver per threshold (set up in two ways)"
+        )
+    return "\n".join(lines)
+
+
+def rebuilt(page: Path) -> str:
+    """A page with everything that comes from records written anew."""
+
+    def write(place: re.Match[str]) -> str:
+        make: Callable[[], str] = globals()[place[2]]
+        try:
+            return f"{place[1]}{make()}\n{place[3]}"
+        except FileNotFoundError:
+            return place[0]
+
+    return PLACE.sub(write, page.read_text())
+
+
+def main() -> int:
+    """Write the pages, or only compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = [page for page in PAGES if rebuilt(page) != page.read_text()]
+    for page in stale:
+        print(f"{page.relative_to(ROOT)} {'is not what its records say' if check else 'rewritten'}")
+        if not check:
+            page.write_text(rebuilt(page))
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Hostile command lines, made up from what the commands themselves say that they take: each ends in
+time, with a result or with one line and its exit code.
+
+`MTL_COMMAND_LINES=2000 python -m pytest -n 0 -s tests/test_command_lines.py` tries so many and
+prints how they ended; MTL_COMMAND_SEED makes others.
+"""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from mtlcli.cli import app
+
+LINES = int(os.environ.get("MTL_COMMAND_LINES", "60"))
+SEED = int(os.environ.get("MTL_COMMAND_SEED", "0"))
+PATIENCE = 60  # seconds for a line, on a machine that has other work
+HOSTILE = [
+    "", " ", "/", ".", "..", "../..", "x" * 5000, "x" * 250, "a/" * 3000, "nan", "inf", "-inf",
+    "-1", "0", "1e26", "9" * 26, "4300000000", "-" + "9" * 26, "0x10", "1_0", "٣", "\udcff\udcfe",
+    "a\nb", "a\tb", "\x07", "--", "-", "~", "*", "[", "{}", "{id}", "%s", "NaN", "None", "true",
+    "/dev/null", "/proc/self/mem", "picture.png", "run", "run/last.pt", "weights", "gone.h5",
+    "datasets/rooms.h5", "rooms", "edge", "depth,normals", "val", "train/present", "train/../val",
+    "noise.bin", "empty", "loop", "🙂", "ü ber (1)", "'; rm -rf x", "<b>", "1x1", "1e-400", "1e400",
+]  # fmt: skip
+SMALL = ["--batch-size", "2", "--iterations", "1", "--size", "64", "64", "--workers", "0",
+         "--device", "cpu", "--system", "multi_task", "--init", "random", "--quiet"]  # fmt: skip
+BASES = {  # a line that is right and quick; what is hostile comes after it
+    "train": ["--dataset", "rooms", "--backbone", "resnet18_half", *SMALL],
+    "eval": ["run", "--workers", "0", "--device", "cpu", "--quiet", "--limit", "1"],
+    "visualize": ["picture.png", "--checkpoint", "run", "--device", "cpu", "--quiet"],
+    "prepare": ["rooms", "--train", "1", "--val", "1", "--size", "32", "32", "--out", "made.h5",
+                "--workers", "1", "--quiet", "--force"],
+    "data": ["datasets/rooms.h5", "--quiet"],
+    "report": ["run"],
+    "boundary": ["pred", "pred", "--workers", "1", "--quiet"],
+    "export": ["run", "--format", "pt2", "--out", "made.pt2"],
+    "pack": ["run"],
+    "doctor": [],
+    "systems": ["demt_itsa"],
+    "recipes": [],
+    "experiment": ["rooms_systems", "--table"],
+    "import-demt": ["noise.bin"],
+    "demo": ["--iterations", "0"],
+    "serve": ["gone", "--port", "1"],
+    "bench model": ["--dataset", "rooms", "--params-only", "--backbone", "resnet18_half",
+                    "--system", "multi_task", "--device", "cpu"],
+    "bench attention": ["--size", "0", "0", "--device", "cpu"],
+}  # fmt: skip
+SAFE = {"--seeds", "--jobs", "--iterations", "--repeats", "--slow", "--costs", "--table", "--keep",
+        "--download-dir", "--no-params-only", "--compile", "--resume", "--size"}  # fmt: skip
+"""Options whose larger values are honest work, or change the machine: they get bad values only."""
+BAD = ["", "nan", "1e26", "9" * 26, "-1", "x" * 5000, "a\nb", "\udcff"]
+
+
+def commands() -> dict[str, Any]:
+    """Every command by the words that call it."""
+    tree = typer.main.get_command(app)
+    found = {}
+    for name, command in tree.commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", None)
+        found |= {f"{name} {n}": c for n, c in below.items()} if below else {name: command}
+    return found
+
+
+def lines(count: int, seed: int) -> Iterator[list[str]]:
+    """So many command lines."""
+    chance, known = random.Random(seed), commands()
+    assert known.keys() == BASES.keys(), "a command has no line of its own here"
+    names = list(BASES)
+    for number in range(count):
+        name = names[number % len(names)]
+        line = list(BASES[name])
+        for _ in range(chance.choice((1, 1, 1, 2, 3))):
+            line = spoil(line, known[name], chance)
+        yield [*name.split(), *line]
+
+
+def spoil(line: list[str], command: Any, chance: random.Random) -> list[str]:
+    """The line with one more hostile word or option."""
+    kind = chance.random()
+    if kind < 0.15:
+        return [*line, chance.choice((*HOSTILE, "--no-such-option", "-z", "--out="))]
+    if kind < 0.3 and line and not line[0].startswith("-"):
+        return [chance.choice(HOSTILE), *line[1:]]
+    options = [p for p in command.params if p.opts[0].startswith("--")]
+    if not options:
+        return [*line, chance.choice(HOSTILE)]
+    option = chance.choice(options)
+    if getattr(option, "is_flag", False):
+        return line if option.opts[0] in SAFE else [*line, option.opts[0]]
+    values = BAD if option.opts[0] in SAFE else HOSTILE
+    return [*line, option.opts[0], *(chance.choice(values) for _ in range(max(1, option.nargs)))]
+
+
+@pytest.fixture
+def place(home: Path, save_network: Callable, mtl: Callable) -> Path:
+    """A home in which every line of `BASES` can work."""
+    small = ["--backbone", "resnet18_half", "--task", "depth", "--task", "edge", *SMALL]
+    assert mtl("train", "--dataset", "rooms", *small, "--out", "run").code == 0
+    Image.new("RGB", (48, 40), (9, 99, 199)).save("picture.png")
+    Path("pred").mkdir()
+    lines = (np.mgrid[:24, :32][1] % 8 == 0).astype(np.uint8) * 255
+    Image.fromarray(lines).save("pred/a.png")
+    Path("noise.bin").write_bytes(bytes(range(256)) * 20)
+    Path("empty").touch()
+    Path("loop").symlink_to("loop")
+    return home
+
+
+def test_no_command_line_ends_in_a_traceback(place: Path, mtl: Callable) -> None:
+    ends: Counter[str] = Counter()
+    wrong: list[str] = []
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"longer than {PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    try:
+        for line in lines(LINES, SEED):
+            signal.alarm(PATIENCE)
+            since = time.monotonic()
+            answer = mtl(*line)
+            signal.alarm(0)
+            said = judge(answer.code, answer.err)
+            ends[said or f"exit code {answer.code}"] += 1
+            if said:
+                shown = " ".join(repr(word[:40]) for word in line)
+                wrong.append(
+                    f"{said}: {shown}: {answer.err[-300:]} ({time.monotonic() - since:.0f} s)"
+                )
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    print(f"\n{LINES} lines: {dict(ends)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def judge(code: int, err: str) -> str:
+    """What is wrong with an answer, "" if nothing is."""
+    if "Traceback" in err or "MTL_DEBUG=1" in err:
+        return "unexpected error"
+    if code not in (0, 1, 2):
+        return f"exit code {code}"
+    own = [line for line in err.splitlines() if line.startswith("mtl: ")]
+    if code and not own and "Error: " not in err:
+        return "no reason"
+    return ""
+
+
+def test_the_judge_can_condemn() -> None:
+    assert judge(1, "mtl: KeyError: 'x'. MTL_DEBUG=1 shows the traceback.\n")
+    assert judge(1, "Traceback (most recent call last):\n")
+    assert judge(-11, "")
+    assert judge(2, "")
+    assert not judge(2, "mtl: --lr nan: a finite number is needed.\n")

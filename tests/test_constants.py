@@ -1,0 +1,273 @@
+"""The constants of the paper (arXiv 2508.04422) and of the codes it builds on, written out here."""
+
+import inspect
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mtlcli import boundary, lookup
+from mtlcli.backbones import _backbone as backbones
+from mtlcli.data.augment import distort_colours, is_balanced, random_view
+from mtlcli.datasets._pascal_labels import parts_of
+from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.runs.config import RunConfig
+from mtlcli.systems._settings import defaults
+from mtlcli.tasks import sal
+from mtlcli.tasks._shared import at_size, cut_out
+from mtlcli.tasks.edge import boundary_counts
+from mtlcli.training.setup import make_optimizer
+from mtlcli.training.weightings import WEIGHTINGS
+from tests.pascal_bundle import part_file
+
+SEISM = (0.001, *(k / 100 for k in range(1, 100)), 0.999)
+PARTS = (
+    ("hair", "head", "lear", "rear", "leye", "reye", "lebrow", "rebrow", "mouth", "nose"),
+    ("neck", "torso"),
+    ("luarm", "ruarm"),
+    ("llarm", "rlarm", "lhand", "rhand"),
+    ("luleg", "ruleg"),
+    ("llleg", "rlleg", "lfoot", "rfoot"),
+)
+
+
+def record(folder: str, name: str):
+    return getattr(lookup.load(folder, name), {"tasks": "TASK", "datasets": "DATASET"}[folder])
+
+
+@pytest.mark.parametrize(
+    ("task", "weight", "metric", "higher", "channels"),
+    [
+        ("semseg", 1, "mIoU", True, None),
+        ("human_parts", 2, "mIoU", True, None),
+        ("sal", 5, "maxF", True, 2),
+        ("depth", 1, "RMSE", False, 1),
+        ("normals", 10, "mErr", False, 3),
+        ("edge", 50, "odsF", True, 1),
+    ],
+)
+def test_losses_weigh_and_metrics_count_as_demt_says(task, weight, metric, higher, channels):
+    its = record("tasks", task)
+    assert (its.weight, its.metric) == (weight, metric)
+    assert (its.higher_is_better, its.channels) == (higher, channels)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "splits", "size", "classes", "edge"),
+    [
+        ("nyud", (795, 654), (425, 560), {"semseg": 40},
+         {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism", "gt_as": "partition"}),
+        ("pascal", (4998, 5105), (512, 512), {"semseg": 21, "human_parts": 7},
+         {"positive_weight": 0.95, "max_dist": 0.0075, "protocol": "seism", "gt_as": "partition"}),
+    ],
+)  # fmt: skip
+def test_datasets_are_those_of_the_field(dataset, splits, size, classes, edge):
+    its = record("datasets", dataset)
+    assert (tuple(its.splits.values()), its.size) == (splits, size)
+    assert {task: len(names) for task, names in its.classes.items()} == classes
+    assert its.options["edge"] == edge
+
+
+OWN = {
+    "single_task": {"hidden": None},
+    "multi_task": {"hidden": None},
+    "mqtransformer": {"width": 256, "queries": 64, "heads": 4, "attention": "global",
+                      "windows": True},
+    "demt": {"width": 256, "heads": 4, "interaction": "global", "query": "global",
+             "space_first": False, "mixer_coordinates": "absolute"},
+    "demt_itsa": {
+        "width": 256, "position_channels": 24, "position_grid": "tasks", "steps": 3, "levels": 3,
+        "downsampling": "conv3x3", "heads": 4, "points": 16, "border": "clamp",
+        "gradient_scale": 100, "gradient_scope": "offsets", "shared_convolutions": True,
+        "tied_steps": False, "feedforward": 1024, "dropout": 0.1, "query": "global",
+        "mixer_coordinates": "absolute", "logits_deviation": 0.01},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("system", OWN)
+def test_systems_are_by_default_what_the_papers_say(system):
+    assert defaults(system) == OWN[system]
+
+
+def test_training_is_by_default_the_papers():
+    usual = asdict(RunConfig())
+    told = {"iterations": 40_000, "batch_size": 8, "optimizer": "sgd", "lr": 1e-3, "momentum": 0.9,
+            "weight_decay": 5e-4, "power": 0.9, "init": None, "weighting": "fixed",
+            "accumulate": 1, "holdout": 0.0, "amp": None, "crop": None, "size": None,
+            "system": "demt_itsa", "backbone": "hrnet18", "dataset": "nyud"}  # fmt: skip
+    assert {name: usual[name] for name in told} == told
+    assert backbones.find(usual["backbone"]).usual_init == "imagenet"
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_all_of_the_network_decays_and_no_learnt_weight_of_a_loss_does(weighting):
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    weigh = WEIGHTINGS[weighting]({"depth": 1.0}, [], 1)
+    config = RunConfig()
+    first, *others = make_optimizer(network, weigh, config, torch.device("cpu")).param_groups
+    assert (first["lr"], first["momentum"], first["weight_decay"]) == (1e-3, 0.9, 5e-4)
+    assert {id(p) for p in first["params"]} == {id(p) for p in network.parameters()}
+    assert [group["weight_decay"] for group in others] == [0] * (weighting == "uncertainty")
+
+
+@pytest.mark.parametrize(
+    ("name", "thresholds", "suppress", "inclusive", "interpolate", "max_dist"),
+    [
+        ("seism", SEISM, True, False, False, 0.011),
+        ("mti", SEISM[1:-1], False, True, False, 0.011),
+        ("bsds", tuple(k / 100 for k in range(1, 100)), False, True, True, 0.0075),
+    ],
+)
+def test_boundary_protocols_are_those_of_their_tools(
+    name, thresholds, suppress, inclusive, interpolate, max_dist
+):
+    its = boundary.protocol_named(name)
+    assert its.thresholds == pytest.approx(thresholds, abs=1e-15)
+    assert (its.suppress, its.inclusive, its.interpolate) == (suppress, inclusive, interpolate)
+    assert its.max_dist == max_dist
+
+
+@pytest.mark.parametrize("max_dist", [0.01, 0.03, 0.06])
+def test_the_tolerance_of_a_dataset_reaches_its_metric(max_dist):
+    """Two lines 4 pixels apart on a diagonal of 100: found from 0.04 on."""
+    truth, logits = torch.zeros(1, 60, 80), torch.full((1, 60, 80), -9.0)
+    truth[0, :, 40], logits[0, 10:50, 44] = 1, 9
+    options = {"max_dist": max_dist, "protocol": "mti", "positive_weight": 0.8}
+    found = boundary_counts(logits, truth, options)
+    assert (found["cntP"][50] > 30) == (max_dist > 0.04)
+
+
+def test_saliency_is_claimed_at_19_thresholds_that_are_reached():
+    assert pytest.approx([k * 0.05 for k in range(1, 20)]) == sal.THRESHOLDS
+    logits, target = torch.zeros(2, 3, 4), torch.ones(3, 4, dtype=torch.uint8)
+    found = sal.foreground_counts(logits, target, {})  # everywhere exactly one half
+    assert found["claimed"].tolist() == [12] * 10 + [0] * 9
+    assert sal.maximal_f([found], {})["maxF"] == 1
+
+
+def test_scale_side_and_attempts_of_a_crop():
+    views, tries = [], []
+    for seed in range(2000):
+        tries.append(0)
+
+        def refuse(view):
+            tries[-1] += 1
+            return False
+
+        views.append(random_view((90, 90), (64, 64), (1, 1), np.random.default_rng(seed), refuse))
+    zooms = [view.zoom for view in views]
+    assert 0.5 <= min(zooms) < 0.505
+    assert 1.995 < max(zooms) <= 2
+    assert np.mean(zooms) == pytest.approx(1.25, abs=0.03)
+    assert np.mean([view.mirrored for view in views]) == pytest.approx(0.5, abs=0.04)
+    assert set(tries) == {10}
+    assert views[0].step == pytest.approx((1 / zooms[0], 1 / zooms[0]))
+
+
+@pytest.mark.parametrize(
+    ("share", "balanced"), [(74, True), (75, False), (76, False), (100, False)]
+)
+def test_a_crop_is_refused_from_three_quarters_of_one_class_on(share, balanced):
+    classes = np.full((20, 10), 255, np.uint8)  # the lower half is not labelled
+    classes[:10] = np.r_[np.full(share, 3), np.full(100 - share, 7)].reshape(10, 10)
+    assert is_balanced(classes) == balanced
+
+
+COLOURS = np.array(
+    [(100, 100, 100), (50, 50, 50), (200, 100, 100), (100, 20, 20), (255, 100, 100)], np.uint8
+)
+
+
+@pytest.fixture(scope="module")
+def distorted() -> np.ndarray:
+    """(N, 5, 3): two greys, a red, a dark and a bright one, as 6000 seeds distort them."""
+    seen = (distort_colours(COLOURS[None], np.random.default_rng(s))[0] for s in range(6000))
+    return np.stack(list(seen)).astype(float)
+
+
+def test_brightness_and_contrast_reach_as_far_as_ssd_lets_them(distorted):
+    """+-32, then x0.5 to 1.5, each in half of all pictures: from (100 - 32) / 2 to 132 * 1.5."""
+    grey = distorted[:, 0, 0]
+    assert 34 <= grey.min() < 38
+    assert 192 < grey.max() <= 198
+    assert (grey == 100).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_hue_turns_both_ways_by_18_of_180_and_saturation_by_half(distorted):
+    clean = (distorted[:, 0, 0] == 100) & (distorted[:, 1, 0] == 50)
+    red = distorted[clean, 2]
+    r, g, b = red.T
+    hue = np.degrees(np.arctan2(math.sqrt(3) * (g - b), 2 * r - g - b)) / 2  # of 180
+    assert -19 <= hue.min() < -16
+    assert 15 < hue.max() <= 18
+    assert (np.abs(hue) < 0.6).mean() == pytest.approx(0.5 + 0.5 / 36, abs=0.05)
+    saturation = 1 - red.min(1) / red.max(1)
+    assert 0.24 < saturation.min() < 0.27
+    assert 0.73 < saturation.max() < 0.77
+    assert (np.abs(saturation - 0.5) < 0.004).mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_contrast_comes_before_saturation_in_half_of_all_pictures_and_after_it_in_the_others(
+    distorted,
+):
+    """Both orders written out for a red that contrast drives into the white end; what was drawn is
+    read off the greys (brightness, contrast) and off a red that stays dark (saturation).
+    """
+    contrast = (distorted[:, 0, 0] - distorted[:, 1, 0]) / 50
+    brightness = distorted[:, 0, 0] / contrast - 100
+    dark = 1 - distorted[:, 3].min(1) / distorted[:, 3].max(1)
+    factor = dark * (100 + brightness) / 80
+    top, low = np.minimum(255 + brightness, 255), 100 + brightness
+    last = contrast * top * (1 - (factor * (1 - low / top)).clip(max=1))
+    top, low = np.minimum(contrast * top, 255), np.minimum(contrast * low, 255)
+    first = top * (1 - (factor * (1 - low / top)).clip(max=1))
+    far_apart = np.abs(first - last.clip(max=255)) > 20
+    telling = (top == 255) & (dark < 0.98) & far_apart
+    off = np.abs(distorted[telling, 4].min(1) - np.stack([first, last.clip(max=255)])[:, telling])
+    assert telling.sum() > 60
+    assert np.quantile(off.min(0), 0.95) < 12
+    assert (off[0] < off[1]).mean() == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize("heads", [4, 8])
+def test_deformable_attention_starts_as_deformable_detr(heads):
+    torch.manual_seed(0)
+    its = DeformableAttention(64, maps=2, heads=heads, points=3)
+    rays = its.sampling.bias[: 2 * heads * 2 * 3].view(heads, 2, 3, 2)
+    for head in range(heads):
+        angle = 2 * math.pi * head / heads
+        along = np.array([math.cos(angle), math.sin(angle)])
+        along /= np.abs(along).max()
+        for point in range(3):
+            expected = torch.tensor((point + 1) * along).float().expand(2, 2)
+            torch.testing.assert_close(rays[head, :, point].detach(), expected)
+    assert not its.sampling.weight.any()
+    for layer in (its.value, its.output):
+        bound = math.sqrt(6 / (64 + 64))  # Xavier, uniform
+        assert 0.98 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+        assert not layer.bias.any()
+
+
+def test_logits_become_as_large_as_labels_bilinearly():
+    logits = torch.randn(1, 2, 5, 7, generator=torch.Generator().manual_seed(0))
+    bilinear = nn.functional.interpolate(logits, (12, 11), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(at_size(logits, (12, 11)), bilinear, atol=1e-5, rtol=1e-5)
+    assert cut_out(logits, (5, 7), (1, 4, 2, 7)).equal(logits[..., 1:4, 2:7])
+
+
+def test_24_parts_of_a_person_become_6(tmp_path):
+    names = [name for group in PARTS for name in group]
+    masks = {name: np.eye(1, 24, i, dtype=bool) for i, name in enumerate(names)}
+    part_file(tmp_path / "x.mat", (1, 24), [(15, masks)])
+    expected = [i for i, group in enumerate(PARTS, 1) for _ in group]
+    assert parts_of((tmp_path / "x.mat").read_bytes())[0].tolist() == expected
+
+
+def test_every_setting_is_listed_above():
+    for system in lookup.names("systems"):
+        build = inspect.signature(lookup.load("systems", system).build).parameters.values()
+        assert {p.name for p in build if p.kind is p.KEYWORD_ONLY} == set(OWN[system])

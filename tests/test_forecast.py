@@ -1,0 +1,218 @@
+"""What a run costs before it is started: memory counted from shapes, hours from measured steps."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from mtlcli.data.hdf5 import Info
+from mtlcli.ops import deformable_attention
+from mtlcli.recipes._recipe import recipe
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.scoring.cost import Flops
+from mtlcli.training import cards
+from mtlcli.training.cards import CARDS, H100, MEASURED, Card, Work, find_measured, seconds_on
+from mtlcli.training.forecast import (
+    complete_by_record,
+    count_flops,
+    count_way,
+    forecast,
+    line_of,
+    work_of,
+)
+from mtlcli.training.memory import count_need
+from mtlcli.training.shapes import Precision, Watch, trace
+
+DATASET = Info(
+    size=(64, 96),
+    classes={"semseg": ("wall", "floor", "door")},
+    options={"edge": {"positive_weight": 0.8}},
+)
+SMALL = RunConfig(
+    dataset="rooms", system="multi_task", backbone="resnet18_half", init="random",
+    tasks=("semseg", "depth", "normals", "edge"), size=(64, 96), batch_size=4, iterations=3600,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("known", MEASURED, ids=lambda known: known.recipe)
+def test_measured_steps_are_returned_as_measured_and_their_rates_give_them(known) -> None:
+    config, dataset = complete_by_record(RunConfig(**recipe(known.recipe).options()))
+    way, flops = count_way(replace(config, amp=True), dataset), count_flops(config, dataset)
+    first, *others = (line_of(card, [way], flops) for card in CARDS)
+    assert (first.card, first.basis) == (H100, "measured")
+    assert (first.seconds, first.gigabytes) == (known.seconds, known.gigabytes)
+    assert {line.basis for line in others} == {"scaled"}
+    own = seconds_on(H100, work_of(way, 1, flops), amp=True)
+    assert own == pytest.approx(known.seconds, rel=0.02)
+    assert way.needed(1) / 1e9 == pytest.approx(known.gigabytes, rel=0.1)
+
+
+def test_the_rate_of_sampling_is_that_of_the_operator_alone() -> None:
+    queries, maps, points, heads, channels = 59_920, 12, 16, 4, 70
+    samples = queries * maps * points * heads
+    operations = samples * 16 + samples * channels * (8 + 2)
+    assert 3 * operations / 28.9e-3 == pytest.approx(cards.SAMPLING, rel=0.01)
+
+
+@pytest.mark.parametrize("amp", [True, False])
+def test_a_step_on_another_card_is_scaled_by_what_its_maker_prints(amp: bool) -> None:
+    slow = Card(name="slow", gigabytes=1, bandwidth=H100.bandwidth / 5, half=H100.half / 3,
+                single=H100.single / 7, source="")  # fmt: skip
+    moved = Work(tensors=1000, flops=Flops())
+    computed = Work(tensors=0, flops=Flops(matmul=10**12, softmax=10**12))
+    sampled = Work(tensors=0, flops=Flops(sampling=10**12))
+    for work, factor in ((moved, 5), (sampled, 5), (computed, 3 if amp else 7)):
+        ratio = seconds_on(slow, work, amp=amp) / seconds_on(H100, work, amp=amp)
+        assert ratio == pytest.approx(factor)
+    both = Work(tensors=1000, flops=Flops(matmul=10**12, softmax=10**12, sampling=10**12))
+    parts = sum(seconds_on(slow, work, amp=amp) for work in (moved, computed, sampled))
+    assert seconds_on(slow, both, amp=amp) == pytest.approx(parts)
+    assert seconds_on(H100, computed, amp=True) == pytest.approx(2e12 / cards.PRODUCTS)
+
+
+def test_half_precision_is_never_the_slower() -> None:
+    work = Work(tensors=1000, flops=Flops(matmul=10**13, sampling=10**12))
+    assert all(seconds_on(c, work, amp=True) < seconds_on(c, work, amp=False) for c in CARDS)
+
+
+def test_a_step_that_was_measured_nowhere_is_never_called_measured() -> None:
+    costs = forecast(SMALL, DATASET, (24,), precisions=(True, False))
+    assert {line.basis for line in costs.lines} == {"estimated"}
+    assert "No step of multi_task on resnet18_half with these options was measured" in costs.basis
+    hours = costs.to_json()["cards"][0]["hours"]
+    assert hours == pytest.approx(costs.lines[0].seconds, abs=0.01), "3600 iterations"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"batch_size": 4}, {"size": (320, 416)}, {"crop": (425, 560)}, {"checkpointing": True},
+     {"amp": False}, {"backbone": "resnet18_half"}],
+    ids=str,
+)  # fmt: skip
+def test_another_option_than_the_measured_is_not_measured(change) -> None:
+    config, _ = complete_by_record(RunConfig(**recipe(MEASURED[1].recipe).options()))
+    config = replace(config, amp=True)
+    assert find_measured(config) == MEASURED[1]
+    assert find_measured(replace(config, **change)) is None
+
+
+def test_what_does_not_fit_is_told_with_the_option_that_helps() -> None:
+    costs = forecast(SMALL, DATASET, (24,), precisions=(True,))
+    way = costs.ways[0]
+    one, all_ = way.needed(4), way.needed(1)
+    assert one < way.needed(2) < all_
+    room = (one + way.needed(2)) / 2 / 0.9 / 1e9
+    assert [way.accumulate(size) for size in (24, room, one / 1e9 / 2)] == [1, 4, None]
+    tight = replace(way, config=replace(way.config, accumulate=2))
+    assert tight.accumulate(24) == 2, "what was asked for stays"
+
+
+def test_the_watch_knows_what_is_alive_and_what_was_at_the_most() -> None:
+    known = torch.zeros(5, device="meta")
+    with Watch([known]) as watch:
+        one = torch.zeros(100, device="meta")
+        view = one.view(10, 10)
+        two = known.expand(3, 5) + 1
+        assert watch.now == 400 + 60
+        del one
+        assert watch.now == 460, "its view is alive"
+        del view, two
+    assert (watch.now, watch.peak) == (0, 460)
+
+
+def saved(network: nn.Module, image: torch.Tensor, precision) -> tuple[int, set]:
+    """Bytes that a forward pass keeps, and the types of its results."""
+    known = {p.untyped_storage()._cdata for p in network.parameters()}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage()._cdata not in known:
+            kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), precision:
+        results = network(image)
+    return sum(s.nbytes() for s in kept.values()), {x.dtype for x in results.values()}
+
+
+@pytest.mark.parametrize("amp", [True, False])
+def test_half_precision_keeps_what_autocast_keeps(amp: bool) -> None:
+    network = checkpoint.build_network(SMALL, DATASET).train()
+    real = saved(network, torch.rand(2, 3, 64, 96), torch.autocast("cpu", torch.bfloat16, amp))
+    with torch.device("meta"):
+        bare = checkpoint.build_network(SMALL, DATASET).train()
+        counted = saved(bare, torch.zeros(2, 3, 64, 96), Precision(amp))
+    assert counted[0] == pytest.approx(real[0], rel=0.01)
+    assert counted[1] == real[1]
+
+
+def test_recomputing_holds_less_and_makes_more_in_the_same_precision() -> None:
+    plain, again, wide = (
+        trace(replace(SMALL, checkpointing=c), DATASET, 16, amp=amp)
+        for c, amp in ((False, True), (True, True), (True, False))
+    )
+    assert again.peak < min(plain.peak, wide.peak)
+    assert again.tensors > plain.tensors
+
+
+def test_memory_grows_with_the_pictures_and_with_what_the_optimiser_keeps() -> None:
+    need = {n: trace(SMALL, DATASET, n, amp=False).peak for n in (2, 4)}
+    assert need[4] == pytest.approx(2 * need[2], rel=0.1)
+    sgd, adamw = (
+        count_need(replace(SMALL, optimizer=name), DATASET, amp=True, there=10**9)
+        for name in ("sgd", "adamw")
+    )
+    assert adamw.fixed - sgd.fixed == 4 * sgd.parameters
+    assert adamw.per_image == sgd.per_image
+
+
+def test_attention_keeps_on_the_meta_device_what_a_fused_kernel_keeps() -> None:
+    shapes, batch, queries, heads, points, channels = ((5, 7), (3, 4)), 2, 11, 2, 3, 4
+    sizes = {
+        "value": (batch, 47, heads, channels),
+        "offsets": (batch, queries, heads, 2, points, 2),
+        "logits": (batch, queries, heads, 2, points),
+    }
+    given = {n: torch.rand(s, device="meta", requires_grad=True) for n, s in sizes.items()}
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        out = deformable_attention(shapes=shapes, reference=torch.rand(queries, 2, device="meta"),
+                                   **given)  # fmt: skip
+    out.sum().backward()
+    assert all(x.grad is not None and x.grad.shape == x.shape for x in given.values())
+    lse = batch * queries * heads
+    everything = sum(x.numel() for x in given.values()) + out.numel() + lse + 2 * queries
+    assert sum(x.numel() for x in kept if x.dim()) >= everything
+
+
+def test_a_dry_run_says_what_a_card_that_is_not_here_would_need(home, mtl) -> None:
+    line = ("train", "--dataset", "rooms", "--system", "multi_task", "--backbone", "resnet18_half",
+            "--init", "random", "--dry-run", "--memory", "24", "--device", "cpu")  # fmt: skip
+    record = json.loads(mtl(*line, "--json").out)
+    assert record["costs"]["memory"][0]["accumulate"] == {"24": 1}
+    assert record["needed"] == record["fixed"] + record["batch"] * record["per_image"]
+    assert not (home / "weights").exists()
+    (home / "datasets" / "rooms.h5").unlink()  # mtl knows what rooms would be
+    shown = mtl(*line)
+    assert shown.code == 0, shown.err
+    for words in ("on 24 GB", "--amp --checkpointing", "--no-amp", "T4", "estimated"):
+        assert words in shown.out
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--memory", "24"), "--memory 24 only says what a run needs: add --dry-run"),
+        (("--memory", "0", "--dry-run"), "--memory 0"),
+        (("--memory", "-8", "--dry-run"), "--memory -8"),
+        (("--memory", "nan", "--dry-run"), "--memory nan"),
+        (("--memory", "inf", "--dry-run"), "--memory inf"),
+    ],
+)
+def test_a_memory_that_no_card_has_is_refused(home, mtl, words, named: str) -> None:
+    answer = mtl("train", "--dataset", "rooms", *words)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert named in answer.err
