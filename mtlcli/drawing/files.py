@@ -61,14 +61,14 @@ def write_separate(
     OUT/TASK/NAME.png: classes are a PNG of indices with a palette (255 is black), depth 16-bit
     millimetres (numbers of another unit: hundredths), normals 8-bit codes x of n = 2x/255 - 1,
     boundaries and saliency trunc(255 p), white where certain, as `mtl boundary` wants them.
-    OUT/NAME.npz: what the Python API gives (`Prediction`). OUT/drawn/TASK/NAME.png: in colours with
-    their key. OUT/overlay/NAME.png: classes and boundaries on the picture. OUT/NAME.json: see
-    `mtlcli.drawing.sidecar`.
+    OUT/drawn/TASK/NAME.png: in colours with their key. OUT/overlay/NAME.png: classes and boundaries
+    on the picture. OUT/NAME.json: see `mtlcli.drawing.sidecar`. OUT/NAME.npz, the last of what is
+    returned: what the Python API gives (`Prediction`).
     """
     paths = [out / place.format(name) for place in places_of(trained, maps)]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-    values, notes, *pictures = paths
+    *pictures, notes, values = paths
     kept: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
     np.savez(values, **kept)
     mark_zip(values)
@@ -83,12 +83,12 @@ def write_separate(
 
 
 def places_of(trained: Trained, maps: Iterable[str]) -> list[str]:
-    """The files of `write_separate`, `{}` for the name: values, notes, two pictures of each task,
-    and the overlay where there is something to lay over.
+    """The files of `write_separate`, `{}` for the name: two pictures of each task, the overlay
+    where there is something to lay over, notes and values.
     """
     of_tasks = [place for task in maps for place in (f"{task}/{{}}.png", f"drawn/{task}/{{}}.png")]
     last = ["overlay/{}.png"] if can_overlay(trained, maps) else []
-    return ["{}.npz", "{}.json", *of_tasks, *last]
+    return [*of_tasks, *last, "{}.json", "{}.npz"]
 
 
 def save_separate(

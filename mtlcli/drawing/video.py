@@ -122,6 +122,7 @@ class Frames:
         self.capture, self.first, self.rate, self.live = capture, first, rate, count is None
         self.count = count or 0
         self.lost = 0  # frames that could not be read, as far as known so far
+        self.past = 0.0  # milliseconds from the first frame to the last that was read
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
         if self.live:
@@ -135,7 +136,7 @@ class Frames:
             now = max(self._time(), before)
             if now <= before:  # the file does not say when
                 now = before + 1000 / self.rate
-            before = now
+            before, self.past = now, now - start
             then = round((now - start) / 1000 * self.rate)
             if then > place:
                 yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), min(then - place, longest)
@@ -156,7 +157,9 @@ class Frames:
             failed += 1
             if failed > TRIES or given + self.lost + failed > self.count:
                 break
-        missing = self.count - given - self.lost
+        # Of some files the count is their length times their rate, however few frames there are.
+        passed = round(self.past / 1000 * self.capture.get(cv2.CAP_PROP_FPS)) + 1
+        missing = self.count - max(given + self.lost, passed)
         if missing > max(FEW, FEW_SHARE * self.count):  # some files only estimate their count
             self.lost += missing
 

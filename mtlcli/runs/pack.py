@@ -10,7 +10,7 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.files import replacing, write_json
 from mtlcli.runs import checkpoint
 from mtlcli.runs.card import describe
-from mtlcli.runs.folder import CARD, PACKED, PACKED_RECORD, RESULTS, record_file
+from mtlcli.runs.folder import CARD, LAST, PACKED, PACKED_RECORD, RECORD, RESULTS, record_file
 from mtlcli.runs.names import file_of, pin, title
 from mtlcli.runs.record import Record, find_record
 from mtlcli.runs.results import Results, find_results, read_results
@@ -40,7 +40,7 @@ def pack(run: Path, out: Path, licence: str = "") -> Packed:
         RunError: it cannot be written.
     """
     source = file_of(pin(run))
-    for name in (PACKED, PACKED_RECORD, CARD, RESULTS):
+    for name in (PACKED, PACKED_RECORD, CARD, RESULTS, LAST, RECORD):
         if (out / name).exists():
             raise InputError(f"{out / name} is there already: choose another --out, or remove it.")
     content = checkpoint.read(source)
