@@ -1,8 +1,10 @@
 """A network in a file of `mtl export`, behind the interface of a checkpoint's."""
 
 import json
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,19 @@ def read_pt2_facts(path: Path) -> dict[str, str]:
     return {key: said for key, said in facts.items() if said}
 
 
+@contextmanager
+def silence_torch() -> Iterator[None]:
+    """Within it deprecations inside torch.export are left out, and what it logs of bad files."""
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
 def load_program(path: Path, facts: dict[str, str]) -> torch.export.ExportedProgram:
     """The program; `facts` are filled in.
 
@@ -159,8 +174,7 @@ def load_program(path: Path, facts: dict[str, str]) -> torch.export.ExportedProg
         InputError: this torch cannot read it.
     """
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:  # by name it must end in .pt2
-            warnings.simplefilter("ignore")  # deprecations inside
+        with silence_torch(), path.open("rb") as file:  # by name it must end in .pt2
             return torch.export.load(file, extra_files=facts)  # type: ignore[arg-type]
     except Exception as error:  # what other programs and versions wrote ends in any error
         what = describe(path)
