@@ -10,6 +10,7 @@ import mmap
 import os
 import reprlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -192,7 +193,7 @@ def fits(value: Any, kind: Any) -> bool:
         pairs = value.items() if isinstance(value, Mapping) else [(None, None)]
         return all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in pairs)
     if kind is float and type(value) in (int, float):
-        return math.isfinite(value)
+        return abs(value) <= sys.float_info.max
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mtlcli import lookup
 from mtlcli.data.augment import augment
+from mtlcli.data.moments import IMAGENET
 from mtlcli.maps import map_of
 from mtlcli.runs.config import RunConfig
 from tests.bench import bench_augmentation, bench_train
@@ -24,7 +25,7 @@ def sample() -> dict[str, np.ndarray]:
 def test_both_ways_give_arrays_of_the_same_form(sample: dict[str, np.ndarray]) -> None:
     for seed in range(20):
         ours, theirs = (
-            way(sample, MAPS, SIZE, (1.0, 1.0), np.random.default_rng(seed), ["semseg"])
+            way(sample, MAPS, SIZE, (1.0, 1.0), np.random.default_rng(seed), IMAGENET, ["semseg"])
             for way in (augment, stepwise)
         )
         assert ours.keys() == theirs.keys()
@@ -37,7 +38,7 @@ def test_both_ways_show_the_same_on_average(sample: dict[str, np.ndarray]) -> No
     means = []
     for way in (augment, stepwise):
         crops = [
-            way(sample, MAPS, SIZE, (1.0, 1.0), np.random.default_rng(seed), ["semseg"])
+            way(sample, MAPS, SIZE, (1.0, 1.0), np.random.default_rng(seed), IMAGENET, ["semseg"])
             for seed in range(150)
         ]
         depths = np.concatenate([c["depth"][c["depth"] > 0] for c in crops])

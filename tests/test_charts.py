@@ -17,6 +17,7 @@ from mtlcli.report.chart import (
     tag,
     ticks,
 )
+from mtlcli.report.figures import offsets, single
 
 
 def test_a_chart_leaves_out_what_it_cannot_draw_and_stays_inside_its_frame() -> None:
@@ -79,3 +80,38 @@ def test_only_markup_stays_as_it_is() -> None:
     assert tag("p", "<b>", Html("<b></b>"), None, 1, title='"') == (
         '<p title="&quot;">&lt;b&gt;<b></b>1</p>'
     )
+
+
+@pytest.mark.parametrize(("attentions", "levels"), [(2, 1), (7, 3), (9, 2), (30, 1)])
+def test_however_many_attentions_every_line_has_its_own_colour(
+    attentions: int, levels: int
+) -> None:
+    spread = {"pixels": [1.0] * levels, "outside": [0.5] * levels}
+    names = [f"decoder.blocks.{i}.attention" for i in range(attentions)]
+    log = [{"iteration": i, "offsets": dict.fromkeys(names, spread)} for i in (1, 2)]
+    page = "".join(single("run", log))
+    drawn: list[str] = []
+    for figure in re.findall(r"<figure.*?</figure>", page, re.S):
+        (title,) = re.findall(r"<figcaption>(.*?)</figcaption>", figure)
+        lines = re.findall(r'stroke="(#\w+)"></line></svg> ([^<]+)<', figure)
+        assert len({colour for colour, _ in lines}) == len(lines) <= 8
+        assert "dasharray" not in figure
+        what, level = re.findall(r"^(.*), map (1/\d+)", title)[0]
+        drawn += [f"{what} {level} {name}" for _, name in lines]
+    assert len(drawn) == len(set(drawn)) == 2 * attentions * levels
+
+
+def test_the_maps_of_a_single_run_share_a_chart() -> None:
+    log = [{"iteration": 1, "offsets": {"a": {"pixels": [1.0, 2.0], "outside": [0.1, 0.2]}}}]
+    for runs, count in ((("one",), 2), (("one", "two"), 4)):
+        page = "".join(offsets(dict.fromkeys(runs, log), {}))
+        assert page.count("<figure") == count
+
+
+def test_both_axes_can_be_named() -> None:
+    svg = chart("t", [Line(name="n", x=[0, 1], y=[0, 1])], across="recall", up="precision")
+    across, up = (re.search(f"<text[^>]*>{name}<", svg) for name in ("recall", "precision"))
+    assert across
+    assert "rotate" not in across[0]
+    assert up
+    assert "rotate(-90)" in up[0]

@@ -30,7 +30,8 @@ HOSTILE = [
     "a\nb", "a\tb", "\x07", "--", "-", "~", "*", "[", "{}", "{id}", "%s", "NaN", "None", "true",
     "/dev/null", "/proc/self/mem", "picture.png", "run", "run/last.pt", "weights", "gone.h5",
     "datasets/rooms.h5", "rooms", "edge", "depth,normals", "val", "train/present", "train/../val",
-    "noise.bin", "empty", "loop", "🙂", "ü ber (1)", "'; rm -rf x", "<b>", "1x1", "1e-400", "1e400",
+    "noise.bin", "empty", "loop", "🙂", "ü ber (1)", "hf:", "hf:a/b",
+    "timm:", "timm:resnet18", "'; rm -rf x", "<b>", "1x1", "1e-400", "1e400",
 ]  # fmt: skip
 SMALL = ["--batch-size", "2", "--iterations", "1", "--size", "64", "64", "--workers", "0",
          "--device", "cpu", "--system", "multi_task", "--init", "random", "--quiet"]  # fmt: skip
@@ -47,6 +48,7 @@ BASES = {  # a line that is right and quick; what is hostile comes after it
     "pack": ["run"],
     "doctor": [],
     "systems": ["demt_itsa"],
+    "backbones": [],
     "recipes": [],
     "experiment": ["rooms_systems", "--table"],
     "import-demt": ["noise.bin"],

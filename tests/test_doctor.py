@@ -1,12 +1,14 @@
 """`mtl doctor` finds what is whole, what is not, and what to do about it."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
 import torch
 
 from mtlcli.runs import health as doctor
+from mtlcli.runs import installation
 
 
 def begin(run: Path, iterations: int, done: int) -> None:
@@ -108,3 +110,36 @@ def test_training_is_offered_with_a_way_to_begin_it() -> None:
     (offer,) = doctor.advise(there, (), (), 1e12)
     assert offer.startswith("mtl train --dataset rooms ")
     assert "--init random" in offer
+
+
+def test_extras_that_are_missing_are_said_with_the_command_that_installs_them(
+    home: Path, mtl, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        installation, "installed", lambda package: None if package == "gradio" else "1"
+    )
+    record = json.loads(mtl("doctor", "--json").out)
+    assert record["extras"] == {"web": "pip install 'mtlcli[web]'"}
+    assert "mtl serve: pip install 'mtlcli[web]'" in mtl("doctor").out
+
+
+def test_every_extra_of_the_package_that_users_install_is_looked_for() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    extras = text.partition("[project.optional-dependencies]")[2].partition("\n[project")[0]
+    parts = re.split(r"^(\w+) = ", extras, flags=re.M)
+    packages = dict(zip(parts[1::2], parts[2::2]))
+    for extra, (package, _) in installation.OPTIONAL.items():
+        assert f'"{package}' in packages[extra], f"{extra} does not install {package}"
+
+
+def test_the_network_that_ships_is_listed_and_checked(home: Path, mtl, monkeypatch) -> None:
+    assert json.loads(mtl("doctor", "--json").out)["shipped"]["state"] == "whole"
+    short = home / "nyud_small" / "last.pt"
+    short.parent.mkdir()
+    short.write_bytes(b"PK")
+    monkeypatch.setattr(doctor, "find_shipped", lambda: short)
+    answer = mtl("doctor")
+    assert answer.code == 1
+    assert "nyud_small: damaged" in answer.out
+    monkeypatch.setattr(doctor, "find_shipped", lambda: None)
+    assert json.loads(mtl("doctor", "--json").out)["shipped"] is None

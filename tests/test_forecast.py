@@ -50,6 +50,17 @@ def test_measured_steps_are_returned_as_measured_and_their_rates_give_them(known
     assert way.needed(1) / 1e9 == pytest.approx(known.gigabytes, rel=0.1)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_fixed_backbone_is_counted_and_needs_less(again: bool) -> None:
+    needs = [
+        count_need(replace(SMALL, freeze_backbone=fixed, checkpointing=again), DATASET,
+                   amp=False, there=0)
+        for fixed in (False, True)
+    ]  # fmt: skip
+    assert needs[1].fixed < needs[0].fixed
+    assert needs[1].per_image < needs[0].per_image
+
+
 def test_the_rate_of_sampling_is_that_of_the_operator_alone() -> None:
     queries, maps, points, heads, channels = 59_920, 12, 16, 4, 70
     samples = queries * maps * points * heads

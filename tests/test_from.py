@@ -112,6 +112,21 @@ def test_a_recipe_is_not_changed_by_the_run_it_begins_with(home: Path, save_netw
     assert gather({"from_run": "mine", "settings": {}})[0].tasks == ("depth",)
 
 
+def test_the_same_backbone_by_another_name_is_taken_whole_with_its_moments(base: Path) -> None:
+    path = base / "last.pt"
+    content = checkpoint.read(path)
+    moments = {"mean": [0.1, 0.2, 0.3], "deviation": [0.4, 0.5, 0.6]}
+    content["config"] |= {"backbone": "of_another_version", **moments}
+    checkpoint.save(path, **{k: v for k, v in content.items() if k != "format"})
+    config, _ = gather({"from_run": "base", "backbone": "resnet18_half", "settings": {}})
+    reader, whole = complete(config, torch.device("cpu"))
+    reader.close()
+    assert (whole.init, whole.mean, whole.deviation) == ("from", *map(tuple, moments.values()))
+    assert begin(whole, reader.info, quiet=True).taken.fresh == ()
+    with pytest.raises(InputError, match="--init random"):
+        begun(replace(config, init="random"))
+
+
 def test_published_weights_are_not_fetched_where_the_whole_backbone_is_taken(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

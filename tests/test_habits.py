@@ -285,6 +285,17 @@ def test_a_run_ends_when_patience_does_and_is_finished(home: Path, mtl, worse: N
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
+def test_patience_may_end_with_the_run_and_then_it_is_not_extended(
+    home: Path, mtl, worse: None
+) -> None:
+    assert mtl(*TRAIN, *PATIENT, "--iterations", 5, "--out", "run").code == 0
+    before = (home / "run" / "run.json").read_bytes()
+    answer = mtl("train", "--resume", "run", "--iterations", 9)
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert "--patience ended the run at iteration 5" in answer.err
+    assert (home / "run" / "run.json").read_bytes() == before
+
+
 def test_patience_counts_on_after_a_cut(home: Path, mtl, worse: None) -> None:
     assert mtl(*TRAIN, *PATIENT, *KEPT, "--out", "run").code == 0
     run = home / "run"

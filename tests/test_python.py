@@ -67,6 +67,16 @@ def test_a_run_goes_on_is_scored_and_is_loaded_as_it_came(home: Path) -> None:
     assert mtlcli.load(run, "cpu").tasks == tuple(scored.main)
 
 
+def test_options_of_a_run_or_a_file_are_repeated(home: Path) -> None:
+    run = mtlcli.train(**SMALL, clip=3)
+    told = {"iterations": 1, "workers": 0, "device": "cpu", "quiet": True}
+    again = mtlcli.train(like=run, **told)
+    assert (again.config.clip, again.config.iterations) == (3.0, 1)
+    (home / "own.json").write_text(json.dumps(again.config.to_json() | told))
+    third = mtlcli.train(config="own.json", seed=4)
+    assert (third.config.clip, third.config.iterations, third.config.seed) == (3.0, 1, 4)
+
+
 def test_settings_of_the_system_are_keywords_too(home: Path) -> None:
     options = SMALL | {"system": "demt_itsa", "tasks": "depth", "iterations": 1}
     run = mtlcli.train(**options, steps=1, width=16, position_channels=8, points=2, heads=2,
@@ -92,6 +102,8 @@ def test_settings_of_the_system_are_keywords_too(home: Path) -> None:
         ({"recipe": "nyud/vit_b/sak"}, "others report"),
         ({"resume": "nothing"}, "nothing"),
         ({"resume": "a", "out": "b"}, "leave out away"),
+        ({"resume": "a", "like": "b"}, "like and config"),
+        ({"like": "a", "config": "b"}, "exclude each other"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(home: Path, given: dict, named: str) -> None:

@@ -63,6 +63,40 @@ def test_a_file_may_leave_the_batch_to_the_memory(home: Path) -> None:
     assert config.batch_size == AUTO
 
 
+def test_integers_for_fractions_are_what_the_command_line_makes_of_them(base: Path, mtl) -> None:
+    said = {"lr": 1, "clip": 10, "ema": None, "mean": [0, 0, 1], "size": [64, 96]}
+    config, _ = gather(NONE, like=None, file=write(said))
+    assert [repr(getattr(config, name)) for name in said] == [
+        "1.0", "10.0", "None", "(0.0, 0.0, 1.0)", "(64, 96)"
+    ]  # fmt: skip
+    answer = mtl("train", "--like", "base", "--config", "options.json")
+    assert answer.code == 2
+    record = json.loads((base / "run.json").read_text())
+    record["config"] |= {"clip": 10}  # as an older version may have written it
+    (base / "run.json").write_text(json.dumps(record))
+    for typed, code in (("10", 0), ("9", 2)):
+        answer = mtl("train", "--resume", "base", "--clip", typed, "--workers", 0, "--quiet")
+        assert answer.code == code, answer.err
+
+
+@pytest.mark.parametrize("how", ["like", "file"])
+def test_what_a_backbone_brought_does_not_go_to_another(base: Path, how: str) -> None:
+    record = json.loads((base / "run.json").read_text())
+    half = [0.5, 0.5, 0.5]
+    others = {"backbone": "timm:tf_efficientnet_lite0", "init": "pretrained", "mean": half}
+    record["config"] |= others | {"deviation": half}
+    (base / "run.json").write_text(json.dumps(record))
+    given = {"like": base} if how == "like" else {"file": base / "run.json"}
+    kept, _ = gather({"backbone": others["backbone"], "settings": {}}, **given)
+    assert (kept.init, kept.mean, kept.deviation) == ("pretrained", (0.5,) * 3, (0.5,) * 3)
+    moved, _ = gather({"backbone": "resnet18_half", "settings": {}}, **given)
+    assert (moved.init, moved.mean, moved.deviation) == (None, None, None)
+    record["config"] |= {"init": "random", "mean": [0.4, 0.5, 0.6], "backbone": "hrnet18"}
+    (base / "run.json").write_text(json.dumps(record))
+    chosen, _ = gather({"backbone": "resnet18_half", "settings": {}}, **given)
+    assert (chosen.init, chosen.mean) == ("random", (0.4, 0.5, 0.6))
+
+
 BAD = {
     "unknown": ({"itertions": 5}, "Did you mean 'iterations'?"),
     "unknown, a setting's": ({"stepz": 5}, "Did you mean 'steps'?"),
@@ -71,7 +105,11 @@ BAD = {
     "truth for a number": ({"iterations": True}, "an integer"),
     "a truth for a batch": ({"batch_size": True}, "or auto"),
     "a fraction for a batch": ({"batch_size": 8.5}, "or auto"),
+    "a number that stands for auto": ({"batch_size": AUTO}, "must be positive"),
+    "a seed beyond torch's": ({"seed": 2**64}, "--seed"),
+    "beyond all fractions": ({"lr": 10**400}, "a number"),
     "one side": ({"size": [64]}, "two integers"),
+    "two colours": ({"mean": [0.5, 0.5]}, "three numbers"),
     "texts": ({"tasks": "depth"}, "a list of texts"),
     "no such choice": ({"optimizer": "adam"}, "sgd, adamw"),
     "no object of settings": ({"settings": [1]}, "an object"),
@@ -116,5 +154,11 @@ def test_settings_of_another_type_are_refused(base: Path, mtl) -> None:
         answer = mtl("train", "--config", write({"dataset": "rooms", "settings": wrong}))
         assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
         assert next(iter(wrong)) in answer.err
+    for wrong in ("NaN", "Infinity"):
+        said = f'{{"dataset": "rooms", "backbone": "resnet18_half", "gradient_scale": {wrong}}}'
+        for more in ((), ("--dry-run", "--device", "cpu")):
+            answer = mtl("train", "--config", write(said), *more)
+            assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+            assert "--gradient-scale" in answer.err
     with pytest.raises(InputError):
         gather({"from_run": "nowhere", "settings": {}})

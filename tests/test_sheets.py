@@ -1,14 +1,17 @@
 """What a sheet of tiles is made of: keys, rows and columns, error maps, names."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mtlcli import lookup
 from mtlcli.drawing.grid import Tile, draw_grid, draw_sheet, in_columns, in_two
 from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
 from mtlcli.drawing.networks import load_networks
+from mtlcli.drawing.scales import ranges
 from mtlcli.maps import _colours as colors
 from mtlcli.maps import _map as keys
 from mtlcli.maps import boundaries, classes, depth, directions
@@ -35,6 +38,23 @@ def test_the_legend_names_the_classes_in_sight_most_frequent_first() -> None:
     drawn[40:, 90:] = 255
     key = classes.key(drawn, {"names": ("wall", "floor", "bed"), "palette": PALETTE})
     assert key.entries == [("bed", PALETTE[2]), ("wall", PALETTE[0]), ("no label", (0, 0, 0))]
+
+
+def test_classes_are_shown_by_names_a_person_says_and_kept_by_their_own(home: Path) -> None:
+    key = classes.key(np.zeros((4, 4), np.uint8), {"names": ("otherprop",), "palette": PALETTE})
+    assert [name for name, _ in key.entries] == ["other object"]
+    shown = {}
+    for dataset in ("nyud", "pascal", "rooms"):
+        for names in lookup.load("datasets", dataset).DATASET.classes.values():
+            for i, name in enumerate(names):
+                seen = classes.key(np.full((2, 2), i, np.uint8), {"names": names})
+                shown[name] = seen.entries[0][0]
+                assert shown[name] == classes.spell(name)
+            assert len({classes.spell(name) for name in names}) == len(names)
+    assert set(classes.SPOKEN) <= set(shown), "a name that no dataset has"
+    for said in shown.values():
+        jargon = re.fullmatch(r"other\w+|[ul](arm|leg)|\w*(table|plant|monitor)", said)
+        assert not jargon or said in ("table",), said
 
 
 def test_what_does_not_fit_into_a_legend_is_counted() -> None:
@@ -101,6 +121,31 @@ def test_the_depth_scale_is_in_metres_and_can_be_shared() -> None:
     metres = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
     assert (depth.key(metres, {}).low, depth.key(metres, {}).high) == ("1.1 m", "4.9 m")
     assert depth.key(metres, {"near": 0.5, "far": 9.0}).high == "9.0 m"
+
+
+@pytest.mark.parametrize("factor", [0.02, 0.3, 0.8, 1.0, 1.5, 2.5, 40.0])
+def test_however_far_off_a_prediction_is_it_and_the_truth_can_be_read(factor: float) -> None:
+    truth = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
+    predicted = truth * np.float32(factor)
+    shared, (own,) = ranges(depth.MAP, truth, [predicted])
+    for metres, reach in ((truth, shared), (predicted, own)):
+        seen = np.unique(depth.draw(metres, reach).reshape(-1, 3), axis=0)
+        assert len(seen) > 60
+        key = depth.key(metres, reach)
+        assert "<" not in key.low
+        assert ">" not in key.high
+    assert (own == shared) == (0.3 <= factor < 2)
+
+
+def test_predictions_that_are_near_share_the_range_of_the_truth_and_one_that_is_off_does_not() -> (
+    None
+):
+    truth = np.linspace(1, 5, 1000, dtype=np.float32).reshape(1, 20, 50)
+    shared, (first, second, off) = ranges(depth.MAP, truth, [truth + 1, truth - 0.5, truth * 30])
+    assert first == second == shared
+    assert shared["near"] == pytest.approx(depth.scale(truth - 0.5)["near"])
+    assert shared["far"] == pytest.approx(depth.scale(truth + 1)["far"])
+    assert off == depth.scale(truth * 30)
 
 
 def test_a_grid_is_filled_and_rows_align() -> None:

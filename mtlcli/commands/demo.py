@@ -1,14 +1,16 @@
 """`mtl demo`: the whole path on the embedded rooms, from nothing to a picture and a table."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mtlcli.commands._options import AsJson, Device, Quiet, print_json
-from mtlcli.home import datasets_dir
-from mtlcli.runs.config import RunConfig
+from mtlcli.errors import InputError, Interrupted
+from mtlcli.home import datasets_dir, weights_dir
+from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import LAST
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ BUDGET = RunConfig(
     optimizer="adamw",
     lr=2e-3,
 )
+MINUTES = 5  # that all of it takes on two cores of a usual machine
+BESIDE = 1  # of these, what is not training
+PICTURE = "demo.png"  # in the run folder, written last
+AGAIN = "`mtl demo` goes on from there"
 
 
 def demo(
@@ -48,26 +54,92 @@ def demo(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make rooms, train on it, score, draw: all in five minutes."""
+    """Make rooms, train on it, score, draw: all in five minutes.
+
+    Begun again after Ctrl-C it goes on where it was.
+    """
     from mtlcli.data.prepare import prepare
-    from mtlcli.runs.config import Conduct
     from mtlcli.scoring.evaluate import evaluate, results_table
-    from mtlcli.training.loop import train
 
     config = replace(BUDGET, iterations=iterations or BUDGET.iterations)
+    begun = find_begun(config)
+    if not quiet:
+        print(announce(config, begun), file=sys.stderr)
     if not (datasets_dir() / "rooms.h5").exists():
         prepare("rooms", quiet=quiet)
-    run = train(config, conduct=Conduct(device=device, quiet=quiet))
+    run = train_on(config, begun, Conduct(device=device, quiet=quiet))
     scored = evaluate(run / LAST, constant=True, device=device, quiet=quiet)
-    picture = draw_example(run, device)
+    picture = draw_example(run, scored, device)
     rows = {"DeMT-ITSA": scored.main, "best constant": scored.results.constant or {}}
     if as_json:
         print_json({"rows": rows, "beats_constant": beats(scored), "run": str(run)})
         return
     print(results_table(rows, scored.tasks))
-    print(f"\nPicture: {picture}\nRun:     {run}")
+    print(f"\nPicture: {picture} (truth, prediction and error of one room)\nRun:     {run}")
     print(f"Next:    mtl visualize YOUR.jpg --checkpoint {run}")
     print(f"         mtl report {run}")
+
+
+def announce(config: RunConfig, begun: Path | None) -> str:
+    """What will be done, and about how long it takes."""
+    minutes = BESIDE + (MINUTES - BESIDE) * config.iterations / BUDGET.iterations
+    how = "goes on with" if begun else "renders rooms, then trains"
+    where = f" in {begun}" if begun else ""
+    return (
+        f"mtl demo {how} {config.iterations} iterations{where}, scores and draws: about "
+        f"{minutes:.0f} min in all on two idle cores. Ctrl-C keeps what is done; {AGAIN}."
+    )
+
+
+def find_begun(config: RunConfig) -> Path | None:
+    """The newest run of these options, on the rooms that are there, that has no picture yet."""
+    from mtlcli.data.reader import Reader
+    from mtlcli.runs.names import find
+    from mtlcli.runs.run import Run
+
+    file = datasets_dir() / f"{config.dataset}.h5"
+    if not file.exists():
+        return None
+    reader = Reader(file, "train")
+    wanted, data = replace(config, tasks=reader.info.tasks), reader.fingerprint()
+    for folder in sorted(find(weights_dir()), key=lambda f: f.stat().st_mtime, reverse=True):
+        try:
+            record = Run.read(folder).record
+        except InputError:
+            continue
+        is_same = record.fingerprint == data and is_of(record.config, wanted)
+        if is_same and not (folder / PICTURE).exists():
+            return folder
+    return None
+
+
+def is_of(found: RunConfig, wanted: RunConfig) -> bool:
+    """Whether a run has the options wanted; what these leave to the dataset and the device does
+    not matter.
+    """
+    from mtlcli.systems import _settings as settings
+
+    def facts(config: RunConfig) -> dict[str, Any]:
+        whole = settings.complete(config.system, config.settings)
+        return config.to_json() | {"settings": whole}
+
+    own = facts(found) if found.system == wanted.system else found.to_json()
+    return all(own[name] == value for name, value in facts(wanted).items() if value is not None)
+
+
+def train_on(config: RunConfig, begun: Path | None, conduct: Conduct) -> Path:
+    """The run folder, trained to its end.
+
+    Raises:
+        Interrupted: by Ctrl-C, after saving; the message says how the demo goes on.
+    """
+    from mtlcli.training.loop import resume, train
+
+    try:
+        return resume(begun, {}, conduct=conduct) if begun else train(config, conduct=conduct)
+    except Interrupted as stopped:
+        done = str(stopped).partition(" Continue:")[0]
+        raise Interrupted(f"{done} {AGAIN}.") from stopped
 
 
 def beats(scored: "Scored") -> dict[str, bool]:
@@ -79,19 +151,28 @@ def beats(scored: "Scored") -> dict[str, bool]:
     }
 
 
-def draw_example(run: Path, device: str) -> Path:
-    """Draw the first validation picture and what the network makes of it into the run folder."""
-    import numpy as np
-    from PIL import Image
-
+def draw_example(run: Path, scored: "Scored", device: str) -> Path:
+    """Draw a room that has labels for all tasks, neither best nor worst, with truth, prediction
+    and error into the run folder.
+    """
     from mtlcli.data.reader import Reader
-    from mtlcli.drawing.pictures import grid
-    from mtlcli.drawing.prediction import predict
-    from mtlcli.ops.devices import pick_device
-    from mtlcli.runs import checkpoint
+    from mtlcli.drawing.files import write_sheet
+    from mtlcli.drawing.networks import load_networks
+    from mtlcli.drawing.samples import sample_cells
 
-    trained = checkpoint.load(run / LAST, pick_device(device))
-    image = Reader(datasets_dir() / "rooms.h5", "val")[0]["image"]
-    path = run / "demo.png"
-    Image.fromarray(grid(trained, np.asarray(image), predict(trained, image))).save(path)
-    return path
+    reader = Reader(datasets_dir() / "rooms.h5", "val")
+    index = reader.ids.index(choose_example(scored))
+    cells, names = sample_cells(load_networks([run / LAST], (), device), reader, index)
+    return write_sheet(cells, names, run / PICTURE)
+
+
+def choose_example(scored: "Scored") -> str:
+    """The median of the pictures that have a score for the most tasks."""
+    from mtlcli.report.gallery import rank_pictures
+
+    found = scored.results.pictures or {}
+    counts = {name: sum(v is not None for v in s.values()) for name, s in found.items()}
+    most = max(counts.values())
+    whole = {name: scores for name, scores in found.items() if counts[name] == most}
+    order = rank_pictures(whole, {n: t.higher_is_better for n, t in scored.tasks.items()})
+    return order[len(order) // 2]

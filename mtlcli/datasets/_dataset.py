@@ -92,6 +92,7 @@ class Dataset:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # task -> settings
     sources: Mapping[str, Source] = field(default_factory=dict)  # in order of preference
     terms: str = ""  # what the publishers ask of users
+    scenes: str = ""  # what its pictures show, in a few words
 
 
 T = TypeVar("T")

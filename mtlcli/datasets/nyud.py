@@ -41,6 +41,7 @@ NAMES = (
 
 DATASET = Dataset(
     title="NYUD-v2",
+    scenes="rooms of flats, offices and shops",
     size=CROPPED,
     splits={"train": 795, "val": 654},
     tasks=("semseg", "depth", "normals", "edge"),

@@ -44,6 +44,7 @@ VOC = "https://thor.robots.ox.ac.uk/pascal/VOC/"
 
 DATASET = Dataset(
     title="PASCAL-Context",
+    scenes="people, animals, vehicles and furniture in everyday photographs",
     size=(512, 512),
     splits={"train": 4998, "val": 5105},
     counted={"edge": 2498},  # seism's list test_new

@@ -48,6 +48,7 @@ SMALLEST, LARGEST = 8, 4096  # pixels along a side
 
 DATASET = Dataset(
     title="Rendered rooms",
+    scenes="rendered rooms with furniture and people",
     size=(120, 160),
     splits={"train": 400, "val": 100},
     tasks=("semseg", "depth", "normals", "edge", "human_parts", "sal"),

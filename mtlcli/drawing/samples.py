@@ -1,6 +1,7 @@
 """Samples of a dataset: ground truth, under it what networks predict, under that the error."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from mtlcli.data.reader import Reader
 from mtlcli.drawing.grid import BEHIND, Cells, Tile, tile_of
 from mtlcli.drawing.networks import Networks, all_maps, by_task, shared_scales
 from mtlcli.drawing.prediction import Maps, tiles_of
+from mtlcli.drawing.scales import OWN, Range, ranges
 from mtlcli.errors import InputError
 from mtlcli.runs.checkpoint import Trained, tasks_of
 
 Targets = Mapping[str, np.ndarray]
+Ranges = Mapping[str, Range]  # task -> range
 
 
 def check_indices(reader: Reader, indices: Sequence[int]) -> None:
@@ -32,16 +35,21 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
     image = stored["image"]
     targets = targets_of(reader.info, networks.tasks, stored)
     maps = all_maps(networks, image, image.shape[:2])
-    shared = shared_scales(networks, maps) | scales_of(reader.info, targets)
+    truths, predicted = ranges_of(networks, targets, maps, reader.info)
     first = image_tile(reader, index, image)
     rows: dict[str, list[Tile | None]] = {
-        "Ground truth": [first, *truth_tiles(reader.info, networks.tasks, targets, shared)]
+        "Ground truth": [first, *truth_tiles(reader.info, networks.tasks, targets, truths)]
     }
     several = len(networks.trained) > 1
     for name, trained in networks.trained.items():
-        tiles = by_task(networks, tiles_of(trained, maps[name], shared), maps[name])
+        drawn = tiles_of(trained, maps[name], predicted[name])
+        tiles = [
+            replace(tile, note=OWN) if is_off(task, truths, predicted[name]) else tile
+            for task, tile in zip(maps[name], drawn)
+        ]
         errors = error_tiles(networks, trained, maps[name], targets, reader.info)
-        rows[name if several else "Prediction"] = [None, *tiles]
+        own = by_task(networks, tiles, maps[name])
+        rows[name if several else "Prediction"] = [None, *own]
         rows[f"Error of {name}" if several else "Error"] = [None, *errors]
     return list(rows.values()), list(rows)
 
@@ -56,10 +64,34 @@ def image_tile(reader: Reader, index: int, image: np.ndarray) -> Tile:
     return Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
 
 
-def scales_of(dataset: Info, targets: Targets) -> dict[str, dict[str, float]]:
+def scales_of(dataset: Info, targets: Targets) -> dict[str, Range]:
     """The range of the labels that have one."""
     maps = {name: dataset.map(name) for name in targets}
     return {name: its.scale(targets[name]) for name, its in maps.items() if its.scale}
+
+
+def ranges_of(
+    networks: Networks, targets: Targets, maps: Mapping[str, Maps], dataset: Info
+) -> tuple[Ranges, Mapping[str, Ranges]]:
+    """Task -> range of the labels, and the same for each network, of the maps that have one."""
+    together = shared_scales(networks, maps)
+    truths: dict[str, Range] = {}
+    own_ranges: dict[str, dict[str, Range]] = {name: {**together} for name in maps}
+    for task in together.keys() & targets.keys():
+        if (targets[task] == dataset.map(task).unlabelled).all():
+            truths[task] = together[task]
+            continue
+        having = [name for name in maps if task in maps[name]]
+        found = [maps[name][task] for name in having]
+        truths[task], own = ranges(dataset.map(task), targets[task], found)
+        for name, its in zip(having, own):
+            own_ranges[name][task] = its
+    return truths, own_ranges
+
+
+def is_off(task: str, truths: Ranges, predicted: Ranges) -> bool:
+    """Whether a prediction is drawn in another range than its label."""
+    return task in truths and predicted[task] != truths[task]
 
 
 def truth_tiles(

@@ -10,6 +10,21 @@ from mtlcli.maps._map import IGNORE, NO_OPTIONS, ErrorMap, Map, Options, Swatche
 
 RIGHT: RGB = (205, 210, 214)
 WRONG: RGB = (213, 62, 62)
+SPOKEN = {
+    "refridgerator": "refrigerator",
+    "otherstructure": "other structure",
+    "otherfurniture": "other furniture",
+    "otherprop": "other object",
+    "uarm": "upper arm",
+    "larm": "lower arm",
+    "uleg": "upper leg",
+    "lleg": "lower leg",
+    "diningtable": "dining table",
+    "pottedplant": "potted plant",
+    "tvmonitor": "TV or monitor",
+}
+"""Names of classes as datasets have them -> as people say them, in what is looked at; files and
+records keep the dataset's."""
 SPECK = 0.0005  # share of the picture below which a class is not named
 
 
@@ -70,11 +85,16 @@ def key(classes: np.ndarray, options: Options) -> Swatches:
     """The classes in sight by options["names"], the most frequent first; 255 is "no label"."""
     names: Sequence[str] = options.get("names", ())
     palette = options.get("palette") or voc_palette(len(names))
-    known = {i: (name, plain(palette[i])) for i, name in enumerate(names)}
+    known = {i: (spell(name), plain(palette[i])) for i, name in enumerate(names)}
     known[IGNORE] = ("no label", NO_LABEL)
     counts = np.bincount(classes.ravel(), minlength=256)
     seen = [i for i in np.argsort(-counts, kind="stable") if counts[i] > SPECK * classes.size]
     return Swatches(entries=[known[i] for i in seen if i in known])
+
+
+def spell(name: str) -> str:
+    """A class's name as a person says it."""
+    return SPOKEN.get(name, name)
 
 
 def error(prediction: np.ndarray, target: np.ndarray, options: Options) -> ErrorMap:

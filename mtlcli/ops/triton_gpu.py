@@ -81,7 +81,7 @@ def _backward(
     with torch.cuda.device_of(out):
         differentiate(attention, lse, inner, rows, grad_offsets, grad_logits)
         if torch.are_deterministic_algorithms_enabled():
-            grad_value.copy_(value_gradient(attention, lse, rows))
+            grad_value.copy_(value_gradient(attention, lse, grad_out))
         else:
             grad_value.copy_(scatter(attention, lse, rows))
 

@@ -24,10 +24,15 @@ FILE = f"{API}/file="
 HEARTBEAT = f"{API}/heartbeat/"
 UPLOAD, JOIN, DATA = f"{API}/upload", f"{API}/queue/join", f"{API}/queue/data"
 PLAIN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt",
-         f"{API}/app_id", f"{API}/startup-events", f"{API}/upload_progress")  # fmt: skip
+         f"{API}/info", f"{API}/app_id", f"{API}/startup-events",
+         f"{API}/upload_progress")  # fmt: skip
 FOLDERS = ("/assets/", "/static/", "/svelte/")
-SHOW, TURN = 0, 1  # the page's functions by number: of a picture and a title, of a title
+SHOW, TURN, PREDICT, NETWORK = range(4)
+"""The page's functions by number: of a picture and a title, of a title, of a picture, of nothing.
+What follows them brings the rooms to try, of nothing, too."""
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FORGED = (ValueError, LookupError, TypeError, AttributeError, RecursionError, InputError)
+"""What a request that is not the page's runs into."""
 MOST_OPEN = 256  # requests at a time; an open page holds two
 HEADERS = {
     # gradio's own page is made of scripts and styles within it, and of text it evaluates
@@ -61,6 +66,7 @@ class Guard:
         hosts: the names it goes by.
         uploads: the folder whose files it may read.
         titles: of the maps that can be chosen.
+        rooms: how many there are to try.
         sessions: those that wait for an answer.
     """
 
@@ -70,10 +76,12 @@ class Guard:
         hosts: Hosts,
         uploads: Uploads,
         titles: Sequence[str],
+        rooms: int,
         sessions: Container[str],
     ) -> None:
         self.app, self.hosts, self.uploads = app, hosts, uploads
         self.titles, self.sessions = tuple(titles), sessions
+        self.functions = range(NETWORK + 1 + rooms)
         self.open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,27 +155,45 @@ class Guard:
             raise Refused(404, "There is nothing here.")
 
     def rebuild_request(self, content: bytes) -> bytes:
-        """A request to predict or to turn to another map, built anew: only what it may say.
+        """A request to one of the page's functions, built anew: only what it may say.
 
         Raises:
             Refused: it says something else.
         """
         try:
             said = json.loads(content)
-            picture, title = said["data"]
-            number, session, trigger = said["fn_index"], said["session_hash"], said["trigger_id"]
-            kinds = (int, str, int)
-            if any(type(v) is not k for v, k in zip((number, session, trigger), kinds)):
-                raise ValueError("of other types")
-            if number not in (SHOW, TURN) or title not in self.titles:
+            number, session = said["fn_index"], said["session_hash"]
+            trigger = said.get("trigger_id")  # programs have none
+            if type(number) is not int or number not in self.functions:
                 raise ValueError("not of this page")
-            if not SESSION.fullmatch(session) or not 0 <= trigger < 2**31:
+            if type(session) is not str or not SESSION.fullmatch(session):
                 raise ValueError("not of a browser")
-            file = None if number == TURN or picture is None else self.file_of(picture)
-        except (ValueError, KeyError, TypeError, RecursionError, InputError) as error:
+            if trigger is not None and not (type(trigger) is int and 0 <= trigger < 2**31):
+                raise ValueError("not of a browser")
+            given = self.arguments(number, said["data"])
+        except FORGED as error:
             raise Refused(400, "This is nothing that the page asks.") from error
-        request = {"data": [file, title], "fn_index": number, "session_hash": session}
+        request = {"data": given, "fn_index": number, "session_hash": session}
         return json.dumps(request | {"trigger_id": trigger}).encode()
+
+    def arguments(self, number: int, given: Any) -> list[Any]:
+        """What one of the page's functions is given, of what was sent.
+
+        Raises:
+            ValueError, KeyError, TypeError, InputError: it takes something else.
+        """
+        if number == PREDICT:
+            (picture,) = given
+            return [self.file_of(picture)]
+        if number not in (SHOW, TURN):
+            if given:
+                raise ValueError("of nothing")
+            return []
+        picture, title = given
+        if title not in self.titles:
+            raise ValueError("not of this page")
+        file = None if number == TURN or picture is None else self.file_of(picture)
+        return [file, title]
 
     def file_of(self, picture: dict[str, Any]) -> dict[str, Any]:
         """What gradio is told of an upload: its real path, and nothing else that was said of it."""

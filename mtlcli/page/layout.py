@@ -5,19 +5,23 @@ from collections.abc import Callable, Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
-import cv2
 import gradio as gr
 import numpy as np
 from starlette.middleware import Middleware
 
 from mtlcli.data.stored import decode
 from mtlcli.errors import InputError
+from mtlcli.page.downloads import ZIP, save
 from mtlcli.page.guard import Guard
 from mtlcli.page.hosts import Hosts
-from mtlcli.page.look import MOST_BYTES, MOST_PIXELS, look
-from mtlcli.page.uploads import FORGET, Uploads
+from mtlcli.page.look import look, see, titles_of
+from mtlcli.page.samples import ROOMS, THUMBNAIL, draw_room, png
+from mtlcli.page.tiles import data_url
+from mtlcli.page.uploads import FORGET, MOST_BYTES, Uploads
+from mtlcli.page.words import footing, heading
 from mtlcli.runs.checkpoint import Trained
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -25,20 +29,24 @@ Seen = tuple[bytes, Mapping[str, bytes]]  # the picture and its maps by title, a
 KEEP = 3600  # seconds for which a visitor can turn to another map
 SESSIONS = 64  # visitors who are remembered, some megabytes each
 WAITING = 16  # visitors in the queue; the network serves one at a time
+NETWORK = "network"  # what asks it waits in one queue
 FONTS = ("system-ui", "sans-serif")
 FIXED_FONTS = ("ui-monospace", "monospace")
 HERE = files("mtlcli.page")
+SCRIPTS = ("hover.js", "points.js")
 
 
 def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
-    """Upload or webcam, a slider between picture and one map, and all maps below."""
+    """Rooms to try, upload or webcam, a slider between picture and one map, and all maps below; and
+    the functions that programs call. Their order is that of `mtlcli.page.guard`.
+    """
     titles = titles_of(trained)
 
     def show(upload: str | None, title: str) -> tuple[Any, ...]:
         if upload is None:
             return None, None, ""
         try:
-            seen = look(trained, uploads.own(upload))
+            seen = look(trained, uploads.own(upload), uploads)
         except InputError as error:
             gr.Warning(str(error), title="Not shown")
             return None, None, f'<p role="alert">{escape(str(error))}</p>'
@@ -50,6 +58,11 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
     ) as page:
         gr.Markdown(heading(trained))
         kept = gr.State(time_to_live=KEEP)
+        with gr.Row(elem_id="rooms"):
+            buttons = [
+                gr.Button(name, elem_id=f"room{i}", elem_classes="mtl-try", min_width=88, scale=0)
+                for i, name in enumerate(ROOMS)
+            ]
         with gr.Row():
             upload = gr.Image(
                 label="Picture",
@@ -64,17 +77,88 @@ def build_page(trained: Trained, uploads: Uploads) -> gr.Blocks:
                     label="Picture | prediction", interactive=False, max_height=420, format="png"
                 )
                 choice = gr.Radio(titles, value=titles[0], label="Prediction", container=False)
-        tiles = gr.HTML(js_on_load=(HERE / "hover.js").read_text(), elem_id="tiles")
-        upload.change(show, [upload, choice], [kept, slider, tiles], api_visibility="private")
+        tiles = gr.HTML(js_on_load="".join(map(read, SCRIPTS)), elem_id="tiles")
+        gr.Markdown(footing(trained))
+        upload.change(
+            show,
+            [upload, choice],
+            [kept, slider, tiles],
+            api_visibility="private",
+            concurrency_id=NETWORK,
+        )
         choice.change(
             pair, [kept, choice], slider, api_visibility="private", show_progress="hidden"
         )
+        gr.api(predict_files(trained, uploads), api_name="predict", concurrency_id=NETWORK)
+        gr.api(describe(trained), api_name="network")
+        for button, name in zip(buttons, ROOMS):
+            button.click(
+                bring(name, uploads.folder),
+                None,
+                upload,
+                api_visibility="private",
+                concurrency_id="renderer",
+            )
     return page.queue(max_size=WAITING, default_concurrency_limit=1)
 
 
-def titles_of(trained: Trained) -> list[str]:
-    """Of the maps that can be chosen."""
-    return [task.title for task in trained.tasks.values()]
+def predict_files(trained: Trained, uploads: Uploads) -> Callable[..., dict[str, Any]]:
+    """What programs call with a picture."""
+
+    def predict(picture: dict) -> dict:  # type: ignore[type-arg]
+        """All maps of a picture in one zip: the files of `mtl visualize --separate`."""
+        try:
+            seen = see(trained, uploads.own(picture["path"]))
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        saved = save(seen, uploads)
+        if saved is None:
+            raise gr.Error("There is no room: come back in some minutes.", print_exception=False)
+        return {"path": str(saved.everything), "url": saved.address(saved.everything),
+                "orig_name": ZIP, "meta": {"_type": "gradio.FileData"}}  # fmt: skip
+
+    return predict
+
+
+def describe(trained: Trained) -> Callable[[], dict[str, Any]]:
+    """What programs ask about the network."""
+
+    def network() -> dict:  # type: ignore[type-arg]
+        """Which network answers, what it predicts, and the names of its classes."""
+        return {
+            "system": trained.config.system,
+            "backbone": trained.config.backbone,
+            "trained_on": trained.dataset.title,
+            "tasks": {name: task.holds for name, task in trained.tasks.items()},
+            "classes": {n: list(trained.dataset.classes.get(n, ())) for n in trained.tasks},
+        }
+
+    return network
+
+
+def bring(name: str, folder: Path) -> Callable[[], str]:
+    """Makes one of `ROOMS` as if it had been uploaded."""
+
+    def draw() -> str:
+        with NamedTemporaryFile(dir=folder, suffix=".png", delete=False) as file:
+            file.write(png(draw_room(name)))
+        return file.name
+
+    return draw
+
+
+def read(name: str) -> str:
+    """A file of the page's own."""
+    return (HERE / name).read_text()
+
+
+def style() -> str:
+    """The page's style, with the pictures on its buttons."""
+    rules = [read("hover.css")]
+    for i, name in enumerate(ROOMS):
+        picture = data_url(draw_room(name, THUMBNAIL), "PNG")
+        rules.append(f'#room{i} {{ background-image: url("{picture}"); }}')
+    return "\n".join(rules)
 
 
 def leave_unopened(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -89,23 +173,6 @@ def leave_unopened(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def pair(kept: Seen | None, title: str) -> Pair | None:
     """The two sides of the slider."""
     return None if kept is None else (decode(kept[0]), decode(kept[1][title]))
-
-
-def png(picture: np.ndarray) -> bytes:
-    """RGB (H, W, 3) uint8 as PNG, quickly."""
-    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    return cv2.imencode(".png", picture[..., ::-1], fast)[1].tobytes()
-
-
-def heading(trained: Trained) -> str:
-    """Which network this is, and what the page takes."""
-    config = trained.config
-    return (
-        f"### {config.system}, {config.backbone}, trained on {trained.dataset.title}\n"
-        f"Drop a picture (up to {MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million "
-        "pixels) or use the webcam; point at a map to read its values. Nothing leaves the "
-        "computer that runs this page."
-    )
 
 
 def launch(trained: Trained, host: str, port: int, folder: Path) -> tuple[gr.Blocks, str]:
@@ -129,6 +196,7 @@ def launch(trained: Trained, host: str, port: int, folder: Path) -> tuple[gr.Blo
         hosts=Hosts(host, port),
         uploads=uploads,
         titles=titles_of(trained),
+        rooms=len(ROOMS),
         sessions=sessions,
     )
     _, address, _ = page.launch(
@@ -146,6 +214,6 @@ def launch(trained: Trained, host: str, port: int, folder: Path) -> tuple[gr.Blo
         mcp_server=False,
         enable_monitoring=False,
         theme=gr.themes.Default(font=FONTS, font_mono=FIXED_FONTS),
-        css=(HERE / "hover.css").read_text(),
+        css=style(),
     )
     return page, address

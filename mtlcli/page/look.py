@@ -10,12 +10,14 @@ import numpy as np
 from PIL import Image
 
 from mtlcli.data.images import read_image
-from mtlcli.drawing.prediction import predict, tiles_of
+from mtlcli.drawing.overlay import can_overlay
+from mtlcli.drawing.prediction import Prediction, predict, tiles_of
 from mtlcli.errors import InputError
-from mtlcli.page.tiles import tiles_html
+from mtlcli.page.downloads import save
+from mtlcli.page.tiles import OVERLAY, tiles_html
+from mtlcli.page.uploads import Uploads
 from mtlcli.runs.checkpoint import Trained
 
-MOST_BYTES = 25 * 2**20  # of an upload
 MOST_PIXELS = 50_000_000  # of a picture
 SHOWN = 1024  # pixels along the longer side; larger pictures are shown smaller
 
@@ -25,24 +27,41 @@ class Look:
     """A picture and what the network sees in it."""
 
     image: np.ndarray  # RGB (H, W, 3) uint8, as shown
-    drawn: Mapping[str, np.ndarray]  # title of a task -> its map in colours, like the image
+    drawn: Mapping[str, np.ndarray]  # title -> a map in colours, or the overlay, like the image
     html: str  # all of it side by side, with the values under the pointer
 
 
-def look(trained: Trained, upload: Path) -> Look:
+def look(trained: Trained, upload: Path, uploads: Uploads | None = None) -> Look:
     """Read an upload, predict, draw.
+
+    Args:
+        trained: the network.
+        upload: the picture's file.
+        uploads: where files to download are written, if there is room.
 
     Raises:
         InputError: not a picture, or one of more than `MOST_PIXELS`.
     """
+    seen = see(trained, upload)
+    saved = save(seen, uploads) if uploads else None
+    tiles = tiles_of(trained, seen.maps)
+    drawn = {task.title: tile.picture for task, tile in zip(trained.tasks.values(), tiles)}
+    if can_overlay(trained, seen.maps):
+        drawn[OVERLAY] = seen.overlay()
+    html = tiles_html(trained, seen.image, tiles, seen.maps, drawn.get(OVERLAY), saved)
+    return Look(image=seen.image, drawn=drawn, html=html)
+
+
+def see(trained: Trained, upload: Path) -> Prediction:
+    """Read an upload and predict (raises as `look`)."""
     image = shrink(open_upload(upload))
-    maps = predict(trained, image)
-    tiles = tiles_of(trained, maps)
-    return Look(
-        image=image,
-        drawn={task.title: tile.picture for task, tile in zip(trained.tasks.values(), tiles)},
-        html=tiles_html(trained, image, tiles, maps),
-    )
+    return Prediction(image=image, maps=predict(trained, image), trained=trained)
+
+
+def titles_of(trained: Trained) -> list[str]:
+    """Of what can be chosen."""
+    titles = [task.title for task in trained.tasks.values()]
+    return [*titles, *([OVERLAY] if can_overlay(trained, trained.tasks) else [])]
 
 
 def open_upload(upload: Path) -> np.ndarray:

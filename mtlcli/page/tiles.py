@@ -15,22 +15,50 @@ import numpy as np
 from PIL import Image
 
 from mtlcli.drawing.grid import Tile
+from mtlcli.maps import depth
 from mtlcli.maps._colours import plain
 from mtlcli.maps._map import Ball, Key, Scale, Swatches
+from mtlcli.maps.classes import spell
+from mtlcli.maps.depth import METRES
 from mtlcli.maps.directions import draw_ball
+from mtlcli.page.downloads import ZIP, Saved
 from mtlcli.runs.checkpoint import Trained
 
 VALUES = 512  # pixels along the longer side of the hidden pictures
 BALL = 44  # pixels, of the key to directions
+OVERLAY = "Laid over the picture"
+SAVE = '<button type="button" data-save="{}">Save colours</button>'
+POINTS = (
+    '<figure class="mtl-points"><figcaption><b>Points in space</b></figcaption>'
+    '<canvas tabindex="0" role="img" aria-label="The picture as points in space: drag, or use the '
+    'arrow keys, to turn it"></canvas><div class="mtl-key">From the depth, for a camera that sees '
+    "60\u00b0 across. Drag or use the arrow keys to turn, double click to turn back.</div></figure>"
+)
 
 
 def tiles_html(
-    trained: Trained, image: np.ndarray, tiles: Sequence[Tile], maps: Mapping[str, np.ndarray]
+    trained: Trained,
+    image: np.ndarray,
+    tiles: Sequence[Tile],
+    maps: Mapping[str, np.ndarray],
+    overlaid: np.ndarray | None = None,
+    saved: Saved | None = None,
 ) -> str:
-    """The picture and one tile per task, in the order of `trained.tasks`."""
-    figures = [figure(Tile(title="Picture", picture=image), hover="")]
+    """The picture, one tile per task in the order of `trained.tasks`, the overlay, and, where there
+    is depth in metres, points to turn.
+
+    Args:
+        trained: the network.
+        image: RGB (H, W, 3) uint8.
+        tiles: of the tasks.
+        maps: likewise, by name.
+        overlaid: the picture with classes and boundaries on it.
+        saved: files to download.
+    """
+    everything = link(saved.address(saved.everything), ZIP, "Save all maps (.zip)") if saved else ""
+    figures = [figure(Tile(title="Picture", picture=image), links=everything)]
     for (name, task), tile in zip(trained.tasks.items(), tiles):
-        names = trained.dataset.classes.get(name, ())
+        names = list(map(spell, trained.dataset.classes.get(name, ())))
         options = trained.dataset.drawing(name)
         unit, step = options.get("unit", task.map.unit), task.map.step
         values = as_bytes(task.map.encode(maps[name], options))
@@ -39,20 +67,36 @@ def tiles_html(
             f'data-unit="{escape(unit)}" data-step="{step(options) if step else 1:g}" '
             f'data-values="{data_url(values, "PNG")}"'
         )
-        figures.append(figure(tile, hover))
+        own = link(saved.address(saved.values[name]), f"{name}.png", "Save values") if saved else ""
+        figures.append(figure(tile, hover, own + SAVE.format(name)))
+    if overlaid is not None:
+        tile = Tile(title=OVERLAY, picture=overlaid, exact=True)
+        figures.append(figure(tile, links=SAVE.format("overlay")))
+    if any(
+        task.map.usual == depth.MAP.usual and task.unit == METRES for task in trained.tasks.values()
+    ):
+        figures.append(POINTS)
     return f'<div class="mtl-tiles">{"".join(figures)}</div>'
 
 
-def figure(tile: Tile, hover: str) -> str:
-    """One tile: title, room for the value under the pointer, picture, key to its colours."""
+def figure(tile: Tile, hover: str = "", links: str = "") -> str:
+    """One tile: title, room for the value under the pointer, picture, key to its colours, and what
+    can be saved of it.
+    """
     kind = "PNG" if tile.exact else "WEBP"  # class colours must not blur
     title = escape(tile.title)
     return (
         f'<figure class="mtl-tile" {hover}>'
         f"<figcaption><b>{title}</b><output></output></figcaption>"
         f'<div class="mtl-picture"><img alt="{title}" src="{data_url(tile.picture, kind)}">'
-        f'<i class="mtl-cross"></i></div><div class="mtl-key">{key_html(tile.key)}</div></figure>'
+        f'<i class="mtl-cross"></i></div><div class="mtl-key">{key_html(tile.key)}</div>'
+        f'<div class="mtl-links">{links}</div></figure>'
     )
+
+
+def link(address: str, name: str, text: str) -> str:
+    """To a file that is saved under a name."""
+    return f'<a href="{escape(address)}" download="{escape(name)}">{text}</a>'
 
 
 def key_html(key: Key | None) -> str:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mtlcli.errors import InputError
-from mtlcli.page.look import MOST_BYTES
 
+MOST_BYTES = 25 * 2**20  # of an upload
 MOST_STORED = 2**30  # bytes of all that lies in the folder at a time
 PER_FILE = 4096  # bytes that a file counts beside its content, so that empty ones end, too
 ENVELOPE = 2**16  # bytes of a request around the pictures in it
@@ -63,6 +63,10 @@ class Uploads:
         """Bytes of all files."""
         return sum(PER_FILE + facts.st_size for _, facts in self.files())
 
+    def fits(self, size: int) -> bool:
+        """Whether there is room for so many bytes more."""
+        return self.stored() + self.arriving + size <= MOST_STORED
+
     def sweep(self) -> None:
         """Delete what is older than `FORGET`, uploads that broke off among it."""
         now = time.time()
@@ -81,7 +85,7 @@ class Uploads:
             limit = f"up to {MOST_BYTES // 2**20} MB"
             raise Refused(413, f"This is more than the maximum allowed size: {limit} at a time.")
         self.sweep()
-        if self.stored() + self.arriving + size > MOST_STORED:
+        if not self.fits(size):
             raise Refused(507, "There is no room for more pictures: come back in some minutes.")
         self.arriving += size
         try:

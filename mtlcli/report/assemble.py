@@ -127,11 +127,11 @@ def sections(report: Report) -> list[Section]:
     drawn = [n for n, log in logs.items() if log]
     several = [charts([total_losses(logs)])] if len(drawn) > 1 else []
     return [
-        Section(name="missing", title="Not shown", body=[missing(t) for t in report.lacks]),
         Section(name="results", title="Results", body=results(report.tables)),
-        Section(name="classes", title="Classes", body=class_tables(runs)),
-        Section(name="curves", title="Precision and recall", body=curves(runs)),
         Section(name="pictures", title="Pictures", body=gallery(report.examples)),
+        Section(name="missing", title="Not shown", body=[missing(t) for t in report.lacks]),
+        Section(name="curves", title="Precision and recall", body=curves(runs)),
+        Section(name="classes", title="Classes", body=class_tables(runs)),
         Section(
             name="training",
             title="Training",

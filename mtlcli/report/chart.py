@@ -85,6 +85,7 @@ def chart(
     lines: Sequence[Line],
     *,
     across: str,
+    up: str = "",
     x: Limits | None = None,
     y: Limits | None = None,
     logarithmic: bool = False,
@@ -96,6 +97,7 @@ def chart(
         title: above it.
         lines: drawn, each in its own colour.
         across: what x is.
+        up: what y is, where the title does not say it.
         x, y: limits of the axes; by default what the lines need.
         logarithmic: along y; points that are not above 0 are left out.
         levels: thin grey lines behind, each with its name at its last point.
@@ -113,7 +115,7 @@ def chart(
     )
     svg = tag(
         "svg",
-        *axes(frame, across),
+        *axes(frame, across, up),
         *(grey(line, frame) for line in levels),
         *(curve(line, frame) for line in drawn),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -159,8 +161,8 @@ def log_limits(low: float, high: float) -> Limits:
     return middle / half, middle * half
 
 
-def axes(frame: Frame, across: str) -> Iterator[Html]:
-    """Grid lines, their numbers, and the title of the x axis."""
+def axes(frame: Frame, across: str, up: str) -> Iterator[Html]:
+    """Grid lines, their numbers, and the titles of the axes."""
     for value in ticks(*frame.x):
         x, bottom = frame.place(value, frame.y[0])
         yield tag("line", x1=x, x2=x, y1=TOP, y2=bottom, class_="grid")
@@ -171,6 +173,9 @@ def axes(frame: Frame, across: str) -> Iterator[Html]:
         yield tag("text", short(value), x=left - 5, y=y + 4, text_anchor="end")
     middle = (LEFT + WIDTH - RIGHT) / 2
     yield tag("text", across, x=middle, y=HEIGHT - 6, text_anchor="middle")
+    if up:
+        place = f"translate(12 {(TOP + HEIGHT - BOTTOM) / 2:g}) rotate(-90)"
+        yield tag("text", up, transform=place, text_anchor="middle")
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -12,6 +12,7 @@ Log = Sequence[Mapping[str, Any]]
 Curves = dict[str, tuple[list[int], list[float]]]
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # of F, drawn behind precision and recall
 ATTENTION = ("offsets (pixels)", "points outside")  # panels about it
+TOLD_APART = 7  # lines of a chart, each of its own colour
 ENDS = 20  # "first" and "last" are means over one line of the log in so many
 HOW = (
     "λ is the gradient scale of the offsets. A displacement that stays where it began means "
@@ -86,7 +87,7 @@ def precision_recall(title: str, curves: Sequence[Curve], *, equal_f: bool) -> H
     """
     lines = [ratios(curve) for curve in curves]
     levels = [level(f) for f in LEVELS] if equal_f else []
-    return chart(title, lines, across="recall (up: precision)", x=(0, 1), y=(0, 1), levels=levels)
+    return chart(title, lines, across="recall", up="precision", x=(0, 1), y=(0, 1), levels=levels)
 
 
 def ratios(curve: Curve) -> Line:
@@ -162,9 +163,30 @@ def level_rows(name: str, levels: Sequence[Level], scale: Any) -> Iterator[Html]
 
 
 def single(name: str, log: Log) -> list[Html]:
-    """Each attention of a run that has several."""
-    panels = [panel(title, curves) for title, curves in collect(log).items() if title in ATTENTION]
+    """Each attention of a run that has several, a chart for each resolution and, where they are
+    many, for as many as can be told apart.
+    """
+    panels = [
+        part
+        for title, curves in collect(log).items()
+        if title in ATTENTION
+        for part in legible(title, curves)
+    ]
     return [tag("h3", f"{name}, each attention"), charts(panels)]
+
+
+def legible(title: str, curves: Curves) -> Iterator[Html]:
+    """The curves `NAME /LEVEL` of a panel in charts of one level and at most `TOLD_APART` lines."""
+    levels: dict[str, Curves] = {}
+    for name, curve in curves.items():
+        attention, level = name.rsplit(" /", 1)
+        levels.setdefault(level, {})[attention] = curve
+    for level, lines in levels.items():
+        parts = -(-len(lines) // TOLD_APART)
+        size, listed = -(-len(lines) // parts), list(lines.items())
+        for i in range(parts):
+            part = f", {i + 1} of {parts}" if parts > 1 else ""
+            yield panel(f"{title}, map 1/{level}{part}", dict(listed[i * size : (i + 1) * size]))
 
 
 def by_level(log: Log) -> list[Level]:
@@ -190,11 +212,25 @@ def change(values: Sequence[float], form: str) -> tuple[str, str]:
 
 
 def offset_charts(seen: Mapping[str, Sequence[Level]]) -> list[Html]:
-    """Displacement and share outside on each map, a line per run."""
+    """Displacement and share outside on each map, a line per run; of a single run all maps in one
+    chart.
+    """
+    quantities = (("displacement, pixels", 1), ("share outside", 2))
+    if len(seen) == 1:
+        (levels,) = seen.values()
+        return [
+            offset_chart(what, {f"map 1/{2**i}": v for i, v in enumerate(levels)}, column)
+            for what, column in quantities
+        ]
     drawn = []
     for level in range(max(map(len, seen.values()))):
         having = {n: v[level] if level < len(v) else EMPTY for n, v in seen.items()}
-        for what, column in (("displacement, pixels", 1), ("share outside", 2)):
-            lines = [Line(name=n, x=v[0], y=v[column]) for n, v in having.items()]
-            drawn.append(chart(f"{what}, map 1/{2**level}", lines, across="iteration"))
+        for what, column in quantities:
+            drawn.append(offset_chart(f"{what}, map 1/{2**level}", having, column))
     return drawn
+
+
+def offset_chart(title: str, lines: Mapping[str, Level], column: int) -> Html:
+    """One column of some levels, a line for each."""
+    found = [Line(name=name, x=v[0], y=v[column]) for name, v in lines.items()]
+    return chart(title, found, across="iteration")

@@ -12,10 +12,12 @@ from mtlcli.data.batches import WholePictures
 from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
 from mtlcli.drawing.prediction import logits_of, maps_of
+from mtlcli.drawing.scales import ranges
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
 from mtlcli.maps import classes
-from mtlcli.maps._map import Scale
+from mtlcli.maps._map import Map as AnyMap
+from mtlcli.maps._map import Options, Scale
 from mtlcli.report.chart import Html, tag
 from mtlcli.report.page import colours, note, picture
 from mtlcli.runs.checkpoint import Trained
@@ -27,7 +29,8 @@ from mtlcli.tasks._shared import cut_out
 from mtlcli.tasks._task import Task
 
 RGB = tuple[int, int, int]
-SIDE = 288  # pixels along the longer side of a drawn map
+SIDE = 480  # pixels along the longer side of a drawn map
+OFF = "the label has its own scale"
 NAMED = 8  # classes in a legend at most
 
 
@@ -43,6 +46,7 @@ class Map:
     label: np.ndarray | None  # drawn alike, None where no pixel has one
     classes: Mapping[str, RGB] = field(default_factory=dict)  # the most frequent ones in sight
     reach: tuple[str, str] | None = None  # what the ends of the colours mean
+    label_reach: tuple[str, str] | None = None  # where those of the label mean something else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +76,17 @@ def tile(shown: Map, ident: str) -> Html:
     if shown.label is not None:
         pictures.append(picture(shown.label, f"{shown.title} labelled in {ident}", exact=flat))
     caption = tag("figcaption", shown.title, tag("span", f"{shown.metric} {score}{unit}"))
-    reach = shown.reach and note(between(*shown.reach))
+    reach = shown.reach and note(scales(shown.reach, shown.label_reach))
     unlabelled = note("no label in this picture") if shown.label is None else None
     keyed = tag("div", unlabelled, reach, colours(shown.classes))
     return tag("figure", caption, tag("div", *pictures), keyed)
+
+
+def scales(own: tuple[str, str], label: tuple[str, str] | None) -> str:
+    """What the colours of the prediction mean, and those of the label where they differ."""
+    if label is None:
+        return between(*own)
+    return f"above {between(*own)}; {OFF}: below {between(*label)}"
 
 
 def between(low: str, high: str) -> str:
@@ -179,9 +190,12 @@ def draw(
     if label is not None and not (label != task.map.unlabelled).any():
         label = None
     its, options = task.map, dataset.drawing(name)
-    if its.scale:
-        options |= its.scale(prediction if label is None else label)
-    key = its.key(prediction, options)
+    labelled = options
+    if its.scale and label is None:
+        options = labelled = options | its.scale(prediction)
+    elif its.scale and label is not None:
+        truth, (own,) = ranges(its, label, [prediction])
+        options, labelled = {**options, **own}, {**options, **truth}
     exact = prediction.ndim == 2
     return Map(
         title=task.title,
@@ -189,10 +203,17 @@ def draw(
         unit=task.unit,
         score=score,
         prediction=shrink(its.draw(prediction, options), exact=exact),
-        label=None if label is None else shrink(its.draw(label, options), exact=exact),
+        label=None if label is None else shrink(its.draw(label, labelled), exact=exact),
         classes=in_sight(prediction, label, options) if exact else {},
-        reach=(key.low, key.high) if its.scale and isinstance(key, Scale) else None,
+        reach=reach(its, prediction, options),
+        label_reach=reach(its, label, labelled) if options != labelled else None,
     )
+
+
+def reach(its: AnyMap, values: np.ndarray | None, options: Options) -> tuple[str, str] | None:
+    """What the ends of a map's colours mean, where they are a scale."""
+    key = None if values is None or not its.scale else its.key(values, options)
+    return (key.low, key.high) if isinstance(key, Scale) else None
 
 
 def in_sight(

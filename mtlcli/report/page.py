@@ -16,6 +16,8 @@ from mtlcli.report.chart import Html, tag, together
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # asks nobody for anything
 ICON = "data:,"  # or a browser asks for one
 JPEG_QUALITY = 85
+NARROW = 4  # columns that a telephone shows at once
+SCROLLS = "Scroll sideways to see all columns \u2192"
 SHORT = 14  # letters of a name that does not need to break
 
 
@@ -72,13 +74,14 @@ def table(
         text_columns: how many columns, from the left, hold words.
         kind: its class.
     """
+    scrolls = tag("span", SCROLLS, class_="scrolls") if len(head) > NARROW else None
     headings = [
         tag("th", cell, scope="col", class_="text" if i < text_columns else None)
         for i, cell in enumerate(head)
     ]
     whole = tag(
         "table",
-        tag("caption", caption),
+        tag("caption", caption, scrolls),
         tag("thead", tag("tr", *headings)),
         tag("tbody", *rows),
         class_=kind,

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtlcli.maps.classes import spell
 from mtlcli.report.chart import Html, tag, together
 from mtlcli.report.page import bar, breaking, missing, note, row, table
 from mtlcli.report.paper_table import Table, best, cells
@@ -89,9 +90,9 @@ def results(tables: Sequence[Table]) -> list[Html]:
 
 
 def result(its: Table) -> list[Html]:
-    """What must not be compared, the table, and its notes."""
+    """The table, what in it must not be compared, and its notes."""
     warning = [missing(its.warning)] if its.warning else []
-    return [*warning, result_table(its), notes(its.notes)]
+    return [result_table(its), *warning, notes(its.notes)]
 
 
 def result_table(its: Table) -> Html:
@@ -134,7 +135,9 @@ def classes(title: str, names: Sequence[str], values: Mapping[str, Sequence[floa
         names: of the classes.
         values: run -> one value per class, None or nan where the class never occurs.
     """
-    rows = [row(name, [share(v[i]) for v in values.values()]) for i, name in enumerate(names)]
+    rows = [
+        row(spell(name), [share(v[i]) for v in values.values()]) for i, name in enumerate(names)
+    ]
     return table(["Class", *map(breaking, values)], rows, caption=f"{title}: IoU of each class")
 
 

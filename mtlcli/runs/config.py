@@ -17,6 +17,7 @@ OPTIMIZER = Literal["sgd", "adamw"]
 SCHEDULE = Literal["poly", "cosine"]
 LOGGER = Literal["none", "tensorboard", "wandb"]
 AUTO = -1  # a batch size that is yet to be found
+LARGEST_SEED = 2**64 - 1  # that torch takes
 INHERITED = "from"  # as --init: the backbone's weights are those of the run that --from names
 
 
@@ -38,7 +39,7 @@ def read_batch_size(given: Any) -> int:
     Raises:
         InputError: it is neither.
     """
-    if given in ("auto", AUTO):
+    if given == "auto":
         return AUTO
     try:
         number = int(given)
@@ -131,7 +132,8 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "batch_size", read_batch_size(self.batch_size))
+        if self.batch_size != AUTO:
+            object.__setattr__(self, "batch_size", read_batch_size(self.batch_size))
         for name, value in vars(self).items():
             if isinstance(value, float) and not isfinite(value):
                 raise InputError(f"{flag(name)} must be a number, not {value}.")
@@ -143,6 +145,8 @@ class RunConfig:
             value = getattr(self, name)
             if not 0 <= value < inf:
                 raise InputError(f"{flag(name)} must not be negative, not {value}.")
+        if self.seed > LARGEST_SEED:
+            raise InputError(f"--seed {self.seed}: must be at most {LARGEST_SEED}.")
         for name, value in (
             *((name, getattr(self, name)) for name in ("dataset", "system", "backbone")),
             *(("task", task) for task in self.tasks),

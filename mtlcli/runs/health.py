@@ -3,37 +3,25 @@ to do next.
 """
 
 import json
-import os
-import platform
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import mtlcli
 from mtlcli import lookup
-from mtlcli.data import hub, shared_memory
+from mtlcli.data import hub
 from mtlcli.data.download import find_problem
 from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.data.shared_memory import MORE, SHARED
 from mtlcli.errors import InputError
 from mtlcli.files import checksums, gigabytes
-from mtlcli.home import available_cores, datasets_dir, home, weights_dir
+from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.runs.folder import LOG, RESULTS, newest_file, record_file
-from mtlcli.runs.names import SHIPPED, find
+from mtlcli.runs.installation import OPTIONAL, examine_machine, list_missing, list_versions
+from mtlcli.runs.names import SHIPPED, find, find_shipped
 from mtlcli.runs.run import Run, is_sound, is_whole
 
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "h5py", "numba")
-OPTIONAL = {
-    "tb": "tensorboard",
-    "wandb": "wandb",
-    "surgery": "torchjd",
-    "web": "gradio",
-    "onnx": "onnxruntime",
-}
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
 LITTLE_SHARED = 0.5e9  # bytes; prepared batches of the paper's size take 0.3 GB
 
@@ -57,12 +45,16 @@ class Health:
     datasets: tuple[Finding, ...]
     weights: tuple[Finding, ...]
     runs: tuple[Finding, ...]
+    shipped: Finding | None  # the network that comes with mtl
+    extras: dict[str, str]  # those that are missing, with the command that installs them
     advice: tuple[str, ...]
 
     @property
     def is_sound(self) -> bool:
         """Whether nothing is damaged."""
-        return all(f.state != "damaged" for f in (*self.datasets, *self.weights, *self.runs))
+        own = (self.shipped,) if self.shipped else ()
+        found = (*self.datasets, *self.weights, *self.runs, *own)
+        return all(f.state != "damaged" for f in found)
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only."""
@@ -81,9 +73,14 @@ class Health:
         ]
         if machine["free_shared"] is not None:
             lines.append(f"shared:   {gigabytes(machine['free_shared'])} free in {SHARED}")
+        missing = [f"  {OPTIONAL[extra][1]}: {command}" for extra, command in self.extras.items()]
+        lines += ["extras missing:", *missing] if missing else ["extras: all there"]
         for title, found in (
-            ("datasets", self.datasets), ("weights", self.weights), ("runs", self.runs)
-        ):  # fmt: skip
+            ("datasets", self.datasets),
+            ("weights", self.weights),
+            ("runs", self.runs),
+            ("comes with mtl", (self.shipped,) if self.shipped else ()),
+        ):
             lines.append(f"{title}:" + ("" if found else " none"))
             lines += [f"  {f.name}: {f.state}, {f.detail}" for f in found]
         return "\n".join([*lines, "next:", *(f"  {command}" for command in self.advice)])
@@ -100,40 +97,10 @@ def examine() -> Health:
         datasets=datasets,
         weights=weights,
         runs=runs,
+        shipped=check_shipped(),
+        extras=list_missing(),
         advice=tuple(advise(datasets, weights, runs, machine["free_disk"], machine["free_shared"])),
     )
-
-
-def list_versions() -> dict[str, str | None]:
-    """Of this program, of Python, and of the packages that results and options depend on."""
-    found: dict[str, str | None] = {"mtl": mtlcli.__version__, "python": platform.python_version()}
-    for package in (*PACKAGES, *OPTIONAL.values()):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
-
-
-def examine_machine() -> dict[str, Any]:
-    """Cores, memory and free disk in bytes, and devices other than the CPU."""
-    import torch
-
-    devices = []
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        devices.append(f"cuda:{index} {properties.name}, {gigabytes(properties.total_memory)}")
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    place = next(folder for folder in (home(), *home().absolute().parents) if folder.exists())
-    return {
-        "cores": available_cores(),
-        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "devices": devices,
-        "home": str(home().absolute()),
-        "free_disk": shutil.disk_usage(place).free,
-        "free_shared": shared_memory.free(),  # None: this system has no such limit
-    }
 
 
 def check_dataset(path: Path) -> Finding:
@@ -221,6 +188,21 @@ def check_runs() -> list[Finding]:
     return [check_run(folder) for folder in began if folder.name != SHIPPED]
 
 
+def check_shipped() -> Finding | None:
+    """The network that comes with mtl: what it is, and whether its file is whole."""
+    file = find_shipped()
+    if file is None:
+        return None
+    if not is_whole(file):
+        return Finding(name=SHIPPED, state="damaged", detail=f"{file} is cut short: reinstall mtl")
+    try:
+        config = Run.read(file.parent).config
+        detail = f"{config.system}, {config.backbone}, {config.dataset}: {', '.join(config.tasks)}"
+    except InputError as error:
+        return Finding(name=SHIPPED, state="damaged", detail=str(error))
+    return Finding(name=SHIPPED, state="whole", detail=f"{detail} ({file})")
+
+
 def check_run(folder: Path) -> Finding:
     """Whether a run is finished, and its last checkpoint is a whole file."""
     state, detail, remedy = judge(folder)
@@ -249,7 +231,8 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
     if not (folder / LOG).exists():
         return "whole", "packed: no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"
-    detail += ", stopped by --patience" if run.record.stopped else ""
+    early = run.record.final < run.config.iterations
+    detail += ", stopped by --patience" if early else ""
     if not run.is_finished:
         return "unfinished", detail, resume
     if not run.results:

@@ -12,6 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mtlcli import lookup
+from mtlcli.data.moments import Triple
 from mtlcli.errors import InputError
 from mtlcli.files import fits
 from mtlcli.recipes import _recipe as recipes
@@ -61,12 +62,29 @@ def gather(
         raise InputError(f"{' and '.join(whole)} exclude each other: choose one.")
     said = read_options(file) if file else Given()
     repeated = options_of_run(like) if like else {}
-    options = settings.merge({**repeated, **said.run}, typed)
+    options = settings.merge(without_usual({**repeated, **said.run}, typed), typed)
     if options.get("recipe"):
         options = recipes.options(options["recipe"], options)
     if options.get("from_run"):
         options = inherit(options, {**said.run, **typed}, quiet)
     return RunConfig(**options), said.conduct
+
+
+def without_usual(said: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run or file says, without what its backbone brought by itself if another is typed."""
+    name = said.get("backbone")
+    if name is None or typed.get("backbone", name) == name:
+        return dict(said)
+    from mtlcli.backbones import _backbone as backbones
+
+    names = ("init", "mean", "deviation")
+    try:
+        its = backbones.find(name)
+    except InputError:  # one of another version
+        usual = {n: said.get(n) for n in names}
+    else:
+        usual = dict(zip(names, (its.usual_init, *its.moments)))
+    return {n: value for n, value in said.items() if n not in names or value != usual[n]}
 
 
 def options_of_run(run: Path) -> dict[str, Any]:
@@ -160,13 +178,20 @@ def as_option(name: str, value: Any, said: str) -> Any:
     kind = get_type_hints(record)[name]
     if not fits(value, kind):
         raise InputError(f"{said} must be {say(kind)}.")
-    return tuple(value) if isinstance(value, list) else value
+    return settings.cast(value, kind)
 
 
 def say(kind: Any) -> str:
     """A type for people."""
-    words = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
-    words |= {tuple[str, ...]: "a list of texts", tuple[int, int]: "two integers [H, W]"}
+    words: dict[Any, str] = {
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        bool: "true or false",
+        tuple[str, ...]: "a list of texts",
+        tuple[int, int]: "two integers [H, W]",
+        Triple: "three numbers [R, G, B]",
+    }
     if kind in words:
         return words[kind]
     if get_origin(kind) is Literal:

@@ -36,11 +36,11 @@ def pack(run: Path, out: Path, licence: str = "") -> Packed:
         licence: of the weights, as the hub names it.
 
     Raises:
-        InputError: no such checkpoint, or `out` has one of these files already.
+        InputError: no such checkpoint, or `out` has one of these files already, or those of a run.
         RunError: it cannot be written.
     """
     source = file_of(pin(run))
-    for name in (PACKED, PACKED_RECORD, CARD, RESULTS, LAST, RECORD):
+    for name in (PACKED, PACKED_RECORD, CARD, RESULTS, RECORD, LAST):
         if (out / name).exists():
             raise InputError(f"{out / name} is there already: choose another --out, or remove it.")
     content = checkpoint.read(source)

@@ -5,10 +5,11 @@ new system brings its own options along, and no other file has to know them.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
@@ -87,7 +88,21 @@ def complete(system: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if its.name in values and not fits(values[its.name], its.annotation):
             needed = types[its.name].__name__
             raise InputError(f"{flag(its.name)} {values[its.name]!r}: needs a {needed}.")
+        if isinstance(values.get(its.name), float) and not math.isfinite(values[its.name]):
+            raise InputError(f"{flag(its.name)} {values[its.name]}: must be a finite number.")
     return known | values
+
+
+def cast(value: Any, declared: Any) -> Any:
+    """A value that `fits`, as the command line gives it: lists as tuples, fractions as floats."""
+    origin, parts = get_origin(declared), get_args(declared)
+    if origin in (Union, UnionType):
+        declared = next(part for part in parts if fits(value, part))
+        return cast(value, declared)
+    if origin is tuple:
+        each = [parts[0]] * len(value) if parts[-1] is ... else parts
+        return tuple(map(cast, value, each))
+    return float(value) if declared is float else value
 
 
 def merge(options: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, Any]:

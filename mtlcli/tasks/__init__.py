@@ -34,7 +34,8 @@ def _task(name: str, kinds: Mapping[str, str], options: Options) -> Task:
         task: Task = lookup.load("tasks", name).TASK
     else:
         usual: Task = lookup.load("tasks", maps.map_of(name, kinds).usual[0]).TASK
-        task = replace(usual, title=options.get("title", name.replace("_", " ").capitalize()))
+        title = options.get("title", name.replace("_", " ").capitalize())
+        task = replace(usual, title=title, question="")
     if task.map.unit and "unit" in options:
         holds = f"{task.title.lower()} in {options['unit']}, 0 or more"
         task = replace(task, unit=options["unit"], holds=holds)

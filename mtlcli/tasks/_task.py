@@ -16,6 +16,8 @@ class Task:
 
     title: str
     """As printed in tables and over pictures."""
+    question: str = ""
+    """What it answers of each pixel, in the words of a lay person."""
     map: Map
     """What its labels and predictions look like."""
     holds: str

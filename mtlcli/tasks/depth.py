@@ -35,6 +35,7 @@ def root_mean_square(statistics: Sequence[Statistics], options: Options) -> dict
 
 TASK = Task(
     title="Depth",
+    question="how far away it is",
     map=depth.MAP,
     holds="metres along the optical axis, 0 or more",
     channels=1,

@@ -89,6 +89,7 @@ def boundary_result(statistics: Sequence[Statistics], options: Options) -> "boun
 
 TASK = Task(
     title="Boundaries",
+    question="where one thing ends and the next begins",
     map=boundaries.MAP,
     holds="probability of an object boundary",
     channels=1,

@@ -15,6 +15,7 @@ from mtlcli.tasks._task import Task
 
 TASK = Task(
     title="Human parts",
+    question="which part of a body it is",
     map=parts.MAP,
     holds="the body part at every pixel",
     channels=None,

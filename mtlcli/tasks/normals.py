@@ -52,6 +52,7 @@ def mean_angle(statistics: Sequence[Statistics], options: Options) -> dict[str, 
 
 TASK = Task(
     title="Surface normals",
+    question="which way its surface faces",
     map=directions.MAP,
     holds="unit vectors that point away from the camera: x right, y down, z forward; a wall "
     "straight ahead is (0, 0, 1)",

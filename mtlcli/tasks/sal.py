@@ -86,6 +86,7 @@ def foreground_curve(statistics: Sequence[Statistics], options: Options) -> Curv
 
 TASK = Task(
     title="Saliency",
+    question="whether it is what one looks at first",
     map=foreground.MAP,
     holds="probability that a pixel belongs to what one looks at first",
     channels=2,

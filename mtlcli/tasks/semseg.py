@@ -11,6 +11,7 @@ from mtlcli.tasks._task import Task
 
 TASK = Task(
     title="Semantic segmentation",
+    question="what it is",
     map=classes.MAP,
     holds="the class of every pixel",
     channels=None,

@@ -18,6 +18,8 @@ def train(
     *,
     out: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
+    like: str | os.PathLike[str] | None = None,
+    config: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Run:
     """Train a network as `mtl train` does, and return its run.
@@ -29,9 +31,12 @@ def train(
     Args:
         out: folder of the run; by default weights/DATASET_BACKBONE_SYSTEM, numbered if that exists.
         resume: name or folder of a run to go on with, instead of a new one.
+        like: name or folder of a run whose options are repeated.
+        config: JSON file with options.
         options: those of `mtl train` by their names with underscores (`batch_size=4`,
-            `tasks=["depth"]`, `recipe="nyud/hrnet18/demt"`, `device="cpu"`, `quiet=True`), and the
-            settings of the system (`steps=1`).
+            `tasks=["depth"]`, `from_run="nyud_small"`, `recipe="nyud/hrnet18/demt"`,
+            `device="cpu"`, `quiet=True`), and the settings of the system (`steps=1`). They go
+            before those of `like` and `config`.
 
     Returns:
         what the run folder says; `load` and `evaluate` take it as it is.
@@ -40,14 +45,25 @@ def train(
         InputError: a name, value or file that cannot be used.
         RunError: the loss is no longer finite, memory is short, or a file cannot be written.
     """
-    conduct = Conduct(**{n: read(n, v) for n, v in options.items() if n in CONDUCT})
+    carried = {n: read(n, v) for n, v in options.items() if n in CONDUCT}
     given = pick_config({name: v for name, v in options.items() if name not in CONDUCT})
     if resume is not None:
         if out is not None:
             raise InputError("resume continues a run in its own folder: leave out away.")
-        return Run.read(loop.resume(resolve(Path(resume), "resume"), given, conduct=conduct))
-    config, _ = gather(given, quiet=conduct.quiet)
-    return Run.read(loop.train(config, out=Path(out) if out is not None else None, conduct=conduct))
+        if like is not None or config is not None:
+            raise InputError("resume goes on with the run's options: leave like and config away.")
+        own = Conduct(**carried)
+        return Run.read(loop.resume(resolve(Path(resume), "resume"), given, conduct=own))
+    chosen, said = gather(
+        given, like=to_path(like), file=to_path(config), quiet=carried.get("quiet", False)
+    )
+    conduct = Conduct(**{**said, **carried})
+    return Run.read(loop.train(chosen, out=to_path(out), conduct=conduct))
+
+
+def to_path(given: str | os.PathLike[str] | None) -> Path | None:
+    """A path, if one is given."""
+    return None if given is None else Path(given)
 
 
 def pick_config(options: Mapping[str, Any]) -> dict[str, Any]:

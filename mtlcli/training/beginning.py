@@ -3,7 +3,7 @@ fits of the run that --from names.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mtlcli.errors import InputError
 from mtlcli.files import checksums
 from mtlcli.ops import processes as distributed
 from mtlcli.runs import checkpoint, hub_run
-from mtlcli.runs.checkpoint import WithoutRandomNumbers, build_network
+from mtlcli.runs.checkpoint import WithoutRandomNumbers
 from mtlcli.runs.config import INHERITED, RunConfig
 from mtlcli.runs.names import file_of
 from mtlcli.runs.record import find_record
@@ -107,7 +107,7 @@ def begin(
     distributed.by_first(lambda: start(config.backbone, init, quiet=quiet)[1])
     torch.manual_seed(config.seed)
     backbone, its = start(config.backbone, init, quiet=True)
-    network = build_network(config, dataset, backbone)
+    network = checkpoint.build_network(config, dataset, backbone)
     if not source:
         return Beginning(network=network, init=asdict(its), taken=None)
     taken, record = source.fill(network, config), find_record(source.file)
@@ -133,7 +133,7 @@ def find_source(config: RunConfig, dataset: Info) -> Source:
     place = file_of(Path(config.from_run))
     content = checkpoint.read(place)
     with WithoutRandomNumbers():
-        network = build_network(config, dataset)
+        network = checkpoint.build_network(config, dataset)
     theirs, own = content["network"], network.state_dict()
     names = frozenset(n for n, w in own.items() if n in theirs and theirs[n].shape == w.shape)
     parameters = [name for name, _ in network.named_parameters()]
@@ -144,6 +144,18 @@ def find_source(config: RunConfig, dataset: Info) -> Source:
         )
     inner = [name for name in parameters if "backbone" in name.split(".")]
     return Source(file=place, content=content, names=names, backbone=names.issuperset(inner))
+
+
+def take_over(config: RunConfig, dataset: Info) -> RunConfig:
+    """A config that leaves open what its backbone starts from: if the run that --from names fills
+    it, by whatever name, that, and the run's mean and deviation (raises as `find_source`).
+    """
+    source = find_source(config, dataset)
+    if not source.backbone:
+        return config
+    its, _ = checkpoint.facts_of(source.content, source.file)
+    mean, deviation = config.mean or its.moments[0], config.deviation or its.moments[1]
+    return replace(config, init=INHERITED, mean=mean, deviation=deviation)
 
 
 def choose_init(config: RunConfig, whole: bool) -> str:

@@ -26,7 +26,7 @@ from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
 from mtlcli.training.batch import find_batch
-from mtlcli.training.beginning import begin
+from mtlcli.training.beginning import begin, take_over
 from mtlcli.training.extension import extend
 from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.log import Log
@@ -130,10 +130,15 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
         config,
         tasks=config.tasks or tuple(reader.info.tasks),
         size=config.size or reader.info.size,
+        settings=settings.complete(config.system, config.settings),
+    )
+    if config.from_run and not config.init:
+        config = take_over(config, reader.info)
+    config = replace(
+        config,
         init=config.init or backbone.usual_init,
         mean=config.mean or backbone.moments[0],
         deviation=config.deviation or backbone.moments[1],
-        settings=settings.complete(config.system, config.settings),
     )
     if config.batch_size == AUTO:
         found = distributed.by_first(lambda: find_batch(config, reader, device))
@@ -212,9 +217,10 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 log.sync()
                 state.save(conduct.keep)
         unfinished = state.iteration < config.iterations
-        if unfinished and selection.is_over:
+        if selection.is_over:
             distributed.by_first(lambda: mark_stopped(state.folder, state.iteration))
-            log.say(selection.farewell())
+            if unfinished:
+                log.say(selection.farewell())
         elif unfinished:
             divergence.check(stream, config)
             log.sync()

@@ -73,7 +73,8 @@ def trace(config: RunConfig, dataset: Info, images: int, *, amp: bool) -> Step:
                 box.forward = within(precision, box.forward)  # type: ignore[method-assign]
             recompute(network)
         for parameter in network.parameters():
-            parameter.register_post_accumulate_grad_hook(drop_gradient)
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(drop_gradient)
         with Watch(network.parameters()) as watch:
             pass_batch(network, precision, config, dataset, images)
     return Step(peak=watch.peak, tensors=watch.made)

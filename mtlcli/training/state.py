@@ -63,7 +63,7 @@ def refuse_other_options(folder: Path, config: RunConfig, given: Mapping[str, An
     differing = [
         f"{settings.flag(name)} is {spell(own[name])} there, not {spell(value)}"
         for name, value in now.items()
-        if spell(value) != spell(own[name])
+        if value != own[name] and spell(value) != spell(own[name])
     ]
     if differing:
         raise InputError(

@@ -26,7 +26,7 @@ from mtlcli.data.augment import (
     Sample,
     augment,
 )
-from mtlcli.data.moments import IMAGENET
+from mtlcli.data.moments import IMAGENET, Moments
 from mtlcli.data.reader import Reader
 from mtlcli.home import datasets_dir
 from mtlcli.maps import map_of
@@ -60,7 +60,7 @@ def seconds(
     """Processor time of one augmentation; unlike a clock's it does not count other programs."""
     rng = np.random.default_rng(seed)
     began = time.process_time()
-    way(sample, maps, NYUD, (1.0, 1.0), rng, BALANCED)
+    way(sample, maps, NYUD, (1.0, 1.0), rng, IMAGENET, BALANCED)
     return time.process_time() - began
 
 
@@ -92,6 +92,7 @@ def stepwise(
     size: tuple[int, int],
     resolution: tuple[float, float],
     rng: np.random.Generator,
+    moments: Moments,
     balanced: Sequence[str] = (),
 ) -> Sample:
     """The same distribution of crops as `mtlcli.data.augment.augment`, with the same arguments."""
@@ -102,7 +103,7 @@ def stepwise(
     if rng.random() < 0.5:
         arrays = mirror(arrays, maps)
     arrays["image"] = distort(arrays["image"], rng)
-    mean, deviation = np.float32(IMAGENET)
+    mean, deviation = np.float32(moments)
     arrays["image"] = (arrays["image"].astype(np.float32) / 255 - mean) / deviation
     padded = pad(arrays, maps, size)
     targets = {name: channels_first(array) for name, array in padded.items()}
