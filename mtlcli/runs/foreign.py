@@ -23,13 +23,14 @@ MAGIC = {  # first bytes -> what begins with them
     b"version https://git-lfs": "a pointer of Git LFS: `git lfs pull` fetches the file itself",
     b"\x7fELF": "a program",
 }
+TORCH = "a file of PyTorch, but not a checkpoint written by mtl"
 IN_ZIP = (  # end of a name in a zip file -> what has it
     (
         "constants.pkl",
         "a TorchScript file: mtl reads exported programs (`mtl export --format pt2`)",
     ),
     ("archive_format", "a program of torch.export that mtl did not write: it lacks mtl's facts"),
-    ("data.pkl", "a file of PyTorch, but not a checkpoint written by mtl"),
+    ("data.pkl", TORCH),
     (".npy", "a NumPy archive (.npz)"),
     ("word/document.xml", "a Word document"),
     ("", "a zip archive: unpack it"),

@@ -23,7 +23,7 @@ from mtlcli.runs.folder import (
     record_file,
     split_log,
 )
-from mtlcli.runs.foreign import describe
+from mtlcli.runs.foreign import TORCH, describe
 from mtlcli.runs.names import CHECKPOINTS, find, is_run, resolve, title
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, find_results, read_results
@@ -216,7 +216,7 @@ def is_sound(file: Path) -> bool:
 def describe_damage(file: Path) -> str:
     """What to say of a checkpoint that cannot be read, and how to have its run again."""
     run, what = file.parent, describe(file)
-    if what:
+    if what and what != TORCH:  # which it would be, were it whole
         return f"{file} is {what}. It is no run: name another (`mtl doctor` lists them)."
     if file.name == LAST and (run / RECORD).is_file():
         remedy = f"remove it, and `mtl train --resume {run}` begins it again"
