@@ -4,19 +4,24 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from mtlcli import lookup
-from mtlcli.data.hdf5 import Info
+from mtlcli.data.hdf5 import Info, read_info
+from mtlcli.drawing import api as drawing
 from mtlcli.errors import InputError, RunError
 from mtlcli.formats import export as exporting
-from mtlcli.ops import choice, deformable_attention, grid_sample
+from mtlcli.models.deformable_mixer import sample_channels
+from mtlcli.ops import choice, deformable_attention, gather, grid_sample
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import build_network
 from mtlcli.runs.config import RunConfig
@@ -168,6 +173,142 @@ def test_the_file_runs_without_this_package_and_says_what_it_holds(make_run: Any
     assert said["depth"]["holds"].startswith("metres")
 
 
+def operators(path: Path) -> dict[str, set[str]]:
+    """Operators of an ONNX file, also in its functions and loops -> spellings of their mode."""
+    import onnx
+
+    found: dict[str, set[str]] = {}
+    model = onnx.load(path)
+    nodes = [*model.graph.node, *(node for f in model.functions for node in f.node)]
+    while nodes:
+        node = nodes.pop()
+        modes = [a.s.decode() for a in node.attribute if a.name == "mode"]
+        found.setdefault(node.op_type, set()).update(modes)
+        nodes += [inner for a in node.attribute for inner in a.g.node]
+    return found
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_maps_are_read_without_grid_sample_unless_it_is_asked_for(make_run: Any, mtl: Any) -> None:
+    run = make_run("demt_itsa", width=16, query="deformable", **ITSA)
+    assert mtl("export", run, "--quiet").code == 0
+    assert "GridSample" not in operators(run / "last.onnx")
+    assert mtl("export", run, "--grid-sample", "--quiet").code == 0
+    assert operators(run / "last.onnx")["GridSample"] == {"bilinear"}
+    answer = mtl("export", run, "--grid-sample", "--opset", 20)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+
+
+@pytest.mark.usefixtures("_onnx")
+@pytest.mark.parametrize(("system", "backbone", "settings"), [NETWORKS[3], NETWORKS[7]])
+def test_openvino_computes_what_every_system_computes(
+    system: str, backbone: str, settings: dict, make_run: Any, mtl: Any
+) -> None:
+    pytest.importorskip("openvino")
+    run = make_run(system, backbone, **settings)
+    answer = mtl("export", run, "--compare", "--json", "--quiet")
+    assert answer.code == 0, answer.err
+    rows = {row["runtime"]: row for row in json.loads(answer.out)["runtimes"]}
+    assert list(rows) == ["mtl", "onnxruntime", "openvino"]
+    assert max(rows["openvino"]["difference"].values()) <= 1e-3
+    assert all(row["seconds"] > 0 and row["bytes"] > 0 for row in rows.values())
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_half_precision_is_smaller_and_near(make_run: Any, mtl: Any) -> None:
+    run = make_run("demt_itsa", width=16, query="deformable", **ITSA)
+    sizes = []
+    for options in ((), ("--fp16",)):
+        answer = mtl("export", run, *options, "--json", "--quiet")
+        assert answer.code == 0, answer.err
+        sizes.append(json.loads(answer.out)["bytes"])
+    assert sizes[1] < 0.7 * sizes[0]
+    assert 1e-6 < max(json.loads(answer.out)["difference"].values()) < 0.1
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_an_exported_file_is_a_network_like_any(make_run: Any, mtl: Any, tmp_path: Path) -> None:
+    run = make_run()
+    picture = tmp_path / "a.png"
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    Image.fromarray(noise).save(picture)
+    found = []
+    for name, options in {"last.pt": (), "last.onnx": (), "last.pt2": ("--format", "pt2")}.items():
+        if name != "last.pt":
+            assert mtl("export", run, "--quiet", *options).code == 0
+        found.append(drawing.load(run / name, "cpu").predict(picture))
+    for other in found[1:]:
+        np.testing.assert_allclose(other["depth"], found[0]["depth"], atol=1e-4)
+        np.testing.assert_array_equal(other["semseg"], found[0]["semseg"])
+        assert other.classes == found[0].classes
+    assert checkpoint.load(run / "last.onnx").iteration == 7
+    for verb in ("export", "pack"):
+        answer = mtl(
+            verb, run / "last.onnx", *(["--out", tmp_path / "p"] if verb == "pack" else [])
+        )
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert "exported file" in answer.err
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_an_exported_file_is_scored_as_its_run_is(
+    tmp_path: Path, mtl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    made = mtl("prepare", "rooms", "--train", 1, "--val", 2, "--size", *map(str, (48, 64)))
+    assert made.code == 0, made.err
+    info = read_info(tmp_path / "datasets" / "rooms.h5")
+    record = replace(config("multi_task", "resnet18_half"), size=(48, 64))
+    network = lively(build_network(record, info))
+    content = {"config": record.to_json(), "dataset": info.to_json(), "iteration": 7}
+    run = tmp_path / "weights" / "a"
+    run.mkdir(parents=True)
+    checkpoint.save(run / "last.pt", **content, network=network.state_dict())
+    assert mtl("export", run, "--quiet").code == 0
+    scores = []
+    for name in ("last.pt", "last.onnx"):
+        answer = mtl("eval", run / name, "--json", "--quiet")
+        assert answer.code == 0, answer.err
+        scores.append(json.loads(answer.out)["main"])
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4)
+    own = json.loads((run / "results.json").read_text())
+    assert own["checkpoint"] == "last.pt"  # that of the run is not replaced
+
+
+def onnx_of_others(path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opset = helper.make_opsetid("", 18)
+    save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+
+
+FOREIGN: list[tuple[str, str, Callable[[Path], Any]]] = [
+    ("a.onnx", "mtl did not write", onnx_of_others),
+    ("a.onnx", "picture", lambda path: Image.new("RGB", (9, 9)).save(path, "PNG")),
+    ("a.onnx", "empty", lambda path: path.write_bytes(b"")),
+    ("a.pt", "TorchScript", lambda path: ZipFile(path, "w").writestr("a/constants.pkl", "")),
+    ("a.pt", "zip archive", lambda path: ZipFile(path, "w").writestr("a/b.txt", "")),
+    ("a.pt", "picture", lambda path: Image.new("RGB", (9, 9)).save(path, "JPEG")),
+    ("a.pt2", "torch.export", lambda path: ZipFile(path, "w").writestr("a/archive_format", "pt2")),
+    ("a.pt", "text", lambda path: path.write_text("not a network " * 99)),
+    ("a.pt", "PyTorch", lambda path: torch.save([1], path)),
+]
+
+
+@pytest.mark.usefixtures("_onnx")
+@pytest.mark.parametrize(("name", "said", "make"), FOREIGN)
+def test_a_file_that_is_no_network_is_told_for_what_it_is(
+    name: str, said: str, make: Any, tmp_path: Path, mtl: Any
+) -> None:
+    make(tmp_path / name)
+    Image.new("RGB", (64, 48)).save(tmp_path / "p.png")
+    answer = mtl("visualize", tmp_path / "p.png", "--checkpoint", tmp_path / name)
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert said in answer.err
+
+
 PT2_ALONE = """
 import json, sys
 import torch
@@ -252,27 +393,45 @@ def test_without_onnx_the_command_that_installs_it_is_said(
     assert "pip install 'mtlcli[onnx]'" in answer.err
 
 
+@pytest.mark.parametrize("operator", [grid_sample, gather])
 @pytest.mark.parametrize("border", ["clamp", "zeros"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
-def test_grid_sample_attention_is_deformable_attention(
-    border: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+def test_attention_of_files_is_deformable_attention(
+    operator: Any, border: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(choice.VARIABLE, "reference")
+    monkeypatch.setattr(gather, "BYTES_AT_ONCE", 2**12)  # queries in pieces
     torch.manual_seed(0)
     shapes = [(5, 7), (5, 7), (3, 4), (0, 4), (5, 7)]
     value = torch.randn(2, 117, 3, 6).to(dtype)
     offsets = 4 * torch.randn(2, 9, 3, 5, 5, 2)
     arguments = (value, shapes, torch.rand(9, 2), offsets, torch.randn(2, 9, 3, 5, 5), border)
-    found = grid_sample.deformable_attention(*arguments)
+    found = operator.deformable_attention(*arguments)
     assert found.dtype == dtype
-    torch.testing.assert_close(found, deformable_attention(*arguments), atol=2e-5, rtol=2e-3)
+    coarse = operator is gather and dtype == torch.float16  # it sums in half precision
+    atol = 2e-3 if coarse else 2e-5
+    torch.testing.assert_close(found, deformable_attention(*arguments), atol=atol, rtol=2e-3)
 
 
-def test_exporting_takes_grid_sample_whatever_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "exporting", lambda: True)
+def test_gathered_planes_are_grid_sampled_planes() -> None:
+    torch.manual_seed(0)
+    x, offsets = torch.randn(2, 3, 7, 9), 6 * torch.randn(2, 6, 7, 9)
+    wanted = sample_channels(x, offsets)
+    y = torch.arange(7.0)[:, None] + offsets[:, 0::2].flatten(0, 1)
+    columns = torch.arange(9.0) + offsets[:, 1::2].flatten(0, 1)
+    found = gather.sample_planes(x.flatten(0, 1), columns, y).view(x.shape)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_exporting_takes_what_files_hold_whatever_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     for wanted in ("auto", "numba", "reference"):
         monkeypatch.setenv(choice.VARIABLE, wanted)
-        assert choice.choose(torch.zeros(1)) is grid_sample.deformable_attention
+        assert choice.choose(torch.zeros(1)) is gather.deformable_attention
+        with choice.written_with("grid_sample"):
+            assert choice.choose(torch.zeros(1)) is grid_sample.deformable_attention
 
 
 def test_too_small_a_size_is_refused_before_anything_is_read() -> None:
@@ -293,6 +452,6 @@ def test_large_pictures_are_tried_alone(size: tuple[int, int], counts: list[int]
         def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
             return (torch.zeros(len(pictures)),)
 
-    assert exporting.compare(Nothing(), run, ("any",), size) == {"any": max(counts)}
+    assert exporting.largest_differences(Nothing(), run, ("any",), size) == {"any": max(counts)}
     assert tried == counts
     assert exporting.WRITTEN not in tried

@@ -65,9 +65,11 @@ def test_separate_files_go_beside_labels_of_the_same_names(home: Path, draw: Cal
     Path("k_3.npz").write_bytes(b"mine")
     before = contents()
     written = draw("normals/k.png", "--separate", "--out", ".")
-    assert sorted(written) == sorted(
-        [f"{task}/k_4.png" for task in ("semseg", "depth", "normals", "edge")] + ["k_4.npz"]
-    )
+    tasks = [
+        f"{place}{t}" for t in ("semseg", "depth", "normals", "edge") for place in ("", "drawn/")
+    ]
+    pictures = [f"{folder}/k_4.png" for folder in (*tasks, "overlay")]
+    assert sorted(written) == sorted([*pictures, "k_4.npz", "k_4.json"])
     assert kept(before)
 
 

@@ -1,5 +1,6 @@
 """`mtl eval`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,13 @@ def evaluate(
     edge_ids: Annotated[
         Path | None, typer.Option(help="File naming the images whose boundaries count.")
     ] = None,
+    fit_scale: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of scoring: folder of pictures of your own with their depth, to which "
+            "that of the run is scaled from now on."
+        ),
+    ] = None,
     save_predictions: Annotated[
         Path | None, typer.Option(help="Folder for TASK/ID.png of every prediction.")
     ] = None,
@@ -39,6 +47,15 @@ def evaluate(
     Prints a table and writes results.json beside the checkpoint; that of the network that comes
     with the package into weights/nyud_small, those of the hub into weights/USER--REPO.
     """
+    if fit_scale:
+        from mtlcli.drawing.fit_scale import fit_scale as fit
+
+        found = fit(checkpoint, fit_scale, device)
+        if as_json:
+            print_json(asdict(found))
+        else:
+            print(f"Depth from now on: {found}")
+        return
     from mtlcli.boundary import read_ids
     from mtlcli.runs.names import pin
     from mtlcli.scoring.evaluate import comparison_table, evaluate

@@ -10,6 +10,8 @@ import typer
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
 from mtlcli.commands._values import Checked
+from mtlcli.drawing.choices import ColourMap, PointColours
+from mtlcli.runs.foreign import EXPORTED
 from mtlcli.runs.names import CHECKPOINTS, is_run, pin
 
 
@@ -17,7 +19,7 @@ def looks_like_a_run(word: str) -> bool:
     """What follows --compare: all but what is certainly to be shown."""
     path = Path(word)
     is_there = path.exists() or word.isdigit()
-    return path.suffix in CHECKPOINTS or is_run(path) or not is_there
+    return path.suffix in (*CHECKPOINTS, *EXPORTED) or is_run(path) or not is_there
 
 
 def looks_like_tasks(word: str) -> bool:
@@ -55,7 +57,8 @@ def visualize(
     source: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Pictures, folders, 'patterns/**/*.jpg', videos, or the number of a camera."
+            help="Pictures, folders, 'patterns/**/*.jpg', videos, addresses of the web, or the "
+            "number of a camera."
         ),
     ] = None,
     checkpoint: Annotated[
@@ -78,7 +81,30 @@ def visualize(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("visualized"),
     separate: Annotated[
-        bool, typer.Option("--separate", help="A file per task, and an .npz of all values.")
+        bool,
+        typer.Option(
+            "--separate",
+            help="For each task its values and a coloured picture, an overlay, an .npz and a .json "
+            "that says what they mean; of a video for each frame.",
+        ),
+    ] = False,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Plain panels side by side: picture,depth; or depth alone; or overlay."),
+    ] = None,
+    points: Annotated[
+        PointColours | None,
+        typer.Option(help="Also .ply and .glb from depth, in these colours."),
+    ] = None,
+    fov: Annotated[
+        float | None, typer.Option(help="Of --points: degrees across. Default: EXIF's, else 60.")
+    ] = None,
+    focal: Annotated[
+        float | None, typer.Option(help="Of --points: focal length in pixels, instead of --fov.")
+    ] = None,
+    colormap: Annotated[ColourMap, typer.Option(help="Of depth.")] = "inferno",
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Folders below folders, too.")
     ] = False,
     dataset: Annotated[
         str | None,
@@ -106,8 +132,9 @@ def visualize(
         raise InputError("Say what to draw: `mtl visualize SOURCE`, or `--dataset NAME --index N`.")
     if checkpoint and compare:
         raise InputError("--checkpoint and --compare exclude each other: choose one.")
-    if dataset and separate:
-        raise InputError("--separate is for pictures of your own, not for --dataset.")
+    for option, given in (("separate", separate), ("layout", layout), ("points", points)):
+        if dataset and given:
+            raise InputError(f"--{option} is for pictures of your own, not for --dataset.")
     common: dict[str, Any] = {
         "paths": [
             pin(path, quiet=quiet) for path in ([checkpoint] if checkpoint else compare or [])
@@ -121,7 +148,18 @@ def visualize(
     if dataset:
         drawn = visualize_samples(dataset, index or [0], split=split, **common)
     else:
-        drawn = visualize(source or [], separate=separate, frames=frames, **common)
+        drawn = visualize(
+            source or [],
+            recursive=recursive,
+            colormap=colormap,
+            separate=separate,
+            layout=tuple(panel for panel in (layout or "").split(",") if panel),
+            points=points or "",
+            fov=fov,
+            focal=focal,
+            frames=frames,
+            **common,
+        )
     show(drawn, as_json)
     if drawn.failed or any(video.lost for video in drawn.videos):
         raise typer.Exit(1)
@@ -133,6 +171,8 @@ def show(drawn: Any, as_json: bool) -> None:
     """What was used and written, and complaints."""
     for reason in drawn.failed.values():
         complain(reason)
+    for note in drawn.notes:
+        print(note, file=sys.stderr)
     for video in drawn.videos:
         if video.lost:
             complain(f"{video.path}: {video.lost} frames could not be read and are left out.")
@@ -147,6 +187,7 @@ def show(drawn: Any, as_json: bool) -> None:
                 "networks": [str(p) for p in drawn.networks],
                 "written": [str(p) for p in drawn.written],
                 "failed": drawn.failed,
+                "notes": list(drawn.notes),
                 "passed_over": drawn.passed_over,
                 "videos": {
                     str(p): {

@@ -1,30 +1,37 @@
 """A sheet of tiles as a file, or one file per task, made to be read again by programs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mtlcli.drawing.grid import Cells, draw_sheet
-from mtlcli.drawing.prediction import Maps, channels_last
+from mtlcli.drawing.grid import Cells, draw_grid, draw_sheet
+from mtlcli.drawing.overlay import can_overlay, overlay
+from mtlcli.drawing.prediction import Maps, channels_last, tiles_of
+from mtlcli.drawing.sidecar import describe
 from mtlcli.drawing.sources import Targets
 from mtlcli.errors import InputError, MtlError, RunError
-from mtlcli.files import mark_zip, save_picture
+from mtlcli.files import mark_zip, save_picture, write_json
 from mtlcli.maps._map import Map, Options
 from mtlcli.runs.checkpoint import Trained
 
 
 def write_sheet(cells: Cells, names: Sequence[str], target: Path) -> Path:
-    """Save a sheet as the kind of picture that the name says.
+    """Save a sheet as the kind of picture that the name says (raises as `write_picture`)."""
+    return write_picture(draw_sheet(cells, names), target)
+
+
+def write_picture(picture: np.ndarray, target: Path) -> Path:
+    """Save RGB (H, W, 3) uint8 as the kind of picture that the name says.
 
     Raises:
         RunError: it cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_picture(Image.fromarray(draw_sheet(cells, names)), target)
+        save_picture(Image.fromarray(picture), target)
     except OSError as error:
         raise unwritable(target, error) from error
     return target
@@ -46,37 +53,57 @@ def unwritable(target: Path, error: OSError) -> MtlError:
     return RunError(f"Cannot write {target}: {error.strerror or error}.")
 
 
-def write_separate(trained: Trained, maps: Maps, out: Path, name: str) -> list[Path]:
-    """Write OUT/TASK/NAME.png for each map, and OUT/NAME.npz with the values of all.
+def write_separate(
+    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str
+) -> list[Path]:
+    """Write for each map its values and a picture to look at, and what belongs to all of them.
 
-    Classes are a PNG of indices with a palette (255 is black), depth 16-bit millimetres (numbers of
-    another unit: hundredths), normals 8-bit codes x of n = 2x/255 - 1, boundaries and saliency
-    trunc(255 p), white where certain, as `mtl boundary` wants them. The .npz holds what the Python
-    API gives (`Prediction`).
+    OUT/TASK/NAME.png: classes are a PNG of indices with a palette (255 is black), depth 16-bit
+    millimetres (numbers of another unit: hundredths), normals 8-bit codes x of n = 2x/255 - 1,
+    boundaries and saliency trunc(255 p), white where certain, as `mtl boundary` wants them.
+    OUT/drawn/TASK/NAME.png: in colours with their key. OUT/overlay/NAME.png: classes and boundaries
+    on the picture. OUT/NAME.json: see `mtlcli.drawing.sidecar`. OUT/NAME.npz, the last of what is
+    returned: what the Python API gives (`Prediction`).
     """
-    written = []
-    for task, own in maps.items():
-        path = out / task / f"{name}.png"
+    paths = [out / place.format(name) for place in places_of(trained, maps)]
+    for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_picture(
-            make_picture(trained.tasks[task].map, own, trained.dataset.drawing(task)), path
-        )
-        written.append(path)
-    values_path = out / f"{name}.npz"
-    values: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
-    np.savez(values_path, **values)
-    mark_zip(values_path)
-    return [*written, values_path]
+    *pictures, notes, values = paths
+    kept: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
+    np.savez(values, **kept)
+    mark_zip(values)
+    write_json(notes, describe(trained, image, maps, [p.relative_to(out) for p in paths]))
+    for (task, own), path, drawn in zip(maps.items(), pictures[::2], pictures[1::2]):
+        options = trained.dataset.drawing(task)
+        save_picture(make_picture(trained.tasks[task].map, own, options), path)
+        save_picture(Image.fromarray(draw_grid(tiles_of(trained, {task: own}))), drawn)
+    if len(pictures) > 2 * len(maps):
+        save_picture(Image.fromarray(overlay(trained, image, maps)), pictures[-1])
+    return paths
+
+
+def places_of(trained: Trained, maps: Iterable[str]) -> list[str]:
+    """The files of `write_separate`, `{}` for the name: two pictures of each task, the overlay
+    where there is something to lay over, notes and values.
+    """
+    of_tasks = [place for task in maps for place in (f"{task}/{{}}.png", f"drawn/{task}/{{}}.png")]
+    last = ["overlay/{}.png"] if can_overlay(trained, maps) else []
+    return [*of_tasks, *last, "{}.json", "{}.npz"]
 
 
 def save_separate(
-    trained: Trained, maps: Maps, out: Path, name: str, targets: Targets | None = None
+    trained: Trained,
+    image: np.ndarray,
+    maps: Maps,
+    out: Path,
+    name: str,
+    targets: Targets | None = None,
 ) -> list[Path]:
     """`write_separate` under a name that costs no file of others.
 
     Args:
-        trained, maps, out: as there.
-        name: wanted.
+        trained, image, maps, out: as there.
+        name: wanted; one with folders in it only beside `targets`.
         targets: of several pictures that are written into `out`.
 
     Raises:
@@ -84,12 +111,11 @@ def save_separate(
         RunError: nothing can be written there.
     """
     require_folder("Folder", out)
-    if name in ("", ".", "..") or Path(name).name != name:
+    if not targets and (name in ("", ".", "..") or Path(name).name != name):
         raise InputError(f"'{name}' is no name of a file: leave out folders and suffixes.")
-    places = ("{}.npz", *(f"{task}/{{}}.png" for task in maps))
-    name = (targets or Targets(out, ())).name(name, *places)
+    name = (targets or Targets(out, ())).name(name, *places_of(trained, maps))
     try:
-        return write_separate(trained, maps, out, name)
+        return write_separate(trained, image, maps, out, name)
     except OSError as error:
         raise unwritable(out, error) from error
 

@@ -1,13 +1,14 @@
 """One network, or several side by side, and what they make of a picture."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from mtlcli.drawing.choices import ColourMap
 from mtlcli.drawing.grid import AREA, Cells, Tile, in_columns, tile_size
 from mtlcli.drawing.prediction import (
     Maps,
@@ -22,6 +23,7 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.default_run import default_run
+from mtlcli.runs.foreign import is_exported
 from mtlcli.runs.names import file_of, title
 
 Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (B, C, h, w)
@@ -34,6 +36,15 @@ class Networks:
     trained: Mapping[str, Trained]
     tasks: tuple[str, ...]  # each is predicted by one of them at least
     remark: str = ""  # of one that nobody named: why it was chosen, and how another is
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is applied to their maps beyond the networks themselves."""
+        return tuple(
+            f"{task} is scaled as `mtl eval --fit-scale` found: {scale}"
+            for trained in self.trained.values()
+            for task, scale in trained.scales.items()
+        )
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -55,10 +66,14 @@ class Networks:
 
 
 def load_networks(
-    paths: Sequence[Path], tasks: Sequence[str], device: str, dataset: str | None = None
+    paths: Sequence[Path],
+    tasks: Sequence[str],
+    device: str,
+    dataset: str | None = None,
+    colormap: ColourMap | None = None,
 ) -> Networks:
     """The networks of these checkpoints or run folders; if there are none, that of `default_run`
-    (for a dataset).
+    (for a dataset); `colormap` is that of their depths, if it is not the usual.
 
     Raises:
         InputError: no such checkpoint, or a task that the networks do not predict.
@@ -66,6 +81,7 @@ def load_networks(
     target = pick_device(device)
     choice = None if paths else default_run(dataset)
     found = [checkpoint.load(path, target) for path in ([choice.path] if choice else paths)]
+    found = [with_colours(t, colormap) for t in found] if colormap else found
     if tasks:
         able = [t for t in found if set(tasks) <= set(t.tasks)] or found
         known = choose_tasks(able[0], tuple(tasks))
@@ -75,10 +91,21 @@ def load_networks(
     return Networks(trained=dict(zip(names_of(found), found)), tasks=known, remark=remark)
 
 
+def with_colours(trained: Trained, colormap: ColourMap) -> Trained:
+    """The same network, whose maps of numbers are drawn in another colour map."""
+    options = {
+        name: {**trained.dataset.options.get(name, {}), "colormap": colormap}
+        for name, task in trained.tasks.items()
+        if task.map.scale
+    }
+    dataset = replace(trained.dataset, options={**trained.dataset.options, **options})
+    return replace(trained, dataset=dataset)
+
+
 def names_of(found: Sequence[Trained]) -> list[str]:
     """Names of the runs, with the file and a number where that is not clear."""
     files = [file_of(t.path) for t in found]
-    names = [title(file.absolute().parent) for file in files]
+    names = [f.name if is_exported(f) else title(f.absolute().parent) for f in files]
     twice = len(set(names)) < len(names)
     return [
         f"{name}/{file.stem} ({i})" if twice else name

@@ -2,19 +2,44 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tqdm import tqdm
 
-from mtlcli.data.images import read_image
-from mtlcli.drawing.files import require_folder, save_separate, write_sheet
+from mtlcli.data.images import read_image, to_resolution
+from mtlcli.drawing.choices import ColourMap
+from mtlcli.drawing.files import (
+    require_folder,
+    save_separate,
+    unwritable,
+    write_picture,
+    write_sheet,
+)
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
-from mtlcli.drawing.prediction import grid
+from mtlcli.drawing.panels import check_panels, draw_panels
+from mtlcli.drawing.points import (
+    Cloud,
+    Lens,
+    check_lens,
+    depth_task,
+    lens_of,
+    make_cloud,
+    size_of,
+    write_glb,
+    write_ply,
+)
+from mtlcli.drawing.prediction import Maps, grid, predict
+from mtlcli.drawing.remote import fetch, is_url
 from mtlcli.drawing.sources import Source, Targets, count_others, find_sources, is_video
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
 from mtlcli.maps._picture import is_animated
+from mtlcli.runs.checkpoint import Trained
 
 if TYPE_CHECKING:
     from mtlcli.drawing.stream import Played
@@ -31,8 +56,47 @@ class Drawn:
     written: tuple[Path, ...]
     failed: Mapping[str, str] = field(default_factory=dict)  # source -> why
     videos: "tuple[Played, ...]" = ()
+    notes: tuple[str, ...] = ()  # of what was assumed or applied
     passed_over: int = 0  # files of folders, neither picture nor video
-    moving: tuple[Path, ...] = ()  # animations of which the first picture is drawn
+    moving: tuple[str, ...] = ()  # animations of which the first picture is drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is written of each source; a sheet where nothing else is said."""
+
+    separate: bool = False  # one file per task and the raw values, see `write_separate`
+    layout: tuple[str, ...] = ()  # plain panels side by side, see `mtlcli.drawing.panels`
+    points: str = ""  # also .ply and .glb, in the colours of the "picture" or its "classes"
+    fov: float | None = None  # of the camera, degrees across
+    focal: float | None = None  # or its focal length, pixels
+    frames: int | None = None  # of a video, only the first so many
+
+    def check(self, networks: Networks, found: Sequence[Source]) -> None:
+        """Refuse what excludes each other, or needs what the networks lack.
+
+        Raises:
+            InputError: says which options.
+        """
+        several = len(networks.trained) > 1
+        one = next(iter(networks.trained.values()))
+        for option, given in (
+            ("--separate", self.separate),
+            ("--layout", self.layout),
+            ("--points", self.points),
+        ):
+            if given and several:
+                raise InputError(f"{option} and --compare exclude each other: choose one.")
+        if self.layout and self.separate:
+            raise InputError("--layout and --separate exclude each other: choose one.")
+        check_panels(one, self.layout)
+        if not self.points and (self.fov or self.focal):
+            raise InputError("--fov and --focal are for --points: say that, too.")
+        if self.points:
+            check_lens(self.fov, self.focal)
+            depth_task(one.tasks, units_of(one))
+            if any(map(is_video, found)):
+                raise InputError("--points is for pictures, not for videos.")
 
 
 def visualize(
@@ -41,92 +105,228 @@ def visualize(
     paths: Sequence[Path] = (),
     tasks: Sequence[str] = (),
     out: Path = Path("visualized"),
-    separate: bool = False,
-    frames: int | None = None,
+    recursive: bool = False,
+    colormap: ColourMap = "inferno",
     force: bool = False,
     device: str = "auto",
     quiet: bool = False,
+    **wanted: Any,
 ) -> Drawn:
     """Draw the predictions of pictures and videos.
 
     Args:
-        sources: pictures, videos, folders, patterns, numbers of cameras.
+        sources: pictures, videos, folders, patterns, numbers of cameras, addresses of the web.
         paths: checkpoints or run folders; by default that of `default_run`, several are drawn
             below each other.
         tasks: those to show; by default all.
         out: folder for OUT/NAME.png and OUT/NAME.mp4. What mtl did not write there stays: the new
             file gets a number.
-        separate: one file per task and the raw values instead of one sheet, see `write_separate`.
-        frames: of a video, only the first so many.
+        recursive: look into folders below folders; OUT has the same folders.
+        colormap: of depth.
         force: replace files of others, too; sources never.
         device: auto, cpu, cuda or mps.
         quiet: no progress bar.
+        wanted: see `Wanted`.
 
     Raises:
         InputError: no such source or checkpoint, a task that the network lacks, or the only source
             is unreadable. What is wrong with one of several sources is in the result's `failed`.
         RunError: nothing can be written to `out`.
     """
-    found = find_sources(sources)
+    want = Wanted(**wanted)
     require_folder("--out", out)
-    if separate and len(paths) > 1:
-        raise InputError("--separate and --compare exclude each other: choose one.")
-    if separate and any(map(is_video, found)):
-        raise InputError("--separate is for pictures; a video becomes one video of sheets.")
-    networks = load_networks(paths, tasks, device)
-    targets = Targets(out, found, force)
-    written: list[Path] = []
-    videos: list[Played] = []
-    moving: list[Path] = []
-    failed: dict[str, str] = {}
-    for source in tqdm(found, desc="visualize", disable=True if quiet or len(found) < 2 else None):
-        try:
-            if is_video(source):
-                videos.append(draw_video(networks, source, targets, frames, quiet))
-                written.append(videos[-1].path)
-            else:
-                assert isinstance(source, Path), "a camera is a video"
-                moving += [source] if is_animated(source) else []
-                written += draw_picture(networks, source, targets, separate)
-        except InputError as error:
-            if len(found) == 1:
-                raise
-            failed[str(source)] = str(error)
-        if videos and videos[-1].stopped:
-            break
+    with TemporaryDirectory(prefix="mtl-") as fetched:
+        found = list_sources(sources, recursive, out, Path(fetched))
+        networks = load_networks(paths, tasks, device, colormap=colormap)
+        want.check(networks, list(found))
+        work = Work(networks, Targets(out, found, force), want, quiet)
+        shown = tqdm(
+            found.items(), desc="visualize", disable=True if quiet or len(found) < 2 else None
+        )
+        for source, (name, said) in shown:
+            try:
+                work.draw(source, name, said)
+            except InputError as error:
+                told = str(error).replace(str(source), said)
+                if len(found) == 1:
+                    raise InputError(told) from error
+                work.failed[said] = told
+            if work.videos and work.videos[-1].stopped:
+                break
     return Drawn(
         networks=networks.paths,
         remark=networks.remark,
-        written=tuple(written),
-        failed=failed,
-        videos=tuple(videos),
-        passed_over=count_others(sources),
-        moving=tuple(moving),
+        written=tuple(work.written),
+        failed=work.failed,
+        videos=tuple(work.videos),
+        notes=(*networks.notes, *work.notes),
+        passed_over=count_others(patterns(sources, recursive), apart=out if recursive else None),
+        moving=tuple(work.moving),
     )
 
 
-def draw_video(
-    networks: Networks, source: Source, targets: Targets, frames: int | None, quiet: bool
-) -> "Played":
-    """Write OUT/NAME.mp4 of a video or camera."""
-    from mtlcli.drawing.stream import play
-
-    stem = f"camera{source}" if isinstance(source, int) else source.stem
-    target = targets.folder / f"{targets.name(stem, '{}.mp4')}.mp4"
-    return play(networks, source, target, frames=frames, quiet=quiet)
+def patterns(words: Sequence[str], recursive: bool) -> list[str]:
+    """What the words mean on the disk, folders with all below them if `recursive`."""
+    here = [word for word in words if not is_url(word)]
+    return [f"{escape(w)}/**/*" if recursive and Path(w).is_dir() else w for w in here]
 
 
-def draw_picture(networks: Networks, picture: Path, targets: Targets, separate: bool) -> list[Path]:
-    """Write the sheet of one picture, or the files of its tasks; returns their paths."""
-    image = read_image(picture)
-    if not separate:
-        name = targets.name(picture.stem, "{}.png")
-        maps = all_maps(networks, image, drawn_size(image))
-        cells, names = cells_of(networks, image, maps)
-        return [write_sheet(cells, names, targets.folder / f"{name}.png")]
-    ((network, trained),) = networks.trained.items()
-    own = all_maps(networks, image, image.shape[:2])[network]
-    return save_separate(trained, own, targets.folder, picture.stem, targets)
+def list_sources(
+    words: Sequence[str], recursive: bool, out: Path, fetched: Path
+) -> dict[Source, tuple[str, str]]:
+    """Source -> the name of what is written of it, and what it is called in errors.
+
+    Args:
+        words: as typed.
+        recursive: whether folders are looked into below; what lies in `out` is passed over.
+        fetched: folder for what comes from the web.
+    """
+    found: dict[Source, tuple[str, str]] = {}
+    for word in words:
+        if is_url(word):
+            path = fetch(word, Path(mkdtemp(dir=fetched)))
+            found.setdefault(path, (path.stem, word))
+            continue
+        below = recursive and Path(word).is_dir()
+        for source in find_sources(patterns([word], recursive)):
+            if isinstance(source, int):
+                found.setdefault(source, (f"camera{source}", str(source)))
+            elif not (below and out.resolve() in source.resolve().parents):
+                name = source.relative_to(word).with_suffix("") if below else Path(source.stem)
+                found.setdefault(source, (name.as_posix(), str(source)))
+    if not found:
+        raise InputError(f"{' '.join(words)}: nothing there but what lies in --out {out}.")
+    return found
+
+
+@dataclass
+class Work:
+    """Draws source after source and remembers what came of it."""
+
+    networks: Networks
+    targets: Targets
+    want: Wanted
+    quiet: bool
+    written: list[Path] = field(default_factory=list)
+    videos: "list[Played]" = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    moving: list[str] = field(default_factory=list)
+
+    @property
+    def one(self) -> Trained:
+        """The network, of those that are alone."""
+        return next(iter(self.networks.trained.values()))
+
+    def draw(self, source: Source, name: str, said: str) -> None:
+        """Write what is wanted of a source under a name; `said` is what it is called."""
+        if is_video(source):
+            if self.want.separate:
+                return self.draw_frames(source, name, said)
+            return self.draw_video(source, name)
+        assert isinstance(source, Path), "a camera is a video"
+        self.moving += [said] if is_animated(source) else []
+        image = read_image(source)
+        if self.want.points:
+            self.draw_points(source, image, name)
+        if self.want.separate:
+            self.written += self.separate(image, name)
+        else:
+            self.draw_picture(image, name)
+
+    def draw_picture(self, image: np.ndarray, name: str) -> None:
+        """Write OUT/NAME.png, a sheet or panels."""
+        path = self.targets.folder / f"{self.targets.name(name, '{}.png')}.png"
+        if self.want.layout:
+            maps = self.maps_of(image)
+            strip = draw_panels(self.one, self.want.layout, image, maps)
+            self.written.append(write_picture(strip, path))
+            return
+        found = all_maps(self.networks, image, drawn_size(image))
+        cells, names = cells_of(self.networks, image, found)
+        self.written.append(write_sheet(cells, names, path))
+
+    def maps_of(self, image: np.ndarray, size: tuple[int, int] | None = None) -> Maps:
+        """Those of the one network, at the picture's size or another."""
+        return next(iter(all_maps(self.networks, image, size or image.shape[:2]).values()))
+
+    def separate(self, image: np.ndarray, name: str) -> list[Path]:
+        """Write the files of a picture's tasks."""
+        folder = self.targets.folder
+        return save_separate(self.one, image, self.maps_of(image), folder, name, self.targets)
+
+    def draw_points(self, source: Path, image: np.ndarray, name: str) -> None:
+        """Write OUT/NAME.ply and OUT/NAME.glb."""
+        height, width = image.shape[:2]
+        eye = lens_of(source, width, height, self.want.fov, self.want.focal)
+        self.notes.append(
+            f"Points of {name}: {eye.view:.1f}° across, focal length {eye.focal:.0f} px ({eye.why})"
+        )
+        size = size_of(height, width)
+        place = self.targets.name(name, "{}.ply", "{}.glb")
+        cloud = cloud_of(self.one, image, predict(self.one, image, size), eye, self.want.points)
+        for suffix, write in ((".ply", write_ply), (".glb", write_glb)):
+            path = self.targets.folder / f"{place}{suffix}"
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(path, cloud)
+            except OSError as error:
+                raise unwritable(path, error) from error
+            self.written.append(path)
+
+    def draw_video(self, source: Source, name: str) -> None:
+        """Write OUT/NAME.mp4 of a video or camera."""
+        from mtlcli.drawing.stream import play
+
+        target = self.targets.folder / f"{self.targets.name(name, '{}.mp4')}.mp4"
+        played = play(
+            self.networks,
+            source,
+            target,
+            panels=self.want.layout,
+            frames=self.want.frames,
+            quiet=self.quiet,
+        )
+        self.videos.append(played)
+        self.written.append(target)
+
+    def draw_frames(self, source: Source, name: str, said: str) -> None:
+        """Write the files of each frame's tasks, NAME/000001 and so on."""
+        from mtlcli.drawing.video import open_video
+
+        with open_video(source) as video:
+            shown = islice(video.frames, self.want.frames)
+            for i, (frame, _) in enumerate(tqdm(shown, video.name, disable=self.quiet or None), 1):
+                self.written += self.separate(frame, f"{name}/{i:06d}")
+            if lost := video.frames.lost:
+                self.failed[said] = f"{said}: {lost} frames could not be read and are left out."
+
+
+def cloud_of(trained: Trained, image: np.ndarray, maps: Maps, eye: Lens, colours: str) -> Cloud:
+    """The points of a picture's maps, coloured by it or by its classes.
+
+    Raises:
+        InputError: colours of classes are wanted, and the network predicts none.
+    """
+    metres = maps[depth_task(trained.tasks, units_of(trained))][0]
+    height, width = metres.shape
+    shown = to_resolution(image, (height / image.shape[0], width / image.shape[1]))
+    if colours == "classes":
+        named = next((n for n in maps if trained.tasks[n].map.has_classes), None)
+        if named is None:
+            raise InputError("--points classes: this network predicts no classes.")
+        shown = trained.tasks[named].map.draw(maps[named], trained.dataset.drawing(named))
+    facing = next((n for n in maps if trained.tasks[n].map.pointed == "direction"), None)
+    if not (np.isfinite(metres) & (metres > 0)).any():
+        raise InputError("--points: the network sees no depth anywhere in this picture.")
+    focal = eye.focal * width / image.shape[1]
+    return make_cloud(metres, focal, shown, maps[facing] if facing else None)
+
+
+def units_of(trained: Trained) -> dict[str, str]:
+    """Task -> unit, where the dataset says one."""
+    options = trained.dataset.options
+    return {task: said["unit"] for task, said in options.items() if said.get("unit")}
 
 
 def visualize_samples(

@@ -48,6 +48,10 @@ def predict(
 
 def network_input(trained: Trained, image: np.ndarray) -> np.ndarray:
     """The picture (H, W, 3) as the network wants it, (3, h, w) float32."""
+    if trained.takes:
+        height, width = trained.takes
+        fitted = to_resolution(image, (height / image.shape[0], width / image.shape[1]))
+        return normalise(fitted, trained.config.moments)
     wanted = trained.size[0] * trained.size[1]
     factor = (wanted / (image.shape[0] * image.shape[1])) ** 0.5
     longest = max(SHORTEST, wanted // SHORTEST)
@@ -150,8 +154,8 @@ class Prediction(Mapping[str, np.ndarray]):
         return overlay(self.trained, self.image, self.maps)
 
     def save(self, folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:
-        """Write the files of `mtl visualize --separate`, FOLDER/TASK/NAME.png for each map and
-        FOLDER/NAME.npz with all values, and return their paths.
+        """Write the files of `mtl visualize --separate` (see `files.write_separate`) and return
+        their paths.
 
         Args:
             folder: is made if need be. What mtl did not write there stays: the new files get a
@@ -165,7 +169,7 @@ class Prediction(Mapping[str, np.ndarray]):
         from mtlcli.drawing.files import save_separate
 
         name = self.name if name is None else name
-        return save_separate(self.trained, self.maps, Path(folder), name)
+        return save_separate(self.trained, self.image, self.maps, Path(folder), name)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: `grid`."""

@@ -54,10 +54,11 @@ def is_shown(path: Path) -> bool:
     return path.suffix.lower() in (*suffixes(), *VIDEOS)
 
 
-def count_others(words: Sequence[str]) -> int:
-    """Files of the folders and patterns that are neither."""
+def count_others(words: Sequence[str], apart: Path | None = None) -> int:
+    """Files of the folders and patterns that are neither, but for those in the folder `apart`."""
     listed = {p for word in words if not Path(word).is_file() for p in files_of(word)}
-    return sum(not is_shown(path) for path in listed)
+    own = apart.resolve() if apart else None
+    return sum(not is_shown(p) and own not in p.resolve().parents for p in listed)
 
 
 def is_video(source: Source) -> bool:

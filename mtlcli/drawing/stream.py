@@ -29,6 +29,7 @@ from mtlcli.drawing.networks import (
     one_by_one,
     shared_scales,
 )
+from mtlcli.drawing.panels import draw_panels
 from mtlcli.drawing.video import Video, Writer, ahead, open_video
 
 S = TypeVar("S")
@@ -36,6 +37,7 @@ T = TypeVar("T")
 REFRESH = 10  # frames after which ranges and legends are looked at again
 INERTIA = 0.7  # of a range, so that colours do not flicker
 FRAME_AREA = 288 * 216  # pixels of a tile, fewer than a picture's: frames must be quick
+PANEL = 640 * 480  # pixels of one of few panels, at most
 TOGETHER = 4  # frames of a file that go through the networks at once, if they are small:
 TOGETHER_PIXELS = 2**16  # more of them at once is no quicker, but needs more memory
 WORKERS = 2  # steps of a file that the CPU works on side by side
@@ -97,6 +99,7 @@ class Painter:
     """Draws frame after frame: the writing around the maps is kept for some frames."""
 
     networks: Networks
+    panels: tuple[str, ...] = ()  # these side by side instead of a sheet
     drawn: int = 0
     shared: dict[str, dict[str, float]] = field(default_factory=dict)
     layout: Layout | None = None
@@ -109,6 +112,10 @@ class Painter:
         anew = self.drawn % REFRESH == 0
         if anew:
             self.shared = ease_ranges(self.shared, shared_scales(self.networks, maps))
+        if self.panels:
+            self.drawn += 1
+            ((name, trained),) = self.networks.trained.items()
+            return draw_panels(trained, self.panels, image, maps[name], self.shared)
         cells, names = cells_of(self.networks, image, maps, self.shared, keyed=anew)
         if self.layout is None:
             self.layout = make_room(layout_of(cells, names, FRAME_AREA))
@@ -141,16 +148,18 @@ def play(
     source: Path | int,
     target: Path,
     *,
+    panels: tuple[str, ...] = (),
     frames: int | None = None,
     quiet: bool = False,
 ) -> Played:
-    """Write the sheets of a video's or a camera's frames as TARGET, without sound.
+    """Write the sheets of a video's or a camera's frames as TARGET, with the sound of the video.
 
     Ctrl-C ends it early; the file is whole then, too.
 
     Args:
         source: video file, or number of a camera.
         target: the .mp4.
+        panels: see `mtlcli.drawing.panels`; instead of sheets.
         frames: only the first so many.
 
     Raises:
@@ -158,9 +167,10 @@ def play(
         RunError: the file cannot be written.
     """
     with open_video(source) as video:
-        painter = Painter(networks=networks)
+        painter = Painter(networks=networks, panels=panels)
         live = isinstance(source, int)
-        writer = Writer(target, CAMERA_RATE if live else video.rate, painter)
+        heard = None if isinstance(source, int) else source
+        writer = Writer(target, CAMERA_RATE if live else video.rate, painter, heard)
         bar = tqdm(
             desc=video.name,
             total=min(filter(None, (frames, video.count)), default=None),
@@ -168,18 +178,24 @@ def play(
             disable=True if quiet else None,
         )
         with closing(bar):
-            return run(networks, video, writer, bar, frames, live)
+            return run(networks, video, writer, bar, frames, live, PANEL if panels else FRAME_AREA)
 
 
 def run(
-    networks: Networks, video: Video, writer: Writer, bar: Any, frames: int | None, live: bool
+    networks: Networks,
+    video: Video,
+    writer: Writer,
+    bar: Any,
+    frames: int | None,
+    live: bool,
+    area: int = FRAME_AREA,
 ) -> Played:
-    """The loop over the frames."""
+    """The loop over the frames, drawn on so many pixels."""
     count, stopped, start = 0, False, time.perf_counter()
     together = 1 if live else frames_together(networks)
     workers = 1 if live or not networks.on_cpu else min(WORKERS, torch.get_num_threads())
-    shots = islice(video.frames, frames)
-    with writer, ahead(prepare_steps(networks, shots, together)) as steps:
+    shots = prepare_steps(networks, islice(video.frames, frames), together, area)
+    with writer, ahead(shots) as steps:
         try:
             for (pictures, _), logits in work_abreast(
                 partial(ask_networks, networks), steps, workers
@@ -214,11 +230,16 @@ def frames_together(networks: Networks) -> int:
 
 
 def prepare_steps(
-    networks: Networks, shots: Iterator[tuple[np.ndarray, int]], together: int
+    networks: Networks,
+    shots: Iterator[tuple[np.ndarray, int]],
+    together: int,
+    area: int = FRAME_AREA,
 ) -> Iterator[Step]:
     """So many frames a step, at the size they are drawn, and as the networks want them."""
     while step := list(islice(shots, together)):
-        height, width = drawn_size(step[0][0], FRAME_AREA)
+        height, width = step[0][0].shape[:2]
+        if area != PANEL or height * width > PANEL:
+            height, width = drawn_size(step[0][0], area)
         yield (
             [(cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA), n) for f, n in step],
             inputs(networks, [frame for frame, _ in step]),

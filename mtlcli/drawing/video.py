@@ -21,13 +21,12 @@ T = TypeVar("T")
 WAITING = 4  # frames between one thread and the next
 USUAL_RATE = 25.0  # frames/s where a video does not say
 SLOWEST, FASTEST = 0.01, 1000.0  # frames/s that are believed
-FINE_RATE = 30.0  # frames/s at which an uneven video of a lower rate keeps its time
+FINE_RATE = 1000.0  # steps a second in which an uneven video keeps its time
 LOOKED_AT = 500  # frames, to see whether it is uneven
-UNEVEN = 25.0  # milliseconds that a frame may be shown too early or late
-MOST_TIMES = 100_000  # that a frame is shown
+UNEVEN = 2.0  # milliseconds that a frame may be shown too early or late
+LONGEST = 36_000  # seconds that a frame is shown
 TRIES = 1000  # frames in a row that may be unreadable
 FEW, FEW_SHARE = 3, 0.05  # frames that a file may have less than it says
-CODEC = "mp4v"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Video:
     """An opened video or camera, at its first frame."""
 
     name: str
-    rate: float  # frames/s of what is made of it
+    rate: float  # frames/s, or the steps a second in which its frames are timed
     count: int | None  # frames, as far as the file says
     frames: "Frames"
 
@@ -107,13 +106,13 @@ def is_uneven(source: Path, rate: float) -> bool:
 
 
 class Frames:
-    """The frames of an opened video, RGB (H, W, 3) uint8, each with how many times it is shown so
-    that the time of the file is kept. What cannot be read is passed over and counted.
+    """The frames of an opened video, RGB (H, W, 3) uint8, each with for how many steps of 1 / rate
+    it is shown, so that the file's time is kept. What cannot be read is passed over and counted.
 
     Args:
         capture: OpenCV's, which has given the first frame.
         first: that frame.
-        rate: frames/s that are to be shown.
+        rate: steps a second.
         count: frames, as far as the file says; None of a camera, whose frames come at once.
     """
 
@@ -123,6 +122,7 @@ class Frames:
         self.capture, self.first, self.rate, self.live = capture, first, rate, count is None
         self.count = count or 0
         self.lost = 0  # frames that could not be read, as far as known so far
+        self.past = 0.0  # milliseconds from the first frame to the last that was read
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
         if self.live:
@@ -131,17 +131,19 @@ class Frames:
             return
         shown, place = self.first, 0
         start = before = self._time()
+        longest = max(1, round(LONGEST * self.rate))
         for frame in self._others():
             now = max(self._time(), before)
             if now <= before:  # the file does not say when
                 now = before + 1000 / self.rate
-            before = now
+            before, self.past = now, now - start
             then = round((now - start) / 1000 * self.rate)
             if then > place:
-                yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), min(then - place, MOST_TIMES)
+                yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), min(then - place, longest)
                 place = then
             shown = frame
-        yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), 1
+        last = round(FINE_RATE / USUAL_RATE) if self.rate == FINE_RATE else 1
+        yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), last
 
     def _others(self) -> Iterator[np.ndarray]:
         given, failed = 1, 0  # failed: in a row
@@ -155,7 +157,9 @@ class Frames:
             failed += 1
             if failed > TRIES or given + self.lost + failed > self.count:
                 break
-        missing = self.count - given - self.lost
+        # Of some files the count is their length times their rate, however few frames there are.
+        passed = round(self.past / 1000 * self.capture.get(cv2.CAP_PROP_FPS)) + 1
+        missing = self.count - max(given + self.lost, passed)
         if missing > max(FEW, FEW_SHARE * self.count):  # some files only estimate their count
             self.lost += missing
 
@@ -213,11 +217,18 @@ class Writer:
         rate: frames/s.
         draw: makes the RGB (H, W, 3) uint8 frame, H and W even, of what `put` is given; it runs in
             the writer's thread.
+        source: video whose sound is kept.
     """
 
-    def __init__(self, path: Path, rate: float, draw: Callable[[Any], np.ndarray]) -> None:
-        self.path, self.rate, self.draw = path, rate, draw
-        self.given = 0  # frames put
+    def __init__(
+        self,
+        path: Path,
+        rate: float,
+        draw: Callable[[Any], np.ndarray],
+        source: Path | None = None,
+    ) -> None:
+        self.path, self.rate, self.draw, self.source = path, rate, draw, source
+        self.given = 0  # steps put
         self._queue: Queue[Any] = Queue(WAITING)
         self._end, self._failed = Event(), Event()
         self._error: BaseException | None = None
@@ -225,7 +236,7 @@ class Writer:
         self._thread = Thread(target=self._work, daemon=True)
 
     def put(self, thing: Any, times: int = 1) -> None:
-        """Hand over what one frame is drawn of, and how many times it is shown.
+        """Hand over what one frame is drawn of, and for how many steps of 1 / rate it is shown.
 
         Raises:
             RunError: the file cannot be written.
@@ -242,7 +253,10 @@ class Writer:
         self._end.set()
         self._thread.join()
         if self._file is not None:
-            self._file.release()
+            try:
+                self._file.close()
+            except RunError as failed:  # the first error is the one to tell
+                self._error = self._error or failed
             with suppress(OSError):  # a full disk: the film stands, but is not replaced unasked
                 mark_video(self.path)
         if kind is None and self._error:
@@ -262,29 +276,24 @@ class Writer:
 
     def _write(self, frame: np.ndarray, times: int) -> None:
         if self._file is None:
-            self._file = new_file(self.path, self.rate, frame.shape[1], frame.shape[0])
-        frame = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-        for _ in range(times):
-            self._file.write(frame)
+            self._file = new_file(self.path, self.rate, frame.shape[1::-1], self.source)
+        self._file.write(frame, times)
 
     def _complain(self) -> None:
         assert self._error is not None
         raise self._error
 
 
-def new_file(path: Path, rate: float, width: int, height: int) -> Any:
-    """OpenCV's writer.
+def new_file(path: Path, rate: float, size: tuple[int, int], source: Path | None) -> Any:
+    """The .mp4 that frames of this width and height go into.
 
     Raises:
         RunError: it cannot be opened.
     """
+    from mtlcli.drawing.encode import Film
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
-    code = cv2.VideoWriter.fourcc(*CODEC)
-    with silence_opencv():
-        file = cv2.VideoWriter(str(path), code, rate, (width, height))
-    if not file.isOpened():
-        raise RunError(f"Cannot write {path}: is the folder writable?")
-    return file
+    return Film(path, rate, size, source)

@@ -31,10 +31,11 @@ def attention_in_blocks(
     found = op.Slice(query, zero, zero, axis)
     first = op.Constant(value_ints=[0])
     for _ in range(blocks):
-        some = op.Slice(query, first, first + block, axis)
+        begin = op.Cast(first, to=INT64.dtype)  # OpenVINO asks for the type within the loop
+        some = op.Slice(query, begin, begin + block, axis)
         read = op.MatMul(op.Softmax(op.MatMul(some, keys), axis=-1), value)
         found = op.Concat(found, read, axis=2)
-        first = first + block
+        first = begin + block
     return found
 
 

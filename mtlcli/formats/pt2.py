@@ -2,16 +2,15 @@
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, export, load, save
+from torch.export import Dim, export, save
 
-from mtlcli.errors import RunError
-from mtlcli.formats._format import Format, Runner
+from mtlcli.errors import InputError, RunError
+from mtlcli.formats._format import OPSET, Format, Spelling
+from mtlcli.runs.exported import open_with_torch
 
 
 class Named(nn.Module):
@@ -30,13 +29,17 @@ def write(
     images: Tensor,
     names: tuple[str, ...],
     facts: Mapping[str, str],
+    spelling: Spelling,
     file: BinaryIO,
 ) -> None:
     """Write a program (B, H, W, 3) -> {name: map} for any B; `facts` become its extra files.
 
     Raises:
+        InputError: half precision or another opset is asked for.
         RunError: this version of torch cannot trace the network.
     """
+    if spelling.half or spelling.opset != OPSET:
+        raise InputError("--fp16 and --opset are for --format onnx: torch casts a .pt2 itself.")
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # deprecations inside the exporter
@@ -47,17 +50,10 @@ def write(
         raise RunError(f"torch {torch.__version__} cannot export this network: {reason}") from error
 
 
-def open_file(path: Path, names: tuple[str, ...]) -> Runner:
-    """Open a file to run it on the CPU."""
-    with warnings.catch_warnings(), path.open("rb") as file:  # by name it must end in .pt2
-        warnings.simplefilter("ignore")  # deprecations inside
-        network = load(file).module()  # type: ignore[arg-type]
-
-    @torch.inference_mode()
-    def run(image: np.ndarray) -> dict[str, np.ndarray]:
-        return {n: maps.numpy() for n, maps in network(torch.from_numpy(image)).items()}
-
-    return run
-
-
-FORMAT = Format(title="PT2", suffix=".pt2", write=write, open=open_file)
+FORMAT = Format(
+    title="PT2",
+    suffix=".pt2",
+    write=write,
+    runtime="torch",
+    open=open_with_torch,
+)

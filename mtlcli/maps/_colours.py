@@ -28,10 +28,17 @@ def voc_palette(count: int) -> tuple[RGB, ...]:
 
 
 @cache
-def inferno() -> np.ndarray:
-    """The colour map inferno, (256, 3) uint8 from dark to bright."""
+def colour_map(name: str) -> np.ndarray:
+    """(256, 3) uint8 from dark to bright (turbo: from blue to red)."""
+    if name == "grey":
+        return grey()
     levels = np.arange(256, dtype=np.uint8)[:, None]
-    return cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    return cv2.applyColorMap(levels, getattr(cv2, f"COLORMAP_{name.upper()}"))[:, 0, ::-1]
+
+
+def inferno() -> np.ndarray:
+    """The colour map that is used unless another is wanted."""
+    return colour_map("inferno")
 
 
 @cache

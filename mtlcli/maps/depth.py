@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtlcli.maps import _decode
-from mtlcli.maps._colours import NO_LABEL, blacken, heat, inferno
+from mtlcli.maps._colours import NO_LABEL, blacken, colour_map, heat, inferno
 from mtlcli.maps._map import ErrorMap, Map, Options, Scale
 
 METRES = "m"
@@ -99,7 +99,8 @@ def scale(depth: np.ndarray) -> dict[str, float]:
 
 
 def draw(depth: np.ndarray, options: Options) -> np.ndarray:
-    """Near bright, far dark (inferno reversed) between options["near"] and ["far"]; 0 is black.
+    """Near bright, far dark (options["colormap"] reversed) between options["near"] and ["far"]; 0
+    is black.
 
     Without them the range is the map's own, 2nd to 98th percentile.
     """
@@ -109,7 +110,11 @@ def draw(depth: np.ndarray, options: Options) -> np.ndarray:
     if near is None or far is None:
         near, far = find_range(metres)
     position = (far - metres) * np.float32(255 / max(far - near, 1e-6))
-    picture: np.ndarray = np.take(inferno(), np.clip(position, 0, 255).astype(np.uint8), axis=0)
+    picture: np.ndarray = np.take(
+        colour_map(options.get("colormap", "inferno")),
+        np.clip(position, 0, 255).astype(np.uint8),
+        axis=0,
+    )
     if not measured.all():
         picture[~measured] = NO_LABEL
     return picture
@@ -126,7 +131,9 @@ def key(depth: np.ndarray, options: Options) -> Scale:
     farther = ">" if np.count_nonzero(measured > far + NEGLIGIBLE) > many else ""
     unit = options.get("unit", METRES)
     return Scale(
-        colours=inferno()[::-1], low=f"{nearer}{near:.1f} {unit}", high=f"{farther}{far:.1f} {unit}"
+        colours=colour_map(options.get("colormap", "inferno"))[::-1],
+        low=f"{nearer}{near:.1f} {unit}",
+        high=f"{farther}{far:.1f} {unit}",
     )
 
 

@@ -1,7 +1,8 @@
 """Directions: a unit vector at every pixel, as 8-bit codes n = 2x/255 - 1 or as float32; the code
 (0, 0, 0), codes near the middle (127 or 128, the zero vector) and the zero vector are no label.
 
-Surface normals are outward unit vectors in the camera frame: x right, y down, z forward.
+Surface normals are unit vectors that point away from the camera, in its frame: x right, y down,
+z forward.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
+from mtlcli.ops.choice import exported_sampling
 from mtlcli.ops.devices import full_precision
+from mtlcli.ops.gather import sample_planes
 
 Coordinates = Literal["absolute", "relative"]
 TAPS = 9
@@ -99,6 +101,8 @@ def sample_channels(x: Tensor, offsets: Tensor) -> Tensor:
     dy, dx = offsets.reshape(batch * channels, 2, height, width).unbind(1)
     y = torch.arange(height, dtype=x.dtype, device=x.device)[:, None] + dy
     x_at = torch.arange(width, dtype=x.dtype, device=x.device) + dx
+    if exported_sampling() == "gather":
+        return sample_planes(x.flatten(0, 1), x_at, y).view(x.shape)
     grid = torch.stack(((2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1), -1)
     planes = x.reshape(batch * channels, 1, height, width)
     return F.grid_sample(planes, grid, align_corners=False).view(x.shape)

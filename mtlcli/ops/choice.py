@@ -1,16 +1,19 @@
 """Which implementation of deformable attention computes: by device, or as $MTL_ATTENTION says."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mtlcli.errors import InputError
-from mtlcli.ops import grid_sample, reference, standby
+from mtlcli.ops import gather, grid_sample, reference, standby
 
 Operator = Callable[..., Tensor]
-IMPLEMENTATIONS = ("reference", "grid_sample", "numba", "triton", "cuda")
+Sampling = Literal["gather", "grid_sample"]
+IMPLEMENTATIONS = ("reference", "gather", "grid_sample", "numba", "triton", "cuda")
 FUSED = {"cpu": ("numba",), "cuda": ("cuda", "triton")}  # device -> its kernels, best first
 HELD = {  # types of value that they are taken for
     "cpu": (torch.float32, torch.bfloat16),
@@ -21,6 +24,7 @@ VARIABLE = "MTL_ATTENTION"
 
 _loaded: dict[str, Operator] = {
     "reference": reference.deformable_attention,
+    "gather": gather.deformable_attention,
     "grid_sample": grid_sample.deformable_attention,
 }
 
@@ -28,9 +32,9 @@ _loaded: dict[str, Operator] = {
 def choose(value: Tensor) -> Operator:
     """The operator for tensors like `value`.
 
-    While a network is being exported that is `grid_sample`, the only one that files can hold. Else
-    `auto` (the default) takes the device's fused kernels for what they can hold, plain PyTorch for
-    the rest: other devices and float64.
+    While a network is being exported that is the one of `exported_sampling`, whose operators files
+    can hold. Else `auto` (the default) takes the device's fused kernels for what they can hold,
+    plain PyTorch for the rest: other devices and float64.
 
     Raises:
         InputError: $MTL_ATTENTION names no implementation.
@@ -39,8 +43,7 @@ def choose(value: Tensor) -> Operator:
     if wanted not in ("auto", *IMPLEMENTATIONS):
         known = ", ".join(("auto", *IMPLEMENTATIONS))
         raise InputError(f"{VARIABLE}={wanted}: known are {known}.")
-    if exporting():
-        wanted = "grid_sample"
+    wanted = exported_sampling() or wanted
     if wanted == "auto":
         held = value.dtype in HELD.get(value.device.type, ())
         wanted = fused(value.device.type, value.device.index) if held else "reference"
@@ -57,9 +60,24 @@ def fused(kind: str, index: int | None = None) -> str:
     return "triton" if old or torch.version.hip else "cuda"
 
 
-def exporting() -> bool:
-    """Whether the network is being traced into a file, which can hold plain operators only."""
-    return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+def exported_sampling() -> Sampling | None:
+    """How a network that is being traced into a file samples its maps; None if none is."""
+    traced = torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+    return _written if traced or torch.jit.is_tracing() else None
+
+
+@contextmanager
+def written_with(sampling: Sampling) -> Iterator[None]:
+    """Within it, exported networks sample so (otherwise by `gather`)."""
+    global _written
+    before, _written = _written, sampling
+    try:
+        yield
+    finally:
+        _written = before
+
+
+_written: Sampling = "gather"
 
 
 def load(name: str) -> Operator:

@@ -5,9 +5,10 @@ metadata stands what is not a tensor.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import FACTS
+from mtlcli.runs.foreign import describe, is_exported
 from mtlcli.runs.names import file_of, pin
+from mtlcli.runs.scale import DepthScale, read_scales
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
 
@@ -45,11 +48,18 @@ class Trained:
     config: RunConfig
     dataset: Info  # that it was trained on
     iteration: int
+    takes: tuple[int, int] | None = None  # height and width of all pictures, of an exported file
+    scales: Mapping[str, DepthScale] = field(default_factory=dict)  # task -> see `DepthScale`
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
-        """What it predicts, by name."""
-        return tasks_of(self.config.tasks, self.dataset)
+        """What it predicts, by name, scaled as the run says."""
+        return {
+            name: replace(task, decode=partial(decode_scaled, task.decode, self.scales[name]))
+            if name in self.scales
+            else task
+            for name, task in tasks_of(self.config.tasks, self.dataset).items()
+        }
 
     @cached_property
     def record(self) -> "Record":
@@ -63,12 +73,19 @@ class Trained:
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return next(self.network.parameters()).device
+        return next(chain(self.network.parameters(), self.network.buffers())).device
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures it was trained on."""
-        return self.config.size or self.dataset.size
+        return self.takes or self.config.size or self.dataset.size
+
+
+def decode_scaled(
+    decode: Callable[[torch.Tensor], torch.Tensor], scale: DepthScale, logits: torch.Tensor
+) -> torch.Tensor:
+    """What `decode` makes of logits, scaled."""
+    return scale.factor * decode(logits) ** scale.exponent
 
 
 def tasks_of(names: Iterable[str], dataset: Info) -> dict[str, Task]:
@@ -155,6 +172,11 @@ def read(path: Path) -> dict[str, Any]:
     path = file_of(path)
     if not path.is_file():
         raise InputError(f"There is no checkpoint {path}. `mtl train` writes weights/RUN/last.pt.")
+    if is_exported(path):
+        raise InputError(
+            f"{path} is an exported file, no checkpoint: `mtl visualize`, `eval` and `serve` take "
+            "it; all else needs the run."
+        )
     from mtlcli.runs.run import describe_damage, is_sound
 
     try:
@@ -169,7 +191,7 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # what damaged bytes make of unpickling can be anything
         raise InputError(describe_damage(path)) from error
     if not isinstance(content, dict) or "format" not in content:
-        raise InputError(f"{path} is not a checkpoint written by mtl.")
+        raise InputError(f"{path} is not a checkpoint written by mtl: it is {describe(path)}.")
     if content["format"] != FORMAT:
         raise InputError(
             f"{path} has checkpoint format {content['format']}, this program reads {FORMAT}; "
@@ -182,13 +204,17 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
     """Rebuild the network of a checkpoint in evaluation mode.
 
     Args:
-        path: checkpoint or run folder.
+        path: checkpoint, run folder, or a file of `mtl export`, which stays on the CPU.
         device: where the network goes; a string is one of `mtlcli.ops.devices.pick_device`.
 
     Raises:
         InputError: see `read`; also when its weights do not fit the network of this version.
     """
     target, path = pick_device(device) if isinstance(device, str) else device, pin(path)
+    if is_exported(file := file_of(path)) and file.is_file():
+        from mtlcli.runs import exported
+
+        return exported.load(file)
     content = read(path)
     config, dataset = facts_of(content, path)
     try:
@@ -204,7 +230,16 @@ def load(path: Path, device: torch.device | str = "auto") -> Trained:
         config=config,
         dataset=dataset,
         iteration=int(content["iteration"]),
+        scales=scales_beside(path),
     )
+
+
+def scales_beside(path: Path) -> dict[str, DepthScale]:
+    """What the run of a checkpoint says of its depths."""
+    from mtlcli.runs.record import find_record
+
+    record = find_record(file_of(path))
+    return read_scales(record.scales if record else None)
 
 
 def facts_of(content: Mapping[str, Any], path: Path) -> tuple[RunConfig, Info]:

@@ -14,6 +14,7 @@ from mtlcli.errors import InputError
 from mtlcli.files import require_fitting, write_json
 from mtlcli.runs.config import LOGGER, RunConfig
 from mtlcli.runs.folder import RECORD, read_object, record_file
+from mtlcli.runs.scale import read_scales
 from mtlcli.systems import _settings as settings
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Record:
     command: Sequence[str] | None = None  # as typed after `mtl`
     versions: Mapping[str, str] | None = None  # of mtl and torch
     init: Mapping[str, Any] | None = None  # where the backbone's numbers come from
+    scales: Mapping[str, Mapping[str, float]] | None = None  # task -> `DepthScale`, if fitted
     logger: LOGGER | None = None  # beside the log
     stopped: int | None = None  # the iteration at which --patience ended it
     taken: Mapping[str, Any] | None = None  # from another run, see `mtlcli.training.beginning`
@@ -111,6 +113,7 @@ class Record:
         """The inverse of `to_json`; what later versions may add is left out."""
         own = {f.name: record[f.name] for f in fields(cls) if f.name in record}
         require_fitting(cls, {k: v for k, v in own.items() if k not in ("config", "dataset")})
+        read_scales(own.get("scales"))
         config = RunConfig.from_json(record["config"])
         if not config.tasks:
             raise ValueError("it names no tasks")

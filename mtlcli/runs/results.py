@@ -14,6 +14,7 @@ from mtlcli.home import weights_dir
 from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import RESULTS, read_object
+from mtlcli.runs.foreign import is_exported
 from mtlcli.runs.names import SHIPPED, file_of, is_shipped
 
 PUBLISHED_SPLIT = "val"  # that papers print scores of, complete
@@ -133,7 +134,9 @@ def count_published(dataset: str) -> int | None:
 
 def place_results(path: Path, limited: int | None) -> Path:
     """Where the record of a checkpoint goes; `limited` is the number of pictures if not all."""
-    usual = results_folder(path) / RESULTS
+    file = file_of(path)
+    name = f"{file.name}.{RESULTS}" if is_exported(file) else RESULTS
+    usual = results_folder(path) / name
     known = read_json(usual).get("images")
     if limited is None or not isinstance(known, int) or known <= limited:
         return usual

@@ -23,6 +23,7 @@ from mtlcli.runs.folder import (
     record_file,
     split_log,
 )
+from mtlcli.runs.foreign import TORCH, describe
 from mtlcli.runs.names import CHECKPOINTS, find, is_run, resolve, title
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, find_results, read_results
@@ -214,7 +215,9 @@ def is_sound(file: Path) -> bool:
 
 def describe_damage(file: Path) -> str:
     """What to say of a checkpoint that cannot be read, and how to have its run again."""
-    run = file.parent
+    run, what = file.parent, describe(file)
+    if what and what != TORCH:  # which it would be, were it whole
+        return f"{file} is {what}. It is no run: name another (`mtl doctor` lists them)."
     if file.name == LAST and (run / RECORD).is_file():
         remedy = f"remove it, and `mtl train --resume {run}` begins it again"
         return f"{file} is cut short or damaged (see `mtl doctor`): {remedy}."

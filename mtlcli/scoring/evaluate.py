@@ -21,7 +21,7 @@ from mtlcli.home import datasets_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.ops.processes import is_first, joined
 from mtlcli.runs import checkpoint, hub_run
-from mtlcli.runs.checkpoint import Trained
+from mtlcli.runs.checkpoint import Trained, tasks_of
 from mtlcli.runs.comparison import Comparison, compare, read_reference
 from mtlcli.runs.config import resolution
 from mtlcli.runs.limits import say_other_means
@@ -92,7 +92,7 @@ def evaluate(
     require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
-        tasks = trained.tasks
+        tasks = tasks_of(trained.config.tasks, trained.dataset)  # not scaled: as it was trained
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         scale = resolution(trained.config, trained.dataset.size)
         chosen, moments = range(len(reader))[:limit], trained.config.moments

@@ -1,4 +1,6 @@
-"""Surface normals: outward unit vectors in the camera frame (x right, y down, z forward)."""
+"""Surface normals: unit vectors that point away from the camera, in its frame (x right, y down,
+z forward).
+"""
 
 from collections.abc import Sequence
 
@@ -52,7 +54,8 @@ TASK = Task(
     title="Surface normals",
     question="which way its surface faces",
     map=directions.MAP,
-    holds="outward unit vectors: x right, y down, z forward from the camera",
+    holds="unit vectors that point away from the camera: x right, y down, z forward; a wall "
+    "straight ahead is (0, 0, 1)",
     channels=3,
     weight=10.0,
     metric="mErr",

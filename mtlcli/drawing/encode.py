@@ -1,0 +1,128 @@
+"""H.264 in .mp4, as browsers play it, with the sound and the times of the video it was made of."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from mtlcli.errors import RunError
+
+CLOCK = Fraction(1, 90_000)  # seconds that times are counted in
+QUALITY = {"preset": "veryfast", "crf": "20"}
+FASTEST = 60.0  # frames/s that the encoder plans for
+KEPT = ("aac", "mp3", "opus", "ac3", "eac3", "alac")  # sound that .mp4 holds as it is
+
+
+class Film:
+    """An .mp4 that grows frame by frame.
+
+    Args:
+        path: of the file; its folder is there.
+        rate: steps a second in which frames are timed.
+        size: width and height, even.
+        source: video whose sound is copied.
+
+    Raises:
+        RunError: it cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path, rate: float, size: tuple[int, int], source: Path | None = None
+    ) -> None:
+        self.path, self.rate, self.given = path, rate, 0
+        self.close_source = lambda: None
+        with self._told():
+            self.file = av.open(str(path), "w", format="mp4")
+            pace = Fraction(min(rate, FASTEST)).limit_denominator(1001)
+            self.pictures = self.file.add_stream("libx264", rate=pace)
+        self.pictures.width, self.pictures.height = size
+        self.pictures.pix_fmt, self.pictures.options = "yuv420p", dict(QUALITY)
+        self.pictures.codec_context.time_base = CLOCK
+        self.sound = self._sound_of(source) if source else iter(())
+        self.next_sound: tuple[float, Any] | None = next(self.sound, None)
+
+    def write(self, frame: np.ndarray, steps: int = 1) -> None:
+        """The next frame, RGB (H, W, 3) uint8, for so many steps, with the sound up to its time."""
+        seconds = self.given / self.rate
+        self.given += steps
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        picture.pts, picture.time_base = round(seconds / CLOCK), CLOCK
+        picture.duration = round(self.given / self.rate / CLOCK) - picture.pts
+        with self._told():
+            self._mux_sound(seconds)
+            self.file.mux(self.pictures.encode(picture))
+
+    def close(self) -> None:
+        """End the file, with the sound up to the end of its last frame."""
+        with self._told():
+            self.file.mux(self.pictures.encode(None))
+            self._mux_sound(self.given / self.rate)
+            self.file.close()
+        self.close_source()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Within it av's errors, which are of these kinds, too, are told to the user."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise RunError(f"Cannot write {self.path}: {reason}.") from error
+
+    def _mux_sound(self, until: float) -> None:
+        while self.next_sound and self.next_sound[0] < until:
+            self.file.mux(self.next_sound[1])
+            self.next_sound = next(self.sound, None)
+
+    def _sound_of(self, source: Path) -> Iterator[tuple[float, Any]]:
+        """Packets of the source's first sound with their times, in the file's own stream."""
+        try:
+            opened = av.open(str(source))
+        except (OSError, ValueError):
+            return iter(())
+        self.close_source = opened.close
+        if not opened.streams.audio:
+            return iter(())
+        heard, start = opened.streams.audio[0], start_of(opened)
+        if heard.codec_context.name in KEPT:
+            return copied(opened, heard, self.file.add_stream_from_template(heard), start)
+        own = self.file.add_stream("aac", rate=heard.rate)
+        return encoded(opened, heard, own, start)
+
+
+def copied(opened: Any, heard: Any, own: Any, start: float) -> Iterator[tuple[float, Any]]:
+    """The packets as they are, moved so that `start` becomes 0."""
+    shift = round(start / heard.time_base)
+    with suppress(OSError, ValueError):  # damaged sound ends early
+        for packet in opened.demux(heard):
+            if packet.pts is None or packet.pts < shift:
+                continue
+            packet.pts -= shift
+            packet.dts = packet.pts
+            packet.stream = own
+            yield float(packet.pts * heard.time_base), packet
+
+
+def encoded(opened: Any, heard: Any, own: Any, start: float) -> Iterator[tuple[float, Any]]:
+    """The sound as AAC, moved so that `start` becomes 0."""
+    with suppress(OSError, ValueError):
+        for frame in opened.decode(heard):
+            if frame.time is None or frame.time < start:
+                continue
+            frame.pts = round((frame.time - start) / frame.time_base)
+            for packet in own.encode(frame):
+                yield float(packet.pts * packet.time_base), packet
+    for packet in own.encode(None):
+        yield float(packet.pts * packet.time_base), packet
+
+
+def start_of(opened: Any) -> float:
+    """Seconds at which the first picture of a video is shown."""
+    seen = next(iter(opened.streams.video), None)
+    if seen is None or seen.start_time is None:
+        return 0.0
+    return float(seen.start_time * seen.time_base)

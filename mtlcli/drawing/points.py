@@ -1,0 +1,208 @@
+"""Depth as points in space: a pinhole camera undone, and written as .ply and .glb.
+
+Points stand in the camera's frame (x right, y down, z forward, metres), as OpenCV has it; the .glb
+turns them to glTF's (y up, z backward). Normals face the camera, as viewers want them: the negative
+of what networks here predict.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import mtlcli
+from mtlcli.errors import InputError
+from mtlcli.files import MARK, replacing
+from mtlcli.maps import depth
+from mtlcli.tasks._task import Task
+
+USUAL_VIEW = 60.0  # degrees across, where nothing says the camera's
+NARROWEST, WIDEST = 1.0, 179.0  # degrees
+FILM_DIAGONAL = math.hypot(36, 24)  # mm, that "35 mm equivalent" speaks of
+EXIF, FOCAL_35 = 0x8769, 0xA405
+MOST = 1_000_000  # points
+TURN = np.array([1, -1, -1], np.float32)  # camera frame -> glTF's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lens:
+    """How wide a picture's camera looks."""
+
+    focal: float  # pixels of the picture
+    view: float  # degrees, horizontally
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """Coloured points."""
+
+    points: np.ndarray  # (N, 3) float32, metres, camera frame
+    colours: np.ndarray  # (N, 3) uint8
+    normals: np.ndarray | None  # (N, 3) float32, facing the camera
+
+
+def check_lens(fov: float | None, focal: float | None) -> None:
+    """Refuse what no camera has.
+
+    Raises:
+        InputError: names the option and the value.
+    """
+    if fov is not None and focal is not None:
+        raise InputError("--fov and --focal exclude each other: each gives the other.")
+    if fov is not None and not NARROWEST <= fov <= WIDEST:
+        raise InputError(
+            f"--fov {fov:g}: degrees across the picture, {NARROWEST:g} to {WIDEST:g}; 60 is usual."
+        )
+    if focal is not None and not (0 < focal < math.inf):
+        raise InputError(f"--focal {focal:g}: pixels of the picture, more than 0.")
+
+
+def lens_of(picture: Path, width: int, height: int, fov: float | None, focal: float | None) -> Lens:
+    """What is asked for, else what the picture's EXIF says, else `USUAL_VIEW`.
+
+    Args:
+        picture: its file.
+        width, height: pixels.
+        fov: degrees across.
+        focal: pixels.
+    """
+    if fov is not None:
+        return lens(width, width / 2 / math.tan(math.radians(fov) / 2), "--fov")
+    if focal is not None:
+        return lens(width, focal, "--focal")
+    equivalent = focal_35(picture)
+    if equivalent:
+        pixels = equivalent / FILM_DIAGONAL * math.hypot(width, height)
+        return lens(width, pixels, f"EXIF, {equivalent:g} mm on 35 mm film")
+    assumed = width / 2 / math.tan(math.radians(USUAL_VIEW) / 2)
+    return lens(width, assumed, "assumed, the picture does not say; --fov or --focal tells it")
+
+
+def lens(width: int, focal: float, why: str) -> Lens:
+    """From the focal length in pixels."""
+    return Lens(focal=focal, view=math.degrees(2 * math.atan(width / 2 / focal)), why=why)
+
+
+def focal_35(picture: Path) -> float:
+    """Millimetres on 35 mm film that EXIF tells, 0 if it does not."""
+    try:
+        with Image.open(picture) as opened:
+            said = float(opened.getexif().get_ifd(EXIF).get(FOCAL_35, 0))
+    except (OSError, SyntaxError, ValueError, TypeError, ZeroDivisionError):
+        return 0.0
+    return said if 1 <= said <= 5000 else 0.0
+
+
+def depth_task(tasks: Mapping[str, Task], known: Mapping[str, str]) -> str:
+    """The task whose maps are metres along the optical axis.
+
+    Args:
+        tasks: of a network, by name.
+        known: task -> unit, where a dataset says another than metres.
+
+    Raises:
+        InputError: the network has none.
+    """
+    for name, task in tasks.items():
+        if task.map.usual == depth.MAP.usual and known.get(name, depth.METRES) == depth.METRES:
+            return name
+    raise InputError(
+        f"--points needs depth in metres, and this network predicts {', '.join(tasks)} only."
+    )
+
+
+def size_of(height: int, width: int) -> tuple[int, int]:
+    """The picture's size, or a smaller one of at most `MOST` pixels."""
+    scale = min(1.0, (MOST / (height * width)) ** 0.5)
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def make_cloud(
+    metres: np.ndarray, focal: float, colours: np.ndarray, normals: np.ndarray | None
+) -> Cloud:
+    """The points of all pixels that have a depth, in raster order.
+
+    Args:
+        metres: (H, W), along the optical axis.
+        focal: pixels of this map.
+        colours: (H, W, 3) uint8.
+        normals: (3, H, W), pointing away from the camera.
+    """
+    height, width = metres.shape
+    there = np.isfinite(metres) & (metres > 0)
+    z = metres.astype(np.float32)
+    x = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / np.float32(focal) * z
+    y = (np.arange(height, dtype=np.float32) + 0.5 - height / 2)[:, None] / np.float32(focal) * z
+    facing = None if normals is None else -normals.transpose(1, 2, 0)[there].astype(np.float32)
+    return Cloud(
+        points=np.stack((x, y, z), -1)[there].astype(np.float32),
+        colours=colours[there],
+        normals=facing,
+    )
+
+
+def write_ply(path: Path, cloud: Cloud) -> None:
+    """Binary PLY, little endian."""
+    fields = [(n, "<f4") for n in ("x", "y", "z")]
+    fields += [(n, "<f4") for n in ("nx", "ny", "nz")] if cloud.normals is not None else []
+    fields += [(n, "u1") for n in ("red", "green", "blue")]
+    table = np.empty(len(cloud.points), fields)
+    columns = [cloud.points, *([] if cloud.normals is None else [cloud.normals]), cloud.colours]
+    values = (column for part in columns for column in part.T)
+    for (name, _), column in zip(fields, values):
+        table[name] = column
+    kinds = {"<f4": "float", "u1": "uchar"}
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment mtl {mtlcli.__version__}, {MARK}",
+        "comment metres; x right, y down, z forward from the camera; normals face it",
+        f"element vertex {len(table)}",
+        *(f"property {kinds[kind]} {name}" for name, kind in fields),
+        "end_header",
+    ]
+    with replacing(path) as file:
+        file.write(("\n".join(header) + "\n").encode() + table.tobytes())
+
+
+def write_glb(path: Path, cloud: Cloud) -> None:
+    """Binary glTF 2.0: one mesh of points."""
+    opaque = np.full((len(cloud.points), 1), 255, np.uint8)
+    parts = {"POSITION": (cloud.points * TURN, 5126, "VEC3")}
+    if cloud.normals is not None:
+        parts["NORMAL"] = (cloud.normals * TURN, 5126, "VEC3")
+    parts["COLOR_0"] = (np.concatenate((cloud.colours, opaque), 1), 5121, "VEC4")
+    accessors, views, offset = [], [], 0
+    for index, (values, kind, shape) in enumerate(parts.values()):
+        accessor = {"bufferView": index, "componentType": kind, "count": len(values), "type": shape}
+        if kind == 5121:
+            accessor["normalized"] = True
+        accessors.append(accessor)
+        views.append({"buffer": 0, "byteOffset": offset, "byteLength": values.nbytes})
+        offset += values.nbytes
+    points = parts["POSITION"][0]
+    accessors[0] |= {"min": points.min(0).tolist(), "max": points.max(0).tolist()}
+    attributes = {name: index for index, name in enumerate(parts)}
+    content = {
+        "asset": {"version": "2.0", "generator": f"mtl {mtlcli.__version__}, {MARK}"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": attributes, "mode": 0}]}],
+        "buffers": [{"byteLength": offset}],
+        "bufferViews": views,
+        "accessors": accessors,
+    }
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    data = b"".join(values.tobytes() for values, _, _ in parts.values())
+    with replacing(path) as file:
+        file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(data)))
+        file.write(struct.pack("<I4s", len(text), b"JSON") + text)
+        file.write(struct.pack("<I4s", len(data), b"BIN\0") + data)

@@ -1,0 +1,76 @@
+"""What the files of a picture's maps mean, for programs: OUT/NAME.json beside them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mtlcli
+from mtlcli.drawing.prediction import Maps
+from mtlcli.files import MARK
+from mtlcli.maps._colours import plain
+from mtlcli.maps._map import Options
+from mtlcli.runs.checkpoint import Trained
+from mtlcli.tasks._task import Task
+
+
+def describe(
+    trained: Trained, image: np.ndarray, maps: Maps, files: Sequence[Path]
+) -> dict[str, Any]:
+    """Everything that the numbers of the maps do not say themselves.
+
+    Args:
+        trained: the network.
+        image: RGB (H, W, 3) uint8.
+        maps: of the picture, as `predict` returns them.
+        files: what was written, relative to the folder.
+    """
+    height, width = image.shape[:2]
+    return {
+        "program": f"mtl {mtlcli.__version__}, {MARK}",
+        "picture": {"width": width, "height": height},
+        "network": {
+            "run": str(trained.path),
+            "system": trained.config.system,
+            "backbone": trained.config.backbone,
+            "dataset": trained.config.dataset,
+            "iteration": trained.iteration,
+            "trained_at": list(trained.size),
+        },
+        "files": [path.as_posix() for path in files],
+        "tasks": {
+            name: describe_task(trained.tasks[name], values, trained.dataset.drawing(name))
+            for name, values in maps.items()
+        },
+    }
+
+
+def describe_task(task: Task, values: np.ndarray, options: Options) -> dict[str, Any]:
+    """Title, meaning and unit of a map, and its classes or its range."""
+    its = task.map
+    said: dict[str, Any] = {"title": task.title, "holds": task.holds, "shape": list(values.shape)}
+    if its.has_classes:
+        return said | {"classes": list_classes(values, options)}
+    said |= {"unit": options.get("unit", its.unit), "range": [values.min(), values.max()]}
+    if its.step:
+        said["png_step"] = its.step(options)  # worth of one step of the 16-bit file
+    said["range"] = [float(end) for end in said["range"]]
+    return said
+
+
+def list_classes(values: np.ndarray, options: Options) -> list[Mapping[str, Any]]:
+    """The classes in sight, the largest first: index, name, colour, pixels and share."""
+    counts = np.bincount(values.ravel(), minlength=256)
+    names, palette = options.get("names", ()), options.get("palette") or ()
+    return [
+        {
+            "index": int(index),
+            "name": names[index] if index < len(names) else "no label",
+            "colour": plain(palette[index]) if index < len(palette) else None,
+            "pixels": int(counts[index]),
+            "share": round(float(counts[index] / values.size), 6),
+        }
+        for index in np.argsort(-counts, kind="stable")
+        if counts[index]
+    ]

@@ -1,0 +1,187 @@
+"""A network in a file of `mtl export`, behind the interface of a checkpoint's."""
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mtlcli.data.hdf5 import Info
+from mtlcli.data.moments import Moments
+from mtlcli.errors import InputError
+from mtlcli.files import MARK
+from mtlcli.runs.checkpoint import Trained, tasks_of
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.foreign import describe, describe_zip
+from mtlcli.tasks._task import Task
+
+Runner = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> {name: maps}
+Open = Callable[[Path, tuple[str, ...]], Runner]  # file, names of its outputs -> how to run it
+REMEDY = "Install what it needs: pip install 'mtlcli[onnx]'."
+KEPT = ("program", "size", "config", "info", "iteration")  # facts that a network is rebuilt from
+SMALLEST = 1e-12  # probability that still has a logarithm
+
+
+def load(file: Path) -> Trained:
+    """The network of an exported file; it computes on the CPU.
+
+    Raises:
+        InputError: it is something else, cut short, or nothing here runs it.
+    """
+    is_torch = bool(describe_zip(file))
+    facts = read_pt2_facts(file) if is_torch else read_onnx_facts(file)
+    try:
+        config = RunConfig.from_json(json.loads(facts["config"]))
+        dataset = Info.from_json(json.loads(facts["info"]))
+        height, width = json.loads(facts["size"])
+        iteration = int(facts["iteration"])
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        what = describe(file) or "not of mtl"
+        if MARK in facts.get("program", ""):
+            what = f"of another version ({facts['program']}): export it again"
+        raise InputError(f"{file} is {what}.") from error
+    names = tuple(config.tasks)
+    run = open_with_torch(file, names) if is_torch else open_with_onnxruntime(file, names)
+    network = ExportedNetwork(run, tasks_of(names, dataset), (height, width), config.moments)
+    return Trained(
+        path=file,
+        network=network.eval(),
+        config=config,
+        dataset=dataset,
+        iteration=iteration,
+        takes=(height, width),
+    )
+
+
+class ExportedNetwork(nn.Module):
+    """Normalised pictures (B, 3, H, W) of any size -> {task: logits at the file's size}.
+
+    The file wants bytes and gives decoded maps: normalising and decoding are undone here, so that
+    whoever decodes again gets the maps of the file.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, run: Runner, tasks: Mapping[str, Task], size: tuple[int, int], moments: Moments
+    ) -> None:
+        super().__init__()
+        self.run, self.tasks, self.size = run, tasks, size
+        mean, deviation = torch.tensor(moments)[..., None, None]  # 3, 1, 1 each
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        pixels = 255 * (image.cpu().float() * self.deviation + self.mean)
+        if tuple(pixels.shape[-2:]) != self.size:
+            pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
+        found = self.run(pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+        return {
+            name: undo(task, torch.from_numpy(found[name])) for name, task in self.tasks.items()
+        }
+
+
+def undo(task: Task, maps: Tensor) -> Tensor:
+    """Logits that decode to these maps: (B, C, H, W) as a file gives them."""
+    if task.map.has_classes:
+        return maps.clamp(min=SMALLEST).log()
+    if task.map.pointed != "share":
+        return maps
+    logits = maps.clamp(min=SMALLEST).log() - (1 - maps).clamp(min=SMALLEST).log()
+    return logits if task.channels == 1 else torch.cat((torch.zeros_like(logits), logits), 1)
+
+
+def open_with_onnxruntime(path: Path, names: tuple[str, ...]) -> Runner:
+    """Run an ONNX file on the CPU.
+
+    Raises:
+        InputError: onnxruntime is not installed, or cannot run it.
+    """
+    session = start_session(path)
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(list(names), {"image": image})))
+
+    return run
+
+
+def read_onnx_facts(path: Path) -> dict[str, str]:
+    """The metadata of an ONNX file (raises InputError as `open_with_onnxruntime`)."""
+    return dict(start_session(path).get_modelmeta().custom_metadata_map)
+
+
+def start_session(path: Path) -> Any:
+    """A session of onnxruntime on the CPU (raises InputError as `open_with_onnxruntime`)."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(f"Running ONNX: {error}. {REMEDY}") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no kind in common
+        what = describe(path)
+        if not what or "ONNX" in what:
+            what = "cut short, damaged or of operators that onnxruntime lacks: export it again"
+        raise InputError(f"{path} cannot be run as ONNX: it is {what}.") from error
+
+
+def open_with_torch(path: Path, names: tuple[str, ...]) -> Runner:
+    """Run a program of torch.export on the CPU (raises InputError: this torch cannot)."""
+    network = load_program(path, {}).module()
+
+    @torch.inference_mode()
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        found = network(torch.from_numpy(image))
+        return {name: found[name].numpy() for name in names}
+
+    return run
+
+
+def read_pt2_facts(path: Path) -> dict[str, str]:
+    """What was written beside a program of torch.export."""
+    facts = dict.fromkeys(KEPT, "")
+    load_program(path, facts)
+    return {key: said for key, said in facts.items() if said}
+
+
+@contextmanager
+def silence_torch() -> Iterator[None]:
+    """Within it deprecations inside torch.export are left out, and what it logs of bad files."""
+    log = logging.getLogger("torch.export")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
+def load_program(path: Path, facts: dict[str, str]) -> torch.export.ExportedProgram:
+    """The program; `facts` are filled in.
+
+    Raises:
+        InputError: this torch cannot read it.
+    """
+    try:
+        with silence_torch(), path.open("rb") as file:  # by name it must end in .pt2
+            return torch.export.load(file, extra_files=facts)  # type: ignore[arg-type]
+    except Exception as error:  # what other programs and versions wrote ends in any error
+        what = describe(path)
+        if "torch.export" in what or not what:
+            what = (
+                f"one of torch.export, damaged or not of torch {torch.__version__}: export it again"
+            )
+        raise InputError(
+            f"{path} is no exported program that can be read: it is {what}."
+        ) from error

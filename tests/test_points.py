@@ -1,0 +1,139 @@
+"""Depth as points in space, and a depth scale of one's own camera."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlcli.drawing import fit_scale, points
+from mtlcli.drawing.prediction import predict
+from mtlcli.runs import checkpoint
+from mtlcli.runs.record import Record
+
+trimesh = pytest.importorskip("trimesh")
+
+
+@pytest.fixture
+def run(tmp_path: Path, save_network: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder whose network sees some depth; the working folder is its parent."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    path = save_network(tmp_path / "run" / "last.pt")
+    trained = checkpoint.load(path, "cpu")
+    record = Record(config=trained.config, dataset=trained.dataset)
+    (path.parent / "run.json").write_text(json.dumps(record.to_json()))
+    return path.parent
+
+
+def picture(path: Path, width: int = 60, height: int = 40, **saved: Any) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path, **saved)
+    return pixels
+
+
+def test_a_cloud_reopened_is_the_depth_within_a_millimetre(run: Path, mtl: Any) -> None:
+    pixels = picture(Path("a.png"))
+    options = ("--points", "picture", "--fov", 70, "--separate", "--quiet")
+    answer = mtl("visualize", "a.png", "--checkpoint", run, *options)
+    assert answer.code == 0, answer.err
+    assert "70.0° across" in answer.err
+    with np.load("visualized/a.npz") as file:
+        depth, normals = file["depth"], file["normals"]
+    there = depth > 0
+    focal = 30 / math.tan(math.radians(35))
+    v, u = np.nonzero(there)
+    wanted = np.stack(((u + 0.5 - 30) / focal, (v + 0.5 - 20) / focal, np.ones(len(u))), -1)
+    wanted *= depth[there][:, None]
+    ply = trimesh.load("visualized/a.ply", process=False)
+    np.testing.assert_allclose(ply.vertices, wanted, atol=1e-3)
+    np.testing.assert_array_equal(ply.colors[:, :3], pixels[there])
+    raw = Path("visualized/a.ply").read_bytes().split(b"end_header\n", 1)[1]
+    table = np.frombuffer(raw, np.dtype([("p", "<f4", 6), ("c", "u1", 3)]))
+    np.testing.assert_allclose(table["p"][:, 3:], -normals[there], atol=1e-6)
+    (cloud,) = trimesh.load("visualized/a.glb", process=False).geometry.values()
+    np.testing.assert_allclose(cloud.vertices, wanted * [1, -1, -1], atol=1e-3)
+    np.testing.assert_array_equal(cloud.colors[:, :3], pixels[there])
+
+
+def test_classes_colour_points(run: Path, mtl: Any) -> None:
+    picture(Path("a.png"))
+    answer = mtl("visualize", "a.png", "--checkpoint", run, "--points", "classes")
+    assert answer.code == 0, answer.err
+    colours = {tuple(c[:3]) for c in trimesh.load("visualized/a.ply", process=False).colors}
+    assert colours <= {(10, 20, 30), (200, 0, 0), (0, 200, 0)}
+
+
+def test_the_lens_is_what_is_said_or_what_exif_says_or_assumed(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 28
+    picture(tmp_path / "told.jpg", exif=exif)
+    picture(tmp_path / "silent.jpg")
+    told, silent = tmp_path / "told.jpg", tmp_path / "silent.jpg"
+    diagonal = math.hypot(60, 40)
+    assert points.lens_of(told, 60, 40, None, None).focal == pytest.approx(28 / 43.2666 * diagonal)
+    assert points.lens_of(told, 60, 40, 90, None).focal == pytest.approx(30)
+    assert points.lens_of(told, 60, 40, None, 30).view == pytest.approx(90)
+    assumed = points.lens_of(silent, 60, 40, None, None)
+    assert assumed.view == pytest.approx(60)
+    assert "assumed" in assumed.why
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--points", "picture", "--fov", 0),
+        ("--points", "picture", "--fov", 180),
+        ("--points", "picture", "--fov", "nan"),
+        ("--points", "picture", "--focal", -3),
+        ("--points", "picture", "--fov", 60, "--focal", 50),
+        ("--points", "picture", "--tasks", "semseg", "--layout", "sal"),
+        ("--fov", 60),
+        ("--layout", "heat"),
+    ],
+)
+def test_a_wrong_wish_for_points_is_one_line(run: Path, mtl: Any, wrong: tuple) -> None:
+    picture(Path("a.png"))
+    answer = mtl("visualize", "a.png", "--checkpoint", run, *wrong)
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+
+
+def test_the_fit_finds_the_scale_that_made_the_truth() -> None:
+    own = np.random.default_rng(0).uniform(0.5, 8, 1000)
+    found = fit_scale.fit(own, 1.7 * own**0.8, 3)
+    assert (found.exponent, found.factor) == pytest.approx((0.8, 1.7))
+    assert found.after < 1e-9 < found.before
+    flat = fit_scale.fit(np.full(9, 2.0), np.full(9, 3.0), 1)
+    assert (flat.exponent, flat.factor) == pytest.approx((1, 1.5))
+
+
+def test_a_run_keeps_its_depth_scale_and_says_so(run: Path, mtl: Any) -> None:
+    Path("own").mkdir()
+    trained = checkpoint.load(run, "cpu")
+    plain = predict(trained, picture(Path("own/a.png")))["depth"][0]
+    np.save("own/a.npy", 2 * plain)
+    answer = mtl("eval", run, "--fit-scale", "own", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)
+    assert (found["exponent"], found["factor"]) == pytest.approx((1, 2), rel=1e-3)
+    answer = mtl("visualize", "own/a.png", "--checkpoint", run, "--separate")
+    assert "--fit-scale" in answer.err
+    with np.load("visualized/a.npz") as file:
+        np.testing.assert_allclose(file["depth"], 2 * plain, rtol=1e-2, atol=1e-4)
+
+
+def test_what_cannot_be_fitted_is_one_line(run: Path, mtl: Any) -> None:
+    Path("own").mkdir()
+    wrong = [(run, "nowhere"), (run, "own"), ("nyud_small", "own")]
+    picture(Path("own/a.png"))
+    for network, folder in wrong:
+        answer = mtl("eval", network, "--fit-scale", folder)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    np.save("own/a.npy", np.ones((3, 3), np.float32))
+    answer = mtl("eval", run, "--fit-scale", "own")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "one size" in answer.err

@@ -1,0 +1,167 @@
+"""Folders below folders and addresses of the web, and what is written of them."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlcli.drawing import remote
+from mtlcli.errors import InputError
+from mtlcli.maps import depth
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
+    return save_network(tmp_path_factory.mktemp("runs") / "first" / "last.pt")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    return tmp_path
+
+
+def png(width: int = 40, height: int = 30) -> bytes:
+    held = BytesIO()
+    Image.new("RGB", (width, height), (90, 120, 40)).save(held, "PNG")
+    return held.getvalue()
+
+
+def test_folders_are_walked_and_their_structure_is_kept(folder: Path, network: Path, mtl) -> None:
+    for name in ("a.png", "x/a.png", "x/y/b.png"):
+        (folder / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "in" / name).write_bytes(png())
+    options = ("--checkpoint", network, "--quiet", "--recursive")
+    assert mtl("visualize", "in", "--tasks", "depth", *options).code == 0
+    names = ["a", "x/a", "x/y/b"]
+    assert all((folder / "visualized" / f"{name}.png").is_file() for name in names)
+    again = mtl("visualize", ".", "--tasks", "depth", "--separate", *options)
+    assert again.code == 0
+    found = Path("visualized").glob("**/*.npz")
+    values = sorted(p.relative_to("visualized").as_posix() for p in found)
+    assert values == [f"in/{name}.npz" for name in names]
+
+
+def test_the_files_of_a_picture_say_what_they_mean(folder: Path, network: Path, mtl) -> None:
+    (folder / "a.png").write_bytes(png())
+    answer = mtl("visualize", "a.png", "--separate", "--checkpoint", network, "--quiet")
+    assert answer.code == 0, answer.err
+    out = folder / "visualized"
+    said = json.loads((out / "a.json").read_text())
+    assert all((out / name).is_file() for name in said["files"])
+    assert said["picture"] == {"width": 40, "height": 30}
+    classes = said["tasks"]["semseg"]["classes"]
+    with np.load(out / "a.npz") as file:
+        counts = np.bincount(file["semseg"].ravel(), minlength=3)
+        near, far = file["depth"].min(), file["depth"].max()
+    assert {c["index"]: c["pixels"] for c in classes} == {i: n for i, n in enumerate(counts) if n}
+    assert {c["name"] for c in classes} <= {"wall", "floor", "person"}
+    assert said["tasks"]["depth"]["range"] == pytest.approx([near, far])
+    assert (said["tasks"]["depth"]["unit"], said["tasks"]["depth"]["png_step"]) == ("m", 0.001)
+    assert "away from the camera" in said["tasks"]["normals"]["holds"]
+    with Image.open(out / "overlay" / "a.png") as shown:
+        assert shown.size == (40, 30)
+    with Image.open(out / "drawn" / "depth" / "a.png") as shown:
+        assert shown.height > 336  # its key is below it
+
+
+def test_depth_is_drawn_in_the_colour_map_that_is_wanted() -> None:
+    ramp = np.linspace(1, 2, 64, dtype=np.float32).reshape(1, 8, 8)
+    drawn = {name: depth.draw(ramp, {"colormap": name}) for name in ("inferno", "turbo", "grey")}
+    np.testing.assert_array_equal(drawn["inferno"], depth.draw(ramp, {}))
+    assert (drawn["grey"] == drawn["grey"][..., :1]).all()
+    assert np.abs(drawn["turbo"].astype(int) - drawn["inferno"]).mean() > 20
+
+
+# ---- addresses of the web ----
+
+
+class Site(BaseHTTPRequestHandler):
+    """A picture, a page, a redirect inwards, and more than is wanted."""
+
+    def do_GET(self) -> None:
+        place = self.path.split("?")[0]
+        if place == "/inwards":
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.2/secret.png")
+            self.end_headers()
+        elif place == "/round":
+            self.send_response(302)
+            self.send_header("Location", "/round")
+            self.end_headers()
+        else:
+            kind = "text/html" if place == "/page" else "image/png"
+            body = png() if place != "/gone" else b""
+            self.send_response(404 if place == "/gone" else 200)
+            self.send_header("Content-Type", kind)
+            if place == "/short":
+                self.send_header("Content-Length", str(len(body) + 9))
+            self.end_headers()
+            self.wfile.write(b"x" * 5000 if place in ("/large.png", "/no.png") else body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a site that passes for public; 127.0.0.2 does not."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setattr(remote, "is_public", lambda address: address == "127.0.0.1")
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_picture_of_the_web_is_drawn(folder: Path, network: Path, mtl, site: str) -> None:
+    answer = mtl("visualize", f"{site}/my%20room.png?size=2", "--checkpoint", network, "--quiet")
+    assert answer.code == 0, answer.err
+    assert (folder / "visualized" / "my_room.png").is_file()
+
+
+@pytest.mark.parametrize(
+    "place", ["inwards", "round", "page", "gone", "short", "large.png", "no.png"]
+)
+def test_what_is_no_picture_of_the_web_is_one_line(
+    folder: Path, network: Path, mtl, site: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "large.png":
+        monkeypatch.setattr(remote, "LARGEST", 4000)
+    answer = mtl("visualize", f"{site}/{place}", "--checkpoint", network, "--quiet")
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert f"{site}/{place}" in answer.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://example.org/a.png",
+        "http://",
+        "http://localhost/a.png",
+        "http://127.0.0.1/a.png",
+        "http://[::1]/a.png",
+        "http://[::ffff:10.0.0.1]/a.png",
+        "http://192.168.1.1/a.png",
+        "http://169.254.169.254/latest",
+        "http://0.0.0.0/a.png",
+        "http://2130706433/a.png",
+        "http://a:99999/a.png",
+    ],
+)
+def test_only_public_addresses_of_the_web_are_fetched(url: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        remote.fetch(url, tmp_path)
+    assert url in str(caught.value)
+    assert "\n" not in str(caught.value)
