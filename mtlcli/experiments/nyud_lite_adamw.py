@@ -3,13 +3,9 @@ training pictures at a quarter of the resolution, AdamW, on a CPU.
 """
 
 from mtlcli.experiments._experiment import SYSTEMS, Experiment
+from mtlcli.recipes._recipe import RELEASED
 from mtlcli.runs.config import RunConfig
 
-RELEASED: dict[str, dict[str, object]] = {
-    "mqtransformer": {"attention": "self", "windows": False},
-    "demt": {"interaction": "self", "query": "pixel"},
-}
-"""What the code that the papers published does, where it is not what they describe."""
 CELLS = {name: SYSTEMS[name] for name in ("single_task", "multi_task", "demt")} | {
     f"{system}, as released": {
         "system": system,
