@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mtlcli import tasks as known_tasks
+from mtlcli.experiments._intervals import tell_apart
 from mtlcli.experiments._table import table as experiment_table
 from mtlcli.runs.table import columns, markdown, metrics_table
 from mtlcli.systems import _settings as settings
@@ -33,8 +34,9 @@ def record(name: str) -> dict:
 
 
 def systems(name: str) -> str:
-    """The table of an experiment, and what ran."""
-    return f"{experiment_table(record(name))}\n\n{what_ran(record(name))}"
+    """The table of an experiment, what can be told apart, and what ran."""
+    found = record(name)
+    return "\n\n".join(filter(None, (experiment_table(found), tell_apart(found), what_ran(found))))
 
 
 def what_ran(found: dict) -> str:

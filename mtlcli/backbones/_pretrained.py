@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +10,16 @@ from torch import Tensor, nn
 
 from mtlcli.backbones._backbone import RANDOM, find
 from mtlcli.backbones._tensor_files import read_tensors
-from mtlcli.backbones._weights import CONSTANTS, Converted, HubFile, Source, Sources, first_names
+from mtlcli.backbones._weights import (
+    CONSTANTS,
+    Converted,
+    HubFile,
+    PackageFile,
+    Source,
+    Sources,
+    UrlFile,
+    first_names,
+)
 from mtlcli.data import hub
 from mtlcli.data.download import Downloader
 from mtlcli.data.mirror import MirrorError
@@ -80,9 +90,11 @@ def at_hand(source: Source) -> Path:
 
 def from_folder(source: Source, quiet: bool) -> Obtained:
     """The file in weights/; its checksum is verified if one is published."""
-    if not isinstance(source, HubFile):
+    if isinstance(source, UrlFile):
         return obtain(source, quiet)
     path = at_hand(source)
+    if isinstance(source, PackageFile):
+        require_published(path, source)
     return Obtained(path=path, file=source.file, source=str(path), licence=source.licence)
 
 
@@ -90,7 +102,7 @@ def obtain(source: Source, quiet: bool) -> Obtained:
     """The file from one source, verified.
 
     Raises:
-        MirrorError, DownloadError: it cannot be had, or is not the right one.
+        MirrorError, RunError: it cannot be had, or is not the right one.
     """
     if isinstance(source, HubFile):
         cached = hub.fetch(source.repo, source.path, source.revision, quiet=quiet)
@@ -101,6 +113,8 @@ def obtain(source: Source, quiet: bool) -> Obtained:
             revision=cached.revision,
             licence=source.licence,
         )
+    if isinstance(source, PackageFile):
+        return from_package(source)
     folder = weights_dir()
     remote = Remote(file=source.file, urls=(source.url,), sha256=source.sha256)
     downloader = Downloader(folder=folder, ledger=folder / "sources.json", bars=Bars(quiet))
@@ -108,6 +122,29 @@ def obtain(source: Source, quiet: bool) -> Obtained:
     return Obtained(
         path=path, file=source.file, source=source.url, url=source.url, licence=source.licence
     )
+
+
+def from_package(source: PackageFile) -> Obtained:
+    """The file inside an installed package.
+
+    Raises:
+        MirrorError: it is not installed.
+        RunError: its file is not the published one.
+    """
+    try:
+        package = distribution(source.package)
+    except PackageNotFoundError as error:
+        raise MirrorError(f"not installed (pip install {source.package})") from error
+    path = Path(str(package.locate_file(source.path)))
+    require_published(path, source)
+    found = f"{source.title} {package.version}"
+    return Obtained(path=path, file=source.file, source=found, licence=source.licence)
+
+
+def require_published(path: Path, source: PackageFile) -> None:
+    """Refuse (RunError) a file of another checksum than the published one."""
+    if not path.is_file() or not checksums(path)["sha256"].startswith(source.sha256):
+        raise RunError(f"{path} is not what {source.title} published: install it anew.")
 
 
 @dataclass(frozen=True, kw_only=True)

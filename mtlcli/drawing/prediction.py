@@ -193,7 +193,14 @@ def grid(trained: Trained, image: np.ndarray, maps: Maps) -> np.ndarray:
         image: RGB (H, W, 3) uint8.
         maps: all or some of what `predict` returns.
     """
-    return draw_grid([Tile(title="Image", picture=image), *tiles_of(trained, maps)])
+    return draw_grid([image_tile(image, trained), *tiles_of(trained, maps)])
+
+
+def image_tile(image: np.ndarray, *networks: Trained) -> Tile:
+    """The picture itself, and what the networks that look at it know."""
+    known = dict.fromkeys(trained.scenes for trained in networks if trained.scenes)
+    note = f"The network has seen {' and '.join(known)} only." if known else ""
+    return Tile(title="Image", picture=image, note=note)
 
 
 def tiles_of(

@@ -2,7 +2,6 @@
 ask it.
 """
 
-from mtlcli import lookup
 from mtlcli.page.look import MOST_PIXELS
 from mtlcli.page.uploads import FORGET, MOST_BYTES
 from mtlcli.runs.checkpoint import Trained
@@ -21,8 +20,7 @@ def heading(trained: Trained) -> str:
 
 def knowledge(trained: Trained) -> str:
     """What the network knows, and that it knows nothing else."""
-    name = trained.config.dataset
-    known = name in lookup.names("datasets") and lookup.load("datasets", name).DATASET.scenes
+    known = trained.scenes
     things = sum(len(trained.dataset.classes.get(task, ())) for task in trained.tasks)
     names = f", and names {things} kinds of things" if things else ""
     return (

@@ -71,6 +71,15 @@ class Trained:
         return replace(beside, config=self.config, dataset=self.dataset)
 
     @property
+    def scenes(self) -> str:
+        """What the pictures showed that it learnt from, in a few words; "" where nobody says."""
+        name = self.config.dataset
+        if name not in lookup.names("datasets"):
+            return ""
+        said: str = lookup.load("datasets", name).DATASET.scenes
+        return said
+
+    @property
     def device(self) -> torch.device:
         """Where it computes."""
         return next(chain(self.network.parameters(), self.network.buffers())).device
