@@ -5,6 +5,7 @@ combination; $MTL_EVERY_KERNEL=1 compiles all of them.
 """
 
 import os
+import re
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 pytest.importorskip("cuda.bindings", reason="the bindings of CUDA are not installed")
 
-from mtlcli.ops import cuda_launch
+from mtlcli.ops import cuda_channels, cuda_launch
 from mtlcli.ops.cuda_compile import Code, compile
 from mtlcli.ops.cuda_launch import Cut, Launch
 from mtlcli.ops.fused import Attention
@@ -124,14 +125,35 @@ def test_blocks_of_every_width_fit_every_architecture(kind: str, channels: int) 
 ODD = [(1, 1), (33, 3), (128, 50)]
 if EVERY:
     ODD = list(product((1, 8, 16, 33, 64, 70, 128), (1, 3, 16, 50)))
+TYPES = list(product(KINDS, KINDS)) if EVERY else [("fp16", "fp16")]
 
 
 @pytest.mark.parametrize("source", FILES)
 @pytest.mark.parametrize(("channels", "points"), ODD)
-def test_odd_cases_compile(channels: int, points: int, source: str) -> None:
-    types = product(KINDS, (True, False), KINDS) if EVERY else [("fp16", True, "fp16")]
-    for kind, clamp, places in types:
+@pytest.mark.parametrize("types", TYPES, ids=str)
+def test_odd_cases_compile(types: tuple[str, str], channels: int, points: int, source: str) -> None:
+    kind, places = types
+    for clamp in (True, False) if EVERY else (True,):
         cut = cuts(channels, points, KINDS[kind].itemsize)[source]
         for architecture in ARCHITECTURES if EVERY else (80, 90):
             code = launch(kind, clamp, channels, points, places).code(source, cut)
             assert compile(code, architecture)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("exact", [0, 1])
+def test_the_kernels_of_channels_are_short_and_add_without_reading_back(
+    exact: int, architecture: int, tmp_path: Path
+) -> None:
+    macros = (("CLAMP", 0), ("THREADS", cuda_channels.THREADS), ("EXACT", exact))
+    code = Code(source="cuda_channels.cu", macros=macros)
+    found = functions(code, architecture, tmp_path)
+    for name, most in {"read_channels": 160, "differentiate_channels": 280}.items():
+        function = found[name]
+        assert not function.stack
+        assert function.registers <= 40
+        assert sum(i.strip() != "NOP" for i in function.instructions) <= most
+    listing = "\n".join(found["differentiate_channels"].instructions)
+    kind = r"E\.ADD\.64" if exact else r"E\.ADD\.F32"
+    assert len(re.findall(rf"REDG?\.{kind}", listing)) == 4
+    assert "ATOM" not in listing

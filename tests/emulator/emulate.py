@@ -55,6 +55,11 @@ def load(
     return Kernel(library(SOURCES / code.source, code.macros), name, threads, shared)
 
 
+def turn(code: Code, backwards: bool) -> None:
+    """From now on blocks and threads of the kernels come in the other order."""
+    library(SOURCES / code.source, code.macros).turn(int(backwards))
+
+
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the product launch its kernels here."""
     monkeypatch.setattr(cuda_launch, "load", load)
