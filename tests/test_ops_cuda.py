@@ -21,6 +21,7 @@ from mtlcli.ops.cuda_gpu import deformable_attention_cuda
 
 pytestmark = needs_compiler
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
+LIMITS = (3e-3, 1e-4)  # output and gradient of the value, with bfloat16 values
 TOLERANCES = {FP32: 2e-6, FP16: 2e-3, BF16: 1e-2}  # of norms; halves are those of the output
 
 
@@ -45,6 +46,26 @@ def test_equals_the_reference_on_degenerate_maps(border: str) -> None:
 @pytest.mark.parametrize("kind", [BF16, FP16], ids=["bf16", "fp16"])
 def test_half_values_on_degenerate_maps(kind: torch.dtype, border: str) -> None:
     check(Case(DEGENERATE, batch=2).stored(kind, FP32, FP32), border)
+
+
+def test_errors_stay_within_their_limits_and_rounded_logits_would_not() -> None:
+    case = Case([(9, 11), (5, 6)], queries=99, channels=70, points=16).stored(BF16, FP32, FP32)
+    rounded = {FP16: 1, BF16: 0}  # what each moves too far: the value's gradient, the output
+    wanted, exact_logits = case.exact(), case.logits
+    assert all(a < b for a, b in zip(error_of(case, wanted), LIMITS))
+    for kind, which in rounded.items():
+        case.logits = exact_logits.to(kind).float()
+        assert error_of(case, wanted)[which] > LIMITS[which]
+
+
+def error_of(case: Case, wanted: tuple[Tensor, ...]) -> tuple[float, float]:
+    """Of the output, and of the value's gradient as it is summed, in float32."""
+    sizes = [side for shape in case.shapes for side in shape]
+    told = (case.value, sizes, case.reference, case.offsets, case.logits, True)
+    out, lse = cuda_gpu._attend(*told)
+    sums = cuda_launch.scatter(fused.Attention(*told), case.grad, lse)
+    pairs = zip((out, sums), wanted)
+    return tuple(float((a.double() - b).norm() / b.norm()) for a, b in pairs)
 
 
 # Maps, copies of the first one's raster, and the rest of a case; widths of every layout.
