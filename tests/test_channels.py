@@ -11,9 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import deform_conv2d
 
-from mtlcli.ops import channels, choice, cuda_launch, standby
+from mtlcli.ops import channels, choice, standby
 from mtlcli.ops.channels import sample_channels, sample_plainly
-from tests.emulator.emulate import COMPILER, Refused, emulated, turn
+from tests.emulator import emulate
+from tests.emulator.emulate import COMPILER, Refused, emulated
 
 SIZES = [(5, 7), (1, 6), (4, 1), (1, 1), (2, 2), (3, 300)]
 Results = tuple[Tensor, Tensor, Tensor]
@@ -212,21 +213,12 @@ def crowd() -> list[Tensor]:
 def test_deterministic_sums_on_cuda_do_not_depend_on_an_order(
     deterministic: bool, on_cuda: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codes = []
-    load = cuda_launch.load
-
-    def note(code: object, *rest: object) -> object:
-        codes.append(code)
-        return load(code, *rest)
-
-    monkeypatch.setattr(cuda_launch, "load", note)
     torch.use_deterministic_algorithms(deterministic)
     try:
         first = run(sample_channels, *crowd())
-        turn(codes[-1], True)
+        monkeypatch.setattr(emulate, "backwards", True)
         second = run(sample_channels, *crowd())
     finally:
-        turn(codes[-1], False)
         torch.use_deterministic_algorithms(False)
     assert torch.equal(first[1], second[1]) is deterministic
     assert torch.equal(first[2], second[2])
