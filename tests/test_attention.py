@@ -4,11 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision.ops import deform_conv2d
 
 from mtlcli.errors import InputError
 from mtlcli.models.attention import Attention, NormedAttention, WindowAttention
-from mtlcli.models.deformable_mixer import DeformableMixer, sample_channels
+from mtlcli.models.deformable_mixer import DeformableMixer
 from mtlcli.models.demt import TaskInteraction, TaskQueries, TaskQuery
 
 WIDTH, HEADS = 12, 3
@@ -151,14 +150,6 @@ def test_normed_attention_norms_each_input():
         y = layer(queries * scale, keys * scale, keys)
         torch.testing.assert_close(y, layer(queries, keys, keys), rtol=1e-3, atol=1e-3)
     assert sum(p.numel() for p in NormedAttention(256, 4).parameters()) == 263_936
-
-
-def test_sampled_channels_equal_a_deformable_convolution():
-    torch.manual_seed(0)
-    x, offsets = torch.randn(2, 6, 5, 7).double(), 3 * torch.randn(2, 12, 5, 7).double()
-    weight = torch.eye(6).double()[:, :, None, None]
-    expected = deform_conv2d(x, offsets, weight)
-    torch.testing.assert_close(sample_channels(x, offsets), expected)
 
 
 def test_mixer_starts_from_offsets_that_do_not_see_the_input():

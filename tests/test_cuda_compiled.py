@@ -5,19 +5,18 @@ combination; $MTL_EVERY_KERNEL=1 compiles all of them.
 """
 
 import os
+import re
 from itertools import product
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("cuda.bindings", reason="the bindings of CUDA are not installed")
 
-from mtlcli.ops import cuda_launch
+from mtlcli.ops import cuda_channels, cuda_launch
 from mtlcli.ops.cuda_compile import Code, compile
-from mtlcli.ops.cuda_launch import Cut, Launch
-from mtlcli.ops.fused import Attention
-from tests.machine_code import Function, machine_code
+from tests.compiled_cuda import FILES, KINDS, count, cuts, functions, launch, main_loop
+from tests.gpu import expected
 
 ARCHITECTURES = {  # shared memory of a multiprocessor and of a block at most, KiB
     80: (164, 163),
@@ -25,46 +24,14 @@ ARCHITECTURES = {  # shared memory of a multiprocessor and of a block at most, K
     90: (228, 227),
     100: (228, 227),
 }
-KINDS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-NYUD = ((107, 140),) * 4 + ((54, 70),) * 4 + ((27, 35),) * 4
 EVERY = os.environ.get("MTL_EVERY_KERNEL") == "1"
 LEAST = [("bf16", True), ("fp32", False)]
 VALUES = list(product(KINDS, (True, False))) if EVERY else LEAST
 CASES = list(product(ARCHITECTURES, VALUES))
-FILES = ("cuda_forward.cu", "cuda_differentiate.cu", "cuda_scatter.cu")
 # Warp instructions of the innermost loop for each sample of a query and head (scatter: for each of
 # its entries): half types, float32.
 MOST = {"forward": (23, 16), "differentiate": (10, 21), "scatter": (24, 21)}
 REGISTERS = 65536  # of a multiprocessor
-
-
-def launch(kind: str, clamp: bool, channels: int = 70, points: int = 16, places: str = "fp32"):
-    """Of the problem of `mtl bench attention`, without data."""
-    samples = (1, 4 * 107 * 140, 4, 12, points)
-    pixels = sum(height * width for height, width in NYUD)
-    value = torch.empty(1, pixels, 4, channels, dtype=KINDS[kind], device="meta")
-    offsets, logits = (
-        torch.empty(shape, dtype=KINDS[places], device="meta") for shape in ((*samples, 2), samples)
-    )
-    points_ = torch.empty(samples[1], 2, device="meta")
-    sizes = [size for shape in NYUD for size in shape]
-    return Launch(Attention(value, sizes, points_, offsets, logits, clamp))
-
-
-def cuts(channels: int, points: int, size: int) -> dict[str, Cut]:
-    scatter = cuda_launch.scatter_cut(channels, points, size)
-    return dict(zip(FILES, (cuda_launch.forward_cut(), cuda_launch.differentiate_cut(), scatter)))
-
-
-@pytest.fixture(autouse=True)
-def _no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_launch, "map_table", lambda sizes, device: torch.empty(0))
-
-
-def functions(code: Code, architecture: int, folder: Path) -> dict[str, Function]:
-    path = folder / "kernel.cubin"
-    path.write_bytes(compile(code, architecture))
-    return {function.name: function for function in machine_code(path)}
 
 
 @pytest.mark.parametrize("source", FILES)
@@ -90,26 +57,6 @@ def test_kernels_at_full_size_spill_nothing_in_their_loops_and_are_short(
     )
 
 
-def main_loop(name: str, function: Function, size: int) -> tuple[list[str], float]:
-    """The loop that takes most of the time, and the samples (entries) of one turn of a warp."""
-    bodies = [function.body(loop) for loop in function.inner_loops()]
-    if name == "forward":  # two samples of four queries; its twin for narrow maps is longer
-        return min((b for b in bodies if count(b, "LDG") >= 9), key=len), 8
-    if (
-        name == "differentiate"
-    ):  # one or two samples of eight groups of lanes, and the rest by query
-        if size == 2:
-            inner = max(bodies, key=lambda body: count(body, "HMMA"))
-            return inner, 16
-        return max(bodies, key=lambda body: count(body, "LDG.E.128")), 8
-    # two entries of each group of nine lanes
-    return max(bodies, key=lambda body: count(body, "FFMA")), 2 * 32 / 9
-
-
-def count(body: list[str], name: str) -> int:
-    return sum(name in instruction for instruction in body)
-
-
 @pytest.mark.parametrize("channels", [1, 33, 64, 70, 128])
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_of_every_width_fit_every_architecture(kind: str, channels: int) -> None:
@@ -124,14 +71,61 @@ def test_blocks_of_every_width_fit_every_architecture(kind: str, channels: int) 
 ODD = [(1, 1), (33, 3), (128, 50)]
 if EVERY:
     ODD = list(product((1, 8, 16, 33, 64, 70, 128), (1, 3, 16, 50)))
+TYPES = list(product(KINDS, KINDS)) if EVERY else [("fp16", "fp16")]
 
 
 @pytest.mark.parametrize("source", FILES)
 @pytest.mark.parametrize(("channels", "points"), ODD)
-def test_odd_cases_compile(channels: int, points: int, source: str) -> None:
-    types = product(KINDS, (True, False), KINDS) if EVERY else [("fp16", True, "fp16")]
-    for kind, clamp, places in types:
+@pytest.mark.parametrize("types", TYPES, ids=str)
+def test_odd_cases_compile(types: tuple[str, str], channels: int, points: int, source: str) -> None:
+    kind, places = types
+    for clamp in (True, False) if EVERY else (True,):
         cut = cuts(channels, points, KINDS[kind].itemsize)[source]
         for architecture in ARCHITECTURES if EVERY else (80, 90):
             code = launch(kind, clamp, channels, points, places).code(source, cut)
             assert compile(code, architecture)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("exact", [0, 1])
+def test_the_kernels_of_channels_are_short_and_add_without_reading_back(
+    exact: int, architecture: int, tmp_path: Path
+) -> None:
+    macros = (("CLAMP", 0), ("THREADS", cuda_channels.THREADS), ("EXACT", exact))
+    code = Code(source="cuda_channels.cu", macros=macros)
+    found = functions(code, architecture, tmp_path)
+    for name, most in {"read_channels": 160, "differentiate_channels": 280}.items():
+        function = found[name]
+        assert not function.stack
+        assert function.registers <= 40
+        assert sum(i.strip() != "NOP" for i in function.instructions) <= most
+    listing = "\n".join(found["differentiate_channels"].instructions)
+    kind = r"E\.ADD\.64" if exact else r"E\.ADD\.F32"
+    assert len(re.findall(rf"REDG?\.{kind}", listing)) == 4
+    assert "ATOM" not in listing
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kind", KINDS if EVERY else LEAST[0][:1])
+def test_the_deterministic_kernel_holds_its_sums_in_registers(
+    kind: str, architecture: int, tmp_path: Path
+) -> None:
+    cut = cuda_launch.scatter_cut(70, 16, KINDS[kind].itemsize, exact=True)
+    code = launch(kind, True, exact=True).code("cuda_scatter.cu", cut)
+    function = functions(code, architecture, tmp_path)["scatter"]
+    assert not any(function.spills(loop) for loop in function.inner_loops())
+    assert function.stack <= 80
+    assert function.registers * cut.threads * cut.blocks <= REGISTERS
+    walk = max(map(function.body, function.inner_loops()), key=lambda body: count(body, "F2I"))
+    assert count(walk, "F2I") == 2 * 2 * 8  # two entries, left and right, 8 channels
+    assert len(walk) / (2 * 32 / 9) <= 56
+    assert not re.search(r"RED\S*F32", "\n".join(function.instructions))
+
+
+def test_readme_says_what_is_expected_of_the_kernels() -> None:
+    readme = " ".join(Path(__file__).parents[1].joinpath("README.md").read_text().split())
+    number = r"([\d.]+)"
+    told = f"{number} to {number} ms forward and {number} to {number} ms with backward"
+    (found,) = re.findall(told, readme)
+    counted = [time for times in expected.whole("bf16") for time in times]
+    assert [float(time) for time in found] == pytest.approx(counted, rel=0.1)

@@ -20,8 +20,8 @@ from mtlcli.data.hdf5 import Info, read_info
 from mtlcli.drawing import api as drawing
 from mtlcli.errors import InputError, RunError
 from mtlcli.formats import export as exporting
-from mtlcli.models.deformable_mixer import sample_channels
 from mtlcli.ops import choice, deformable_attention, gather, grid_sample
+from mtlcli.ops.channels import sample_plainly
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import build_network
 from mtlcli.runs.config import RunConfig
@@ -416,7 +416,7 @@ def test_attention_of_files_is_deformable_attention(
 def test_gathered_planes_are_grid_sampled_planes() -> None:
     torch.manual_seed(0)
     x, offsets = torch.randn(2, 3, 7, 9), 6 * torch.randn(2, 6, 7, 9)
-    wanted = sample_channels(x, offsets)
+    wanted = sample_plainly(x, offsets)
     y = torch.arange(7.0)[:, None] + offsets[:, 0::2].flatten(0, 1)
     columns = torch.arange(9.0) + offsets[:, 1::2].flatten(0, 1)
     found = gather.sample_planes(x.flatten(0, 1), columns, y).view(x.shape)

@@ -47,7 +47,7 @@ def test_checks_every_operator_of_the_device_and_trains_the_recipe(tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     assert results[0]["torch"] == torch.__version__
     checked = [r for r in results if "errors" in r]
-    assert {r["operator"] for r in checked} == {"reference", "grid_sample", "numba"}
+    assert {r["operator"] for r in checked} == {"reference", "gather", "grid_sample", "numba"}
     assert {r["border"] for r in checked} == {"clamp", "zeros"}
     assert all(r["ok"] and len(r["errors"]) == 4 for r in checked)
     assert {r["operator"] for r in results if "absent" in r} == {"triton", "cuda"}
@@ -58,6 +58,10 @@ def test_checks_every_operator_of_the_device_and_trains_the_recipe(tmp_path: Pat
     parts = {(r["dtype"], r["part"]) for r in results if "part" in r and r["ms"] > 0}
     assert parts >= {("bf16", "forward"), ("bf16", "backward"), ("fp32", "backward")}
     assert {r["ceiling"] for r in results if "ceiling" in r} >= {"copy", "matrix product bf16"}
+    (sampled,) = [r for r in results if "channels" in r]
+    assert sampled["ok"]
+    assert len(sampled["distances"]) == 3
+    assert "sampled channels: right and repeatable" in done.stdout
     (ratios,) = [r for r in results if "ratios" in r]
     assert ratios["ratios"]["forward_backward"]["vs_sdpa_bf16"] > 0
     (step,) = [r for r in results if "step_ms" in r]

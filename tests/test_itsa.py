@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtlcli.errors import InputError
+from mtlcli.models import deformable_attention
 from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.models.deformable_query import DeformableQueries, DeformableQuery
@@ -259,21 +260,54 @@ def test_offsets_are_not_rounded_under_autocast():
     torch.testing.assert_close(offsets, layer.sample(queries)[0], rtol=0, atol=0)
 
 
-def test_a_recomputed_step_keeps_neither_offsets_nor_logits():
-    kept = {}
+def queries():
+    pyramid = TaskPyramid(CHANNELS, TASKS, 2, "conv3x3", True)
+    attentions = [DeformableAttention(CHANNELS, 2 * TASKS, 2, 8) for _ in range(TASKS)]
+    return DeformableQueries(pyramid, [DeformableQuery(CHANNELS, a) for a in attentions])
+
+
+@pytest.mark.parametrize("kind", ["step", "queries"])
+def test_what_is_recomputed_keeps_neither_offsets_nor_logits(kind):
+    kept, found = {}, {}
+    x = maps().float()
     for again in (False, True):
-        sizes, layers = [], torch.nn.Sequential(step().float())
+        sizes = []
+        torch.manual_seed(2)
+        layers = torch.nn.ModuleList([step().float().eval() if kind == "step" else queries()])
         if again:
             recompute(layers)
-        x = maps().float().requires_grad_()
+        given = [x.clone().requires_grad_() for _ in range(1 if kind == "step" else 2)]
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, sizes=sizes: (sizes.append(t.numel()), t)[1], lambda t: t
         ):
-            layers(x)
-        kept[again] = sizes
-    samples = x[..., 0].numel() * layers[0].attention.sampling.out_features  # offsets and logits
-    assert max(kept[False]) >= samples / 3  # logits apart
-    assert max(kept[True]) <= x.numel() < samples / 3
+            out = layers[0](*given)
+        kept[again] = max(sizes)
+        found[again] = torch.autograd.grad(out.square().sum(), [*given, *layers.parameters()])
+    (attention, *_) = (m for m in layers.modules() if isinstance(m, DeformableAttention))
+    rows = x[..., 0].numel() // (1 if kind == "step" else TASKS)
+    logits = rows * attention.sampling.out_features // 3
+    assert kept[False] >= logits > 1.3 * x.numel() >= kept[True]
+    for a, b in zip(found[True], found[False]):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("scope", ["offsets", "offsets_and_weights"])
+def test_two_maps_of_offsets_and_logits_are_one(scope, monkeypatch):
+    found = []
+    for places in ((), ("cpu",)):  # together, apart
+        monkeypatch.setattr(deformable_attention, "APART", places)
+        torch.manual_seed(0)
+        layer = DeformableAttention(CHANNELS, 1, 2, 3, gradient_scale=10.0, gradient_scope=scope)
+        torch.nn.init.normal_(layer.sampling.weight)
+        x = maps()[:, 0].flatten(1, 2).float().requires_grad_()
+        offsets, logits = layer.sample(x)
+        assert offsets.is_contiguous() is bool(places)  # each has memory of its own
+        assert logits.is_contiguous() is bool(places)
+        total = (offsets.square().sum() + logits.sin().sum()) / 100
+        grads = torch.autograd.grad(total, [x, *layer.sampling.parameters()])
+        found.append((offsets, logits, *grads))
+    for a, b in zip(*found):
+        torch.testing.assert_close(a, b)
 
 
 def test_tied_steps_run_as_often_and_weigh_as_one():

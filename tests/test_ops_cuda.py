@@ -1,6 +1,7 @@
 """The CUDA operator without a GPU: the same sources, run by a CPU emulator, against float64."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mtlcli.errors import InputError
 from mtlcli.ops import choice, cuda_launch, deformable_attention, fused, standby
 from mtlcli.ops.reference import deformable_attention as plain
 from tests.attention_cases import BORDERS, DEGENERATE, Case, assert_close
+from tests.emulator import emulate
 from tests.emulator.emulate import Refused, emulated, needs_compiler
 
 pytest.importorskip("cuda.bindings", reason="the bindings of CUDA are not installed")
@@ -21,6 +23,7 @@ from mtlcli.ops.cuda_gpu import deformable_attention_cuda
 
 pytestmark = needs_compiler
 FP32, BF16, FP16 = torch.float32, torch.bfloat16, torch.float16
+LIMITS = (3e-3, 1e-4)  # output and gradient of the value, with bfloat16 values
 TOLERANCES = {FP32: 2e-6, FP16: 2e-3, BF16: 1e-2}  # of norms; halves are those of the output
 
 
@@ -45,6 +48,22 @@ def test_equals_the_reference_on_degenerate_maps(border: str) -> None:
 @pytest.mark.parametrize("kind", [BF16, FP16], ids=["bf16", "fp16"])
 def test_half_values_on_degenerate_maps(kind: torch.dtype, border: str) -> None:
     check(Case(DEGENERATE, batch=2).stored(kind, FP32, FP32), border)
+
+
+def test_errors_stay_within_their_limits_and_rounded_logits_would_not() -> None:
+    case = Case([(9, 11), (5, 6)], queries=99, channels=70, points=16).stored(BF16, FP32, FP32)
+    rounded = {FP16: 1, BF16: 0}  # what each moves too far: the value's gradient, the output
+    wanted, exact_logits = case.exact(), case.logits
+    assert all(a < b for a, b in zip(error_of(case, wanted), LIMITS))
+    for kind, which in rounded.items():
+        case.logits = exact_logits.to(kind).float()
+        assert error_of(case, wanted)[which] > LIMITS[which]
+
+
+def error_of(case: Case, wanted: tuple[Tensor, ...]) -> tuple[float, float]:
+    """Of the output, and of the value's gradient as it is summed, in float32."""
+    found = (case.run(deformable_attention_cuda)[0], value_gradient(case))
+    return tuple(float((a.double() - b).norm() / b.norm()) for a, b in zip(found, wanted))
 
 
 # Maps, copies of the first one's raster, and the rest of a case; widths of every layout.
@@ -143,6 +162,32 @@ def test_a_pixel_that_is_no_number_reaches_only_queries_that_read_it(
     assert all(grad[heads].isfinite().all() for grad in others)
 
 
+@pytest.mark.parametrize("border", BORDERS)
+def test_where_an_empty_map_would_be_read_does_not_matter(border: str) -> None:
+    case = Case([(5, 7), (0, 3), (2, 0)], queries=12)
+    wanted = case.run(deformable_attention_cuda, border)
+    for wrong in (math.nan, math.inf):
+        case.offsets[0, :, :, 1:] = wrong
+        found = case.run(deformable_attention_cuda, border)
+        assert all(map(torch.equal, found, wanted))
+
+
+def test_numbers_beyond_two_billion_are_found(tmp_path: Path) -> None:
+    case = Case([(3, 4)], batch=2, queries=4).stored(FP32, FP16, FP16)
+    wanted = case.run(deformable_attention_cuda)
+    far = 2**31 + 64  # from one image to the next
+    told = []
+    for name in ("offsets", "logits"):
+        tensor = getattr(case, name)
+        hollow = torch.from_file(str(tmp_path / name), shared=True, size=far + 4096, dtype=FP16)
+        apart = hollow.as_strided(tensor.shape, (far, *tensor.stride()[1:])).copy_(tensor)
+        told.append(apart.requires_grad_())
+    value = case.value.clone().requires_grad_()
+    out = deformable_attention_cuda(value, case.shapes, case.reference, *told)
+    found = (out, *torch.autograd.grad(out, (value, *told), case.grad))
+    assert all(map(torch.equal, found, wanted))
+
+
 def test_gradients_that_are_no_numbers_stay_in_their_query() -> None:
     case = Case([(5, 7)], queries=12).stored(BF16, FP32, FP32)
     case.grad[0, 3] = math.nan
@@ -166,16 +211,63 @@ def test_a_softmax_without_any_weight_is_nan_as_in_the_reference() -> None:
     assert found.isnan().sum() == 5
 
 
-def test_writes_all_results_and_sums_in_order_in_deterministic_mode() -> None:
+def test_writes_all_results_in_deterministic_mode() -> None:
     case = Case(DEGENERATE, batch=2)
     torch.use_deterministic_algorithms(True)  # fills fresh memory with NaN
     try:
         for border in BORDERS:
             check(case, border)
-        first, second = (case.run(deformable_attention_cuda) for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
-    assert all(torch.equal(a, b) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize("kind", [FP32, BF16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_sums_do_not_depend_on_an_order(
+    deterministic: bool, kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case([(9, 11), (60, 70)], queries=99, channels=12, points=5, spread=30.0)
+    case.stored(kind, FP32, FP32)
+    case.grad *= torch.logspace(-6, 2, 99)[:, None].to(kind)
+    found = []
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        for backwards in (False, True):
+            monkeypatch.setattr(emulate, "backwards", backwards)
+            found.append(value_gradient(case))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(*found) is deterministic
+    wanted = case.exact()[1]
+    assert (found[0].double() - wanted).norm() <= 1e-4 * wanted.norm()
+
+
+def value_gradient(case: Case) -> Tensor:
+    """As it is summed, before it gets the value's type."""
+    sizes = [side for shape in case.shapes for side in shape]
+    told = (case.value, sizes, case.reference, case.offsets, case.logits, True)
+    return cuda_launch.scatter(fused.Attention(*told), case.grad, cuda_gpu._attend(*told)[1])
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1.0, 1e30])
+def test_integer_sums_hold_gradients_of_any_size_and_no_number_is_lost(factor: float) -> None:
+    case = Case([(2, 3)], queries=240, heads=1, points=4)
+    case.offsets *= 0.1  # all read a few pixels,
+    case.grad = factor * case.grad.abs()  # and move them in one direction
+    wanted = case.exact()[1]
+    torch.use_deterministic_algorithms(True)
+    try:
+        found = value_gradient(case)
+        assert (found.double() - wanted).norm() <= 1e-6 * wanted.norm()
+        case.logits[0, 3, 0] = -math.inf
+        assert value_gradient(case).isnan().all()
+        case.logits[0, 3, 0] = 0.0
+        case.grad[0, 5, 1] = math.nan
+        assert value_gradient(case).isnan().all()
+        case.grad.zero_()
+        assert not value_gradient(case).any()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("kind", [FP32, BF16], ids=["fp32", "bf16"])

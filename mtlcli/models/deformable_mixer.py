@@ -9,13 +9,11 @@ read 0; `relative` coordinates begin at the pixel itself.
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtlcli.errors import InputError
-from mtlcli.ops.choice import exported_sampling
+from mtlcli.ops.channels import sample_channels
 from mtlcli.ops.devices import full_precision
-from mtlcli.ops.gather import sample_planes
 
 Coordinates = Literal["absolute", "relative"]
 TAPS = 9
@@ -88,21 +86,3 @@ def coordinates(x: Tensor, absolute: bool) -> Tensor:
     columns = step.repeat(3)[:, None, None] + column
     shape = (TAPS, height, width)
     return torch.cat((rows.expand(shape), columns.expand(shape)))[None]
-
-
-def sample_channels(x: Tensor, offsets: Tensor) -> Tensor:
-    """Channel c of pixel (i, j) read bilinearly at (i + offsets[2c], j + offsets[2c + 1]).
-
-    Args:
-        x: (B, C, H, W).
-        offsets: (B, 2C, H, W) in pixels. Points outside the map read zero.
-    """
-    batch, channels, height, width = x.shape
-    dy, dx = offsets.reshape(batch * channels, 2, height, width).unbind(1)
-    y = torch.arange(height, dtype=x.dtype, device=x.device)[:, None] + dy
-    x_at = torch.arange(width, dtype=x.dtype, device=x.device) + dx
-    if exported_sampling() == "gather":
-        return sample_planes(x.flatten(0, 1), x_at, y).view(x.shape)
-    grid = torch.stack(((2 * x_at + 1) / width - 1, (2 * y + 1) / height - 1), -1)
-    planes = x.reshape(batch * channels, 1, height, width)
-    return F.grid_sample(planes, grid, align_corners=False).view(x.shape)

@@ -14,6 +14,7 @@ from torchvision.models.swin_transformer import SwinTransformerBlock
 
 from mtlcli.models.conv_head import ConvHead
 from mtlcli.models.deformable_mixer import DeformableMixer
+from mtlcli.models.deformable_query import DeformableQuery
 from mtlcli.models.hrnet import ExchangeModule
 from mtlcli.models.inter_task_attention import RefinementStep
 from mtlcli.models.pyramid import Pyramid
@@ -25,6 +26,7 @@ BOXES = (
     SwinTransformerBlock,
     DeformableMixer,
     RefinementStep,
+    DeformableQuery,
     ConvHead,
 )
 LISTS = (nn.Sequential, nn.ModuleList)

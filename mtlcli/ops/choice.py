@@ -30,7 +30,12 @@ _loaded: dict[str, Operator] = {
 
 
 def choose(value: Tensor) -> Operator:
-    """The operator for tensors like `value`.
+    """The operator for tensors like `value`, by `named`."""
+    return load(named(value))
+
+
+def named(value: Tensor) -> str:
+    """The implementation for tensors like `value`.
 
     While a network is being exported that is the one of `exported_sampling`, whose operators files
     can hold. Else `auto` (the default) takes the device's fused kernels for what they can hold,
@@ -47,7 +52,7 @@ def choose(value: Tensor) -> Operator:
     if wanted == "auto":
         held = value.dtype in HELD.get(value.device.type, ())
         wanted = fused(value.device.type, value.device.index) if held else "reference"
-    return load(wanted)
+    return wanted
 
 
 def fused(kind: str, index: int | None = None) -> str:

@@ -1,5 +1,5 @@
 // The entries that `scatter` sorts: how they lie in shared memory, and the walk along the sorted
-// list.
+// list. EXACT: 1 where sums are of integers, which come out the same in any order, or 0.
 #include "cuda_cells.cu"
 
 #define AT_ONCE (P < 16 ? P : 16)  // points of a query sorted together
@@ -96,30 +96,44 @@ INLINE void gradient_of(const Block& block, int query, int lane, float* g) {
 #endif
 }
 
+#if EXACT
+typedef i64 sum_t;
+INLINE sum_t added(sum_t sum, float weight, float x, float scale) {
+  return sum + __float2ll_rn(weight * x * scale);
+}
+INLINE void flush(sum_t* p, const sum_t* sum) {
+#pragma unroll
+  for (int j = 0; j < 8; ++j) atomicAdd((u64*)p + j / 4 * (PADDED / 2) + j % 4, (u64)sum[j]);
+}
+#else
+typedef float sum_t;
+INLINE sum_t added(sum_t sum, float weight, float x, float) { return fmaf(weight, x, sum); }
+INLINE void flush(sum_t* p, const sum_t* sum) {
+  add_4(p, sum[0], sum[1], sum[2], sum[3]);
+  add_4(p + PADDED / 2, sum[4], sum[5], sum[6], sum[7]);
+}
+#endif
+
 // Walking a band: a key is row * pitch + column, `first` its first pixel in memory.
 struct Band {
-  float* first;
+  sum_t* first;
   int skip;     // pixels of the map between the band's rows, whose last column is never used
   u32 inverse;  // of the columns of the band, exact for keys below 4096
   bool single;  // the map has one column
-  INLINE Band(float* first, int pitch, int width)
+  INLINE Band(sum_t* first, int pitch, int width)
       : first(first),
         skip(width - pitch),
         inverse(0xffffffffu / (u32)pitch + 1),
         single(width < 2) {}
-  INLINE float* pixel(int key) const {
+  INLINE sum_t* pixel(int key) const {
     return first + (i64)(key + (int)__umulhi((u32)key, inverse) * skip) * PADDED;
   }
 };
-INLINE void flush(float* p, const float* sum) {
-  add_4(p, sum[0], sum[1], sum[2], sum[3]);
-  add_4(p + PADDED / 2, sum[4], sum[5], sum[6], sum[7]);
-}
 // Adds up the sorted entries begin to end - 1 for 8 channels.
-INLINE void walk(const Block& block, const Band& band, int begin, int end, int lane) {
-  float left[8], right[8];
+INLINE void walk(const Block& block, const Band& band, int begin, int end, int lane, float scale) {
+  sum_t left[8], right[8];
 #pragma unroll
-  for (int j = 0; j < 8; ++j) left[j] = right[j] = 0.f;
+  for (int j = 0; j < 8; ++j) left[j] = right[j] = 0;
   Entry e[2];
   get_two(block, begin, e);
   int now = e[0].key;
@@ -133,24 +147,24 @@ INLINE void walk(const Block& block, const Band& band, int begin, int end, int l
     for (int h = 0; h < 2; ++h) {
       if (e[h].key != now) {
         const bool next = e[h].key == now + 1;  // then the right pixel is this one
-        float* const pixel = band.pixel(now);
+        sum_t* const pixel = band.pixel(now);
         flush(pixel, left);
         if (!next && !band.single) flush(pixel + PADDED, right);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-          left[j] = next ? right[j] : 0.f;
-          right[j] = 0.f;
+          left[j] = next ? right[j] : 0;
+          right[j] = 0;
         }
         now = e[h].key;
       }
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        left[j] = fmaf(e[h].left, g[h][j], left[j]);
-        right[j] = fmaf(e[h].right, g[h][j], right[j]);
+        left[j] = added(left[j], e[h].left, g[h][j], scale);
+        right[j] = added(right[j], e[h].right, g[h][j], scale);
       }
     }
   }
-  float* const pixel = band.pixel(now);
+  sum_t* const pixel = band.pixel(now);
   flush(pixel, left);
   if (!band.single) flush(pixel + PADDED, right);
 }

@@ -14,7 +14,6 @@ from torch import Tensor
 from mtlcli.errors import InputError
 from mtlcli.ops import cuda_launch, standby
 from mtlcli.ops.fused import Attention, Gradients, Kernels, make_operator, require
-from mtlcli.ops.in_order import value_gradient
 
 WIDEST = 128  # channels of a head that a lane's registers hold
 LONGEST = 2**16 - 1  # side of a map, which kernels store in 16 bits
@@ -31,10 +30,10 @@ def deformable_attention_cuda(
     """See `mtlcli.ops.deformable_attention`, whose checks it relies on; differentiable once.
 
     Wider heads than 128 channels are read in equal parts. Under torch's deterministic algorithms
-    the value's gradient is summed in order, by torch's own kernels and much more slowly. An
-    infinite offset reads the edge (`clamp`) or nothing (`zeros`); NaN makes that query's output NaN
-    and moves no pixel of the value. Where a kernel fails, Triton's take over, then plain PyTorch
-    (`mtlcli.ops.standby`).
+    the value's gradient is a sum of integers, the same in every run; a gradient or softmax that is
+    not finite makes all of it NaN then, not only where that query reads. An infinite offset reads
+    the edge (`clamp`) or nothing (`zeros`); NaN makes that query's output NaN and moves no pixel of
+    the value. Where a kernel fails, Triton's take over, then plain PyTorch (`mtlcli.ops.standby`).
 
     Raises:
         InputError: tensors that are not on one NVIDIA GPU, float64 tensors, a map with a side of
@@ -65,10 +64,7 @@ def _backward(
 ) -> None:
     with torch.cuda.device_of(out):
         cuda_launch.backward(attention, grad_out, out, lse, *grads[1:])
-        if torch.are_deterministic_algorithms_enabled():
-            grads[0].copy_(value_gradient(attention, lse, grad_out))
-        else:
-            grads[0].copy_(cuda_launch.scatter(attention, grad_out, lse))
+        grads[0].copy_(cuda_launch.scatter(attention, grad_out, lse))
 
 
 def _others() -> Kernels | None:

@@ -17,6 +17,7 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 LINE, UNIT, FEW = 128, 16, 2  # bytes of a row that are read together; units that stay units
 PLAIN = 256  # threads of the kernels that only walk through memory
 BINS = 2560  # of the sort in cuda_scatter.cu
+BITS, LARGEST = 61, 120  # of integer sums, without their sign; exponent of the largest scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +69,16 @@ def differentiate_cut() -> Cut:
     return Cut(queries=128, threads=384, blocks=2)
 
 
-def scatter_cut(channels: int, points: int, size: int) -> Cut:
-    """What is sorted and the gradients of the queries lie in shared memory, `Block` of its file."""
+def scatter_cut(channels: int, points: int, size: int, exact: bool = False) -> Cut:
+    """What is sorted and the gradients of the queries lie in shared memory, `Block` of its file.
+    Exact sums take twice the registers.
+    """
     padded, threads = -(-channels // 8) * 8, 288
     queries = 64 if padded * size > 320 else 128
     entries = 2 * queries * min(points, 16)
     used = entries * (12 if size == 4 else 8) + queries * (padded * size + 4)
     used += 2 * BINS + 16 + threads // 32 * 4
-    blocks = 2 if size == 4 else 4
+    blocks = 2 if size == 4 or exact else 4
     return Cut(queries=queries, threads=threads, blocks=blocks, shared=-(-used // 16) * 16)
 
 
@@ -114,19 +117,43 @@ def backward(
 
 
 def scatter(attention: Attention, grad_out: Tensor, lse: Tensor) -> Tensor:
-    """The value's gradient, float32 (B, S, M, D), a view; sums come in any order."""
+    """The value's gradient, float32 (B, S, M, D), a view. Sums come in any order; under torch's
+    deterministic algorithms they are of integers, the same in every run, and NaN if a number that
+    they are made of is not finite.
+    """
     batch, rows, heads, channels = attention.value.shape
-    sums = lse.new_zeros(batch, heads, rows, -(-channels // 8) * 8)
-    cut = scatter_cut(channels, attention.logits.shape[4], attention.value.element_size())
-    tensors = (lse, whole(grad_out), sums)
-    Launch(attention).tiles("cuda_scatter.cu", "scatter", cut, len(attention.shapes), *tensors)
-    return sums[..., :channels].transpose(1, 2)
+    exact = torch.are_deterministic_algorithms_enabled()
+    size = (batch, heads, rows, -(-channels // 8) * 8)
+    sums = lse.new_zeros(size, dtype=torch.int64 if exact else torch.float32)
+    scale = integer_scale(grad_out, lse.shape[1], lse) if exact else lse
+    cut = scatter_cut(channels, attention.logits.shape[4], attention.value.element_size(), exact)
+    tensors = (lse, whole(grad_out), scale, sums)
+    launch, maps = Launch(attention, exact), len(attention.shapes)
+    launch.tiles("cuda_scatter.cu", "scatter", cut, maps, *tensors)
+    return (counted(sums, scale) if exact else sums)[..., :channels].transpose(1, 2)
+
+
+def integer_scale(numbers: Tensor, terms: int, *others: Tensor) -> Tensor:
+    """A power of two, () float32: sums of `terms` of the numbers, each with a weight of at most 1,
+    times that fit in 64 bits. NaN if one of the numbers or of the others is not finite.
+    """
+    most = numbers.abs().amax().float()
+    exponent = BITS - terms.bit_length() - torch.frexp(most).exponent
+    scale = torch.exp2(exponent.clamp(max=LARGEST).float())
+    for each in (most, *others):
+        scale = torch.where(each.isfinite().all(), scale, torch.nan)
+    return scale
+
+
+def counted(sums: Tensor, scale: Tensor) -> Tensor:
+    """Integer sums as the float32 numbers that they stand for."""
+    return sums.double().div_(scale).float()
 
 
 class Launch:
     """Launches the kernels of one attention: what they are compiled for and told."""
 
-    def __init__(self, attention: Attention) -> None:
+    def __init__(self, attention: Attention, exact: bool = False) -> None:
         self.value = whole(attention.value)
         offsets, logits = by_query(attention.offsets, 2), by_query(attention.logits, 1)
         batch, queries, heads, levels, points = logits.shape
@@ -152,6 +179,7 @@ class Launch:
             "LOGIT": TYPES[logits.dtype],
             "LINES": lines,
             "UNITS": units,
+            "EXACT": int(exact),
         }
 
     def pack(self) -> Tensor:

@@ -162,10 +162,11 @@ INLINE void place_entries(Block& block, const Problem& problem, const Task& task
   __syncthreads();
 }
 
-// lse (B, N, M), grad_out (B, N, M, D) -> grad_value, float32 (B, M, S, PADDED), added to. A block
-// is a map of a tile of a head of an image.
+// lse (B, N, M), grad_out (B, N, M, D) -> grad_value (B, M, S, PADDED), added to; of integers,
+// `scale` times as much. A block is a map of a tile of a head of an image.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-    scatter(const Problem problem, const float* lse, const value_t* grad_out, float* grad_value) {
+    scatter(const Problem problem, const float* lse, const value_t* grad_out, const float* scale,
+            sum_t* grad_value) {
   Block& block = *(Block*)shared;
   const Task task = task_of(problem, blockIdx.x);
   const Map& map = task.map;
@@ -175,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
   load_gradients(block, problem, grad_out, task.image, task.head);
   const int group = threadIdx.x / LANES, lane = threadIdx.x % LANES;
   const i64 first = ((i64)task.image * problem.heads + task.head) * problem.rows + map.first;
-  float* const target = grad_value + first * PADDED + 4 * lane;
+  sum_t* const target = grad_value + first * PADDED + 4 * lane;
   for (int p0 = 0; p0 < P; p0 += AT_ONCE) {
     u32 cells[OWN];
     const Window w = find_cells(block, problem, task, p0, cells);
@@ -193,7 +194,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
         const int begin = group * share, end = min(total, begin + share);
         const Band band(target + ((i64)part.y * map.width + part.x) * PADDED, part.pitch(),
                         map.width);
-        if (group < GROUPS && begin < end) walk(block, band, begin, end, lane);
+        if (group < GROUPS && begin < end) walk(block, band, begin, end, lane, EXACT ? __ldg(scale) : 0.f);
         __syncthreads();
       }
     }

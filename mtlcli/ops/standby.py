@@ -16,7 +16,10 @@ import torch
 from mtlcli.errors import MtlError, RunError
 
 T = TypeVar("T")
-INSTEAD = {"cuda": "triton's take over"}  # else plain PyTorch does
+INSTEAD = {  # else plain PyTorch does
+    "cuda": "triton's take over",
+    "channel": "grid_sample reads what the mixers sample",
+}
 SLOWLY = "deformable attention runs slowly"
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 

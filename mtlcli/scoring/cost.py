@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
 from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.ops import channels
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 
@@ -38,7 +39,7 @@ LOCATING = 16  # per sampled point: position 6, cell and fraction 4, complements
 LONG = 5e11  # operations that take a CPU many seconds
 aten = torch.ops.aten
 SOFTMAXES = (aten._softmax, aten._safe_softmax)
-SAMPLERS = (aten.grid_sampler_2d,)
+SAMPLERS = (channels.OPERATOR,)
 
 
 def parts(network: nn.Module) -> dict[str, Part]:
@@ -188,9 +189,9 @@ def softmax_flops(shape: Any, *_: Any, **__: Any) -> int:
     return SOFTMAX * math.prod(shape)
 
 
-def grid_sample_flops(shape: Any, grid: Any, *_: Any, **__: Any) -> int:
-    """Of a bilinear `grid_sample` of (N, C, H, W) at a grid (N, H', W', 2)."""
-    return math.prod(grid[:-1]) * (LOCATING + shape[1] * BILINEAR)
+def channel_flops(shape: Any, *_: Any, **__: Any) -> int:
+    """Of `mtlcli.ops.channels.sample_channels`."""
+    return math.prod(shape) * (LOCATING + BILINEAR)
 
 
 def deformable_flops(module: DeformableAttention, queries: Tensor) -> Flops:
@@ -212,7 +213,7 @@ def count(network: nn.Module, found: Mapping[str, Part], size: tuple[int, int]) 
     """
     network.requires_grad_(False)
     rules: dict[Any, Any] = dict.fromkeys(SOFTMAXES, softmax_flops)
-    rules |= dict.fromkeys(SAMPLERS, grid_sample_flops)
+    rules |= dict.fromkeys(SAMPLERS, channel_flops)
     sampled: dict[nn.Module, Flops] = {}
 
     def note(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:

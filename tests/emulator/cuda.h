@@ -54,6 +54,7 @@ static char* stacks;
 static jmp_buf scheduler;
 static int current;
 static void (*body)();
+static int backwards;  // 1: all in the other order
 static char message[200];
 static struct {
   unsigned x;
@@ -124,7 +125,7 @@ static void run_block(int threads) {
   for (int round = 0; !message[0]; ++round) {
     int left = 0;
     for (int j = 0; j < threads && !message[0]; ++j) {
-      const int i = (blockIdx.x + round) % 2 ? threads - 1 - j : j;
+      const int i = (blockIdx.x + round + backwards) % 2 ? threads - 1 - j : j;
       if (fibers[i].state == RUNS) resume(i);
     }
     for (int i = 0; i < threads; ++i) left += fibers[i].state == LEFT;
@@ -143,7 +144,7 @@ static const char* launch(void (*kernel)(), int blocks, int threads, int bytes) 
   unsigned char* const memory =
       (unsigned char*)aligned_alloc(128, (bytes + GUARD + 127) / 128 * 128);
   for (int b = 0; b < blocks && !message[0]; ++b) {
-    blockIdx.x = b;
+    blockIdx.x = backwards ? blocks - 1 - b : b;
     shared = memory;
     memset(memory, 0xee, bytes + GUARD);
     run_block(threads);
@@ -236,6 +237,7 @@ static inline unsigned __float_as_uint(float f) { return same_bits<unsigned>(f);
 #define __logf logf
 __attribute__((noinline)) static float __fadd_rn(float a, float b) { return a + b; }  // never fused
 __attribute__((noinline)) static float __fmul_rn(float a, float b) { return a * b; }
+static inline long long __float2ll_rn(float x) { return llrintf(x); }
 static inline int __ffs(unsigned x) { return __builtin_ffs(x); }
 static inline unsigned __umulhi(unsigned a, unsigned b) {
   return (unsigned)((uint64_t)a * b >> 32);
@@ -248,7 +250,12 @@ template <class T>
 static T max(T a, T b) {
   return a > b ? a : b;
 }
-static inline unsigned atomicAdd(unsigned* p, unsigned x) { return (*p += x) - x; }
+template <class T>
+static T atomicAdd(T* p, T x) {
+  const T before = *p;
+  *p += x;
+  return before;
+}
 static inline void atomicMin(int* p, int x) { *p = min(*p, x); }
 static inline void atomicMax(int* p, int x) { *p = max(*p, x); }
 

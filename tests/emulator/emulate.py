@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
 OPTIONS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-w", "-march=native", "-ffp-contract=fast")
 KERNEL = r"__global__ void(?:\s+__launch_bounds__\([^)]*\))?\s+(\w+)\("
+backwards = False  # whether blocks and threads come in the other order
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="g++ is not here")
 
 
@@ -41,6 +42,7 @@ class Kernel:
 
     def __call__(self, blocks: int, arguments: Sequence[Any]) -> None:
         pointers = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        self.library.turn(int(backwards))
         run = self.library.run
         run.restype = ctypes.c_char_p
         wrong = run(self.name.encode(), blocks, self.threads, self.shared, pointers)

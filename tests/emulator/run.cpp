@@ -2,6 +2,7 @@
 #include "cuda.h"
 #include SOURCE
 
+extern "C" void turn(int to) { backwards = to; }  // the order of blocks and threads
 extern "C" const char* run(const char* name, int blocks, int threads, int bytes, void** arguments) {
 #define KERNEL(k) \
   if (!strcmp(name, #k)) return launch_kernel<k>(k, blocks, threads, bytes, arguments);

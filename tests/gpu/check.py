@@ -75,6 +75,7 @@ SHAPES = (
 )
 NYUD = Shape(name="NYUD", maps=((107, 140),) * 12, queries=4 * 107 * 140, batch=1, points=16)
 PLAIN = ("reference", "grid_sample", "numba")  # not timed
+LARGE = ("gather",)  # keep all they read: 51 GB for gradients of the largest problem
 BORDERS = ("clamp", "zeros")
 # Each combination compiles kernels of its own, so borders take turns.
 SMALL = [(s, d, BORDERS[i]) for s in SHAPES[:2] for i, d in enumerate(("fp32", "bf16"))]
@@ -235,6 +236,8 @@ def check_operators(options: argparse.Namespace) -> None:
         problem = Problem(shape, DTYPES[label], device)
         wanted = problem.run(reference.deformable_attention, border, exact=True)
         for name in choice.IMPLEMENTATIONS:
+            if shape is NYUD and name in LARGE:
+                continue
             what = {"operator": name, "shape": shape.name, "dtype": label, "border": border}
             found = judged(problem, choice.load(name), border, wanted, LIMITS[label])
             if found.get("ok") and shape is NYUD and name not in PLAIN:
@@ -459,6 +462,10 @@ def of_kernels(results: list[dict[str, Any]]) -> list[str]:
             name = f"{r['kernels']} {r['dtype']} {r['offsets']}"
             timed.setdefault(name, []).append(f"{r['part']} {r['ms']}")
     lines = [f"{name}, ms: {', '.join(parts)}" for name, parts in timed.items()]
+    for r in results:
+        if "channels" in r:
+            verdict = "right and repeatable" if r["ok"] else "WRONG"
+            lines.append(f"sampled channels: {verdict}, errors {r['distances']}, ms {r['times']}")
     lines += [f"{r['ceiling']}: {r['value']} {r['unit']}" for r in results if "ceiling" in r]
     for r in results:
         if r["stage"] == "attention" and r.get("ms"):

@@ -1,8 +1,9 @@
 """Stages `kernels` and `attention` of check.py: what each kernel takes, and what it stands against.
 
 Each implementation's passes at NYUD size, for offsets that are normal, as initialised, and anywhere
-on the maps; the CUDA and Triton kernels also one by one; what the card can do at most, on random
-numbers. Then `mtl bench attention`, with all global attention that runs there.
+on the maps; the CUDA and Triton kernels also one by one; what the mixers sample, against float64
+and beside `grid_sample`; what the card can do at most, on random numbers. Then `mtl bench
+attention`, with all global attention that runs there.
 """
 
 import argparse
@@ -10,17 +11,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from check import DTYPES, milliseconds, note, said
+from check import DTYPES, distance, milliseconds, note, said
 from torch import Tensor
 
 from mtlcli.models.deformable_attention import _rays
 from mtlcli.ops import choice
+from mtlcli.ops.channels import sample_channels, sample_plainly
 from mtlcli.ops.fused import Attention, Gradients, Kernels, empty_gradients, empty_results
 from mtlcli.scoring.bench_attention import bench
-from mtlcli.scoring.contenders import HEADS, POINTS, Workload, make
+from mtlcli.scoring.contenders import HEADS, POINTS, STRIDE, TOKEN_CHANNELS, Workload, make
 
 SIZE, TINY = (425, 560), (16, 24)  # of images
 TASKS = 4
+DISTANT = 1e-4  # sampled channels: grid_sample rounds positions as shares of the map
 NORMAL = "sigma 3"
 HALF_LOGITS = "sigma 3, fp16 logits"  # what a pass over fewer bytes would gain
 
@@ -56,6 +59,10 @@ def run_kernels(options: argparse.Namespace) -> None:
                 except Exception as error:
                     result = {"failed": said(error)}
                 note(options, stage="kernels", part=part, **told, **result)
+    try:
+        note(options, stage="kernels", **run_channels(device, TINY if options.tiny else SIZE))
+    except Exception as error:
+        note(options, stage="kernels", kernels="channels", failed=said(error))
     for name, value, unit in ceilings(device, options.tiny):
         note(options, stage="kernels", ceiling=name, value=round(value, 2), unit=unit)
 
@@ -122,9 +129,19 @@ def of_cuda() -> tuple[Kernels, Parts]:
             ("pack", lambda: cuda_launch.Launch(run.attention).pack()),
             ("offsets and logits", lambda: cuda_launch.backward(*told, *results)),
             ("value", lambda: cuda_launch.scatter(*told, run.lse)),
+            ("value, deterministic", lambda: deterministic(cuda_launch.scatter, *told, run.lse)),
         ]
 
     return KERNELS, parts
+
+
+def deterministic(work: Callable[..., object], *told: object) -> None:
+    """The same work, where only what repeats is allowed."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        work(*told)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def of_triton() -> tuple[Kernels, Parts]:
@@ -143,6 +160,36 @@ def of_triton() -> tuple[Kernels, Parts]:
 
 
 KERNELS = {"numba": of_numba, "cuda": of_cuda, "triton": of_triton}
+
+
+def run_channels(device: torch.device, size: tuple[int, int]) -> dict[str, object]:
+    """What a mixer of one task samples: errors, times, and whether deterministic sums repeat."""
+    height, width = (-(-side // STRIDE) for side in size)
+    x, grad = torch.randn(2, 1, HEADS * TOKEN_CHANNELS, height, width, device=device)
+    offsets = 3 * torch.randn(1, 2 * x.shape[1], height, width, device=device)
+    offsets += 0.01 * ((offsets - offsets.round()).abs() < 2e-3)
+
+    def run(operator: choice.Operator, kind: torch.dtype = torch.float32) -> list[Tensor]:
+        leaves = [tensor.to(kind, copy=True).requires_grad_() for tensor in (x, offsets)]
+        out = operator(*leaves)
+        return [out.detach(), *torch.autograd.grad(out, leaves, grad.to(kind))]
+
+    wanted = run(sample_plainly, torch.float64)
+    errors = [distance(*pair) for pair in zip(run(sample_channels), wanted)]
+    times = {
+        name: {
+            "forward": milliseconds(lambda f=f: f(x, offsets)),
+            "forward and backward": milliseconds(lambda f=f: run(f)),
+        }
+        for name, f in (("sample_channels", sample_channels), ("grid_sample", sample_plainly))
+    }
+    torch.use_deterministic_algorithms(True)
+    try:
+        repeated = all(map(torch.equal, run(sample_channels), run(sample_channels)))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    ok = repeated and max(errors) <= DISTANT
+    return {"channels": [height, width], "ok": ok, "distances": errors, "times": times}
 
 
 def ceilings(device: torch.device, tiny: bool) -> Iterator[tuple[str, float, str]]:
