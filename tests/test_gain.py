@@ -54,6 +54,25 @@ def test_what_cannot_be_compared_is_refused():
         gain({"a": 1.0}, {"a": 0.0}, {"a": True})
 
 
+@pytest.mark.parametrize(
+    ("own", "its", "said"),
+    [
+        ({"depth": 0.5}, {"semseg": 0.5}, "the run has scores of depth, the reference of semseg"),
+        ({"depth": None}, {"depth": 0.5}, "the run has scores of nothing, the reference of depth"),
+        ({"depth": 0.5, "semseg": 0.5}, {"depth": 0.5, "semseg": 0.0}, "reference's semseg is 0.0"),
+    ],
+)
+def test_scores_without_a_gain_are_still_compared_and_say_why(make_run, own, its, said) -> None:
+    run, reference = (
+        Run.read(make_run(name, main, scored={"curves": {}}))
+        for name, main in zip("ab", (own, its))
+    )
+    found = compare(run, DIRECTIONS, reference)
+    assert found.gain is None
+    assert said in " ".join(found.notes())
+    assert reference.main in found.rows().values()
+
+
 NYUD = {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism", "gt_as": "partition"}
 PASCAL = {"positive_weight": 0.95, "max_dist": 0.0075, "protocol": "seism", "gt_as": "partition"}
 PASCAL_SCORES = {"semseg": 0.5, "human_parts": 0.5, "sal": 0.8, "normals": 15.0, "edge": 0.7}
@@ -74,6 +93,9 @@ def counted(edge: int, every: int) -> dict[str, dict[str, float]]:
         ("nyud", {}, {"shape": [480, 640]}, ("pictures of 480x640 instead of 425x560",)),
         ("nyud", {"options": {"edge": {**NYUD, "protocol": "mti", "gt_as": "boundary"}}}, {},
          ("edge protocol mti instead of seism", "edge gt_as boundary instead of partition")),
+        ("nyud", {"options": {"edge": {**NYUD, "ids": ["0001", "0002"]}}}, {},
+         ("edge on 2 instead of 654 pictures",)),
+        ("nyud", {"options": {"edge": {**NYUD, "ids": ["x"] * 654}}}, {}, ()),
         ("nyud", {"images": 3}, {"derived": ["edge"]},
          ("3 of 654 pictures", "labels derived here: edge")),
         ("pascal", {"images": 5105}, {}, ("edge on 5105 instead of 2498 pictures",)),

@@ -59,12 +59,6 @@ class View:
         return slice(top, bottom), slice(left, right)
 
 
-def whole(source: tuple[int, int], size: tuple[int, int]) -> View:
-    """The view that shows a whole picture of `source` (H, W) pixels in `size` (H, W) pixels."""
-    step = (source[0] / size[0], source[1] / size[1])
-    return View(size=size, step=step, origin=(step[0] / 2 - 0.5, step[1] / 2 - 0.5))
-
-
 def random_view(
     source: tuple[int, int],
     size: tuple[int, int],
