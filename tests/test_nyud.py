@@ -172,6 +172,16 @@ def test_normals_of_a_plane_are_its_direction(direction: tuple[float, float, flo
     cosine = (_nyud_official.normals(depth) @ n)[inside]
     assert inside.sum() > 10_000
     assert np.degrees(np.arccos(cosine.min().clip(-1, 1))) < 0.01
+    codes = _nyud_official.normal_codes(depth, inside)
+    assert np.abs(codes[inside] - (n + 1) * 127.5).max() < 0.52, "rounded, not cut"
+    assert not codes[~inside].any()
+
+
+def test_a_normal_is_fitted_on_seven_by_seven_pixels() -> None:
+    depth = np.full((480, 640), 2.0)
+    depth[:, 300:] = 3  # a second wall behind the first
+    z = _nyud_official.normals(depth)[..., 2]
+    assert np.flatnonzero((z < 0.999).any(axis=0)).tolist() == [*range(297, 303)]
 
 
 def make_labelled(folder: Path, count: int = 3) -> dict[str, np.ndarray]:
