@@ -12,7 +12,7 @@ from torch import nn
 from mtlcli import boundary, lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import distort_colours, is_balanced, random_view
-from mtlcli.datasets._pascal_labels import parts_of
+from mtlcli.datasets._pascal_labels import parts_of, semseg_of_context
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.runs.config import RunConfig
 from mtlcli.systems._settings import defaults
@@ -265,6 +265,20 @@ def test_24_parts_of_a_person_become_6(tmp_path):
     part_file(tmp_path / "x.mat", (1, 24), [(15, masks)])
     expected = [i for i, group in enumerate(PARTS, 1) for _ in group]
     assert parts_of((tmp_path / "x.mat").read_bytes())[0].tolist() == expected
+
+
+CONTEXT = {  # names of VOC in its order, and their numbers in PASCAL-Context's list of 459
+    "aeroplane": 2, "bicycle": 23, "bird": 25, "boat": 31, "bottle": 34, "bus": 45, "car": 59,
+    "cat": 65, "chair": 72, "cow": 98, "diningtable": 397, "dog": 113, "horse": 207,
+    "motorbike": 258, "person": 284, "pottedplant": 308, "sheep": 347, "sofa": 368, "train": 416,
+    "tvmonitor": 427,
+}  # fmt: skip
+
+
+def test_context_ids_become_voc_classes():
+    names = record("datasets", "pascal").classes["semseg"]
+    found = semseg_of_context(np.array([[0, 1, 459, *CONTEXT.values()]], np.uint16))[0]
+    assert [names[i] for i in found] == ["background"] * 3 + list(CONTEXT)
 
 
 def test_every_setting_is_listed_above():

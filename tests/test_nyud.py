@@ -184,6 +184,11 @@ def test_a_normal_is_fitted_on_seven_by_seven_pixels() -> None:
     assert np.flatnonzero((z < 0.999).any(axis=0)).tolist() == [*range(297, 303)]
 
 
+def blocks(values: np.ndarray, shift: int = 0) -> np.ndarray:
+    """Each value on 4x4 pixels, moved down by `shift`."""
+    return np.roll(values.repeat(4, axis=1).repeat(4, axis=2), shift, axis=1)
+
+
 def make_labelled(folder: Path, count: int = 3) -> dict[str, np.ndarray]:
     """A nyu_depth_v2_labeled.mat of noise in the official shapes, and its arrays in image order."""
     noise = np.random.default_rng(1)
@@ -191,8 +196,8 @@ def make_labelled(folder: Path, count: int = 3) -> dict[str, np.ndarray]:
         "images": noise.integers(0, 256, (count, 480, 640, 3), np.uint8),
         "depths": noise.uniform(1, 9, (count, 480, 640)).astype(np.float32),
         "rawDepths": noise.integers(0, 2, (count, 480, 640)).astype(np.float32),
-        "labels": noise.integers(0, 895, (count, 480, 640)).astype(np.uint16),
-        "instances": noise.integers(0, 38, (count, 480, 640)).astype(np.uint8),
+        "labels": blocks(noise.integers(0, 895, (count, 120, 160))).astype(np.uint16),
+        "instances": blocks(noise.integers(0, 38, (count, 120, 160)), shift=2).astype(np.uint8),
     }
     with h5py.File(folder / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
         for name, array in arrays.items():
@@ -221,6 +226,10 @@ def test_the_official_file_is_read_upright(
     np.testing.assert_array_equal(sample["image"], arrays["images"][row][crop])
     np.testing.assert_array_equal(sample["depth"], arrays["depths"][row][crop])
     np.testing.assert_array_equal(sample["semseg"], np.where(classes == 0, 255, classes - 1)[crop])
+    things = arrays["labels"][row].astype(int) * 1000 + arrays["instances"][row]
+    block = np.stack([things[y : y + 479, x : x + 639] for y in (0, 1) for x in (0, 1)])
+    edge = np.pad(np.ptp(block, axis=0) > 0, ((0, 1), (0, 1)))[crop]
+    np.testing.assert_array_equal(sample["edge"], 255 * edge)
     np.testing.assert_array_equal(
         sample["normals"].any(axis=-1), arrays["rawDepths"][row][crop] > 0
     )
