@@ -9,6 +9,7 @@ from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import recipe, recipes
 from mtlcli.runs.comparison import compare, gain, shared_tasks
+from mtlcli.runs.limits import say_other_means
 from mtlcli.runs.run import Run
 
 DIRECTIONS = {name: lookup.load("tasks", name).TASK.higher_is_better for name in
@@ -120,3 +121,13 @@ def test_a_gain_over_published_scores_says_what_it_does_not_share_with_them(
     note = next(n for n in found.notes() if n.startswith("Δ% of this run: against published"))
     assert note.endswith(f"(indicative: {'; '.join(limits)})." if limits else "edge.")
     assert "indicative" not in " ".join(compare(run, DIRECTIONS, run).notes()), "own reference"
+
+
+@pytest.mark.parametrize(("over_all", "said"), [(0.25, ["0.2500"]), (0.5, []), (None, [])])
+def test_the_mean_over_all_classes_is_said_where_it_is_another(make_run, over_all, said) -> None:
+    scores = {"semseg": {"mIoU": 0.5, "mIoU/all": over_all}, "depth": {"RMSE": 0.25}}
+    main = {"semseg": 0.5, "depth": 0.25}
+    run = Run.read(make_run("a", main, scored={"scores": scores, "curves": {}}))
+    lines = say_other_means(run.results, run.tasks)
+    assert [value for line, value in zip(lines, said) if value in line] == said
+    assert len(lines) == len(said)
