@@ -13,6 +13,7 @@ from mtlcli import boundary, lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import distort_colours, is_balanced, random_view
 from mtlcli.datasets._pascal_labels import parts_of, semseg_of_context
+from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.runs.config import RunConfig
 from mtlcli.systems._settings import defaults
@@ -250,6 +251,18 @@ def test_deformable_attention_starts_as_deformable_detr(heads):
         assert 0.98 * bound < layer.weight.abs().max() <= bound
         assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
         assert not layer.bias.any()
+
+
+def test_attention_starts_as_torchs():
+    torch.manual_seed(0)
+    ours, theirs = Attention(64, 4), nn.MultiheadAttention(64, 4)
+    bound = math.sqrt(6 / (64 + 3 * 64))  # Xavier, uniform
+    for weight in (ours.input.weight, theirs.in_proj_weight):
+        assert 0.98 * bound < weight.abs().max() <= bound
+    its = theirs.out_proj.weight.std().item()
+    assert ours.output.weight.std().item() == pytest.approx(its, rel=0.05)
+    assert not ours.input.bias.any()
+    assert not ours.output.bias.any()
 
 
 def test_logits_become_as_large_as_labels_bilinearly():

@@ -90,6 +90,7 @@ def counted(edge: int, every: int) -> dict[str, dict[str, float]]:
         ("nyud", {"options": {"edge": NYUD}}, {"shape": [425, 560]}, ()),
         ("nyud", {"images": 3}, {}, ("3 of 654 pictures",)),
         ("nyud", {"split": "train", "images": 795}, {}, ("pictures of train",)),
+        ("nyud", {"split": "train", "images": 654}, {}, ("pictures of train",)),
         ("nyud", {}, {"derived": ["normals", "edge"]}, ("labels derived here: normals, edge",)),
         ("nyud", {}, {"shape": [480, 640]}, ("pictures of 480x640 instead of 425x560",)),
         ("nyud", {"options": {"edge": {**NYUD, "protocol": "mti", "gt_as": "boundary"}}}, {},
