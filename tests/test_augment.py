@@ -15,7 +15,7 @@ from mtlcli.data.augment import (
     random_view,
     show,
 )
-from mtlcli.data.images import normalise
+from mtlcli.data.images import normalise, to_resolution
 from mtlcli.data.moments import IMAGENET
 from mtlcli.maps import map_of
 
@@ -185,6 +185,16 @@ def test_only_what_lies_inside_the_picture_counts_for_the_balance_of_a_crop(monk
     monkeypatch.setattr(augmenting, "is_balanced", lambda classes: bool(seen.append(classes.shape)))
     augment(sample, TASKS, (64, 16), (1, 1), np.random.default_rng(0), IMAGENET, ["semseg"])
     assert seen == [(20, 16)] * 10
+
+
+def test_evaluation_averages_where_it_shrinks_and_interpolates_where_it_enlarges() -> None:
+    stripes = np.zeros((4, 6, 3), np.uint8)
+    stripes[::2] = 200
+    assert (to_resolution(stripes, (0.5, 1)) == 100).all()
+    larger = to_resolution(stripes, (2, 1))
+    assert larger.shape == (8, 6, 3)
+    assert larger[:, 0, 0].tolist() == [200, 150, 50, 50, 150, 150, 50, 0]
+    assert to_resolution(stripes, (0.7, 0.25)).shape == (3, 2, 3), "rounded: 2.8 and 1.5"
 
 
 def test_colour_distortion_keeps_grey_grey_when_only_brightness_changes() -> None:
