@@ -12,6 +12,7 @@ from torch import nn
 from mtlcli import boundary, lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import distort_colours, is_balanced, random_view
+from mtlcli.data.hdf5 import Info
 from mtlcli.datasets._pascal_labels import parts_of, semseg_of_context
 from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
@@ -20,7 +21,7 @@ from mtlcli.systems._settings import defaults
 from mtlcli.tasks import sal
 from mtlcli.tasks._shared import at_size, cut_out
 from mtlcli.tasks.edge import boundary_counts
-from mtlcli.training.setup import make_optimizer
+from mtlcli.training.setup import make_optimizer, make_weighting
 from mtlcli.training.weightings import WEIGHTINGS
 from tests.pascal_bundle import part_file
 
@@ -101,6 +102,14 @@ def test_training_is_by_default_the_papers():
             "system": "demt_itsa", "backbone": "hrnet18", "dataset": "nyud"}  # fmt: skip
     assert {name: usual[name] for name in told} == told
     assert backbones.find(usual["backbone"]).usual_init == "imagenet"
+
+
+def test_the_loss_that_is_trained_weighs_the_tasks():
+    told = {"semseg": 1.0, "depth": 10.0, "normals": 100.0, "edge": 1000.0}
+    config = RunConfig(tasks=tuple(told))
+    weigh = make_weighting(config, Info(), nn.Linear(1, 1), 795)
+    total = weigh({name: torch.tensor(value) for name, value in told.items()})
+    assert total.item() == 1 * 1 + 1 * 10 + 10 * 100 + 50 * 1000
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
