@@ -401,7 +401,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ('schedule: SCHEDULE = option("poly"', 'schedule: SCHEDULE = option("cosine"'),
         ('holdout: float = option(0.0, "Share', 'holdout: float = option(0.05, "Share'),
     )),
-    "weightings": ("training/weightings.py", "selection surgery constants", (
+    "weightings": ("training/weightings.py", "selection surgery constants missing_labels", (
         ("(values * (-self.log_variance).exp() + self.log_variance)",
          "(values * (-2 * self.log_variance).exp() + self.log_variance)"),
         ("TEMPERATURE = 2.0", "TEMPERATURE = 1.0"),
