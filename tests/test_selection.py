@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtlcli.data.augment import augment
 from mtlcli.data.batches import TrainingStream
 from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
@@ -40,6 +41,20 @@ def test_held_out_pictures_are_never_trained_on(home: Path) -> None:
     seen = {stream.index(position) for position in range(3 * len(kept))}
     assert seen == set(kept)
     assert not seen & set(out)
+
+
+def test_the_stream_of_training_is_new_in_every_epoch(home: Path) -> None:
+    """Another order, and another crop of the same picture: both from the seed and the place."""
+    reader = Reader(home / "datasets" / "rooms.h5", "train")
+    stream = TrainingStream(reader, {}, (48, 64), (1.0, 1.0), 5, moments=IMAGENET)
+    orders = [[stream.index(8 * epoch + i) for i in range(8)] for epoch in range(4)]
+    for epoch, order in enumerate(orders):
+        assert order == np.random.default_rng((5, 0, epoch)).permutation(8).tolist()
+    assert len(set(map(tuple, orders))) == 4
+    for position in (0, 3, 8 + orders[1].index(orders[0][0])):
+        sample, rng = reader[stream.index(position)], np.random.default_rng((5, 1, position))
+        expected = augment(sample, {}, (48, 64), (1.0, 1.0), rng, IMAGENET)["image"]
+        np.testing.assert_array_equal(stream[position]["image"], expected)
 
 
 def test_the_gain_is_relative_signed_and_finite() -> None:

@@ -264,7 +264,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("np.isfinite(values) & (values > 0)", "np.isfinite(values)"),
         ("MILLIMETRE, HUNDREDTH = 0.001, 0.01", "MILLIMETRE, HUNDREDTH = 0.01, 0.01"),
     )),
-    "batches": ("data/batches.py", "pascal_protocol main_job reader", (
+    "batches": ("data/batches.py", "pascal_protocol selection main_job reader", (
         ("top, left = (max(n - own, 0) // 2", "top, left = (max(n - own, 0) * 0"),
         ("padded = np.zeros((len(image)", "padded = np.ones((len(image)"),
         ("order = np.random.default_rng((self.seed, 0, epoch))",
