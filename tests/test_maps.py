@@ -5,12 +5,19 @@ import math
 import numpy as np
 import pytest
 
-from mtlcli.maps import boundaries, depth, map_of
+from mtlcli.maps import boundaries, depth, directions, map_of
 
 
 def test_codes_of_boundaries_are_255ths() -> None:
     codes = np.array([[0, 51, 204, 255]], np.uint8)
     np.testing.assert_allclose(boundaries.target(codes)[0], [[0, 0.2, 0.8, 1]], rtol=1e-6)
+
+
+def test_codes_of_directions_are_those_of_atrcs_files() -> None:
+    codes = np.random.default_rng(0).integers(200, 256, (5, 6, 3), np.uint8)
+    expected = (2 * codes.astype(float) / 255 - 1).transpose(2, 0, 1)
+    np.testing.assert_allclose(directions.target(codes), expected, atol=1e-6)
+    np.testing.assert_array_equal(directions.encode(directions.target(codes)), codes)
 
 
 @pytest.mark.parametrize(("options", "share"), [({}, 0.011), ({"max_dist": 0.02}, 0.02),

@@ -251,7 +251,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("(target != NO_PART) & (target != IGNORE)", "target != NO_PART"),
         ("return target if visible else", "return target if not visible else"),
     )),
-    "directions": ("maps/directions.py", "augment nyud train_mode labels", (
+    "directions": ("maps/directions.py", "augment nyud train_mode labels maps", (
         ("normals[0] *= -1", "normals[1] *= -1"),
         ("2 * np.arange(256) / 255 - 1", "np.arange(256) / 127.5 - 0.99"),
         ("SHORTEST = 0.5", "SHORTEST = 0.0"),
