@@ -3,8 +3,9 @@
     python results/rebuild.py           # after a record has changed
     python results/rebuild.py --check   # only says which pages are not what the records say
 
-A page has `<!-- NAME -->` above and `<!-- / -->` below what is written; NAME is a function here.
-What has no record yet stays as it is.
+A page has `<!-- NAME -->` above and `<!-- / -->` below what is written, or before and behind it in
+one line; NAME is a function here, or a measurement in measured.json: figures that a command printed
+once, and what to say of them. What has no record yet stays as it is.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from mtlcli import tasks as known_tasks
@@ -24,7 +26,7 @@ from mtlcli.systems import _settings as settings
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "weights" / "nyud_small"
 PAGES = (ROOT / "README.md", ROOT / "results" / "README.md", SHIPPED / "README.md")
-PLACE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- / -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (\w+) -->(\n?)).*?(<!-- / -->)", re.DOTALL)
 DIRECTIONS = {"forward": "forward", "forward_backward": "forward and backward"}
 
 
@@ -107,9 +109,26 @@ def demo() -> str:
     return scores_of(ROOT / "results" / "demo" / "results.json", "DeMT-ITSA")
 
 
+def demo_length() -> str:
+    """What it trains on."""
+    config = record("demo/results")["config"]
+    size = "x".join(map(str, config["size"]))
+    return f"{config['iterations']} iterations of {config['batch_size']} pictures at {size}"
+
+
 def nyud_small() -> str:
     """The network that ships."""
     return scores_of(SHIPPED / "results.json", "this network")
+
+
+def nyud_small_miou() -> str:
+    """How much it knows of objects."""
+    return f"{json.loads((SHIPPED / 'results.json').read_text())['main']['semseg']:.2f}"
+
+
+def nyud_constant_depth() -> str:
+    """RMSE of the best constant on NYUD-v2."""
+    return f"{json.loads((SHIPPED / 'results.json').read_text())['constant']['depth']:.3f} m"
 
 
 def performance() -> str:
@@ -144,6 +163,37 @@ def attention() -> str:
     return markdown(head, rows)
 
 
+def attention_besides() -> str:
+    """Memory, error and the linear maps of that attention."""
+    found = record("performance")[0]["attention"]
+    forward, both = (
+        next(r for r in found["rows"] if (r["name"], r["dtype"], r["direction"]) == ours)
+        for ours in (("numba", "fp32", direction) for direction in DIRECTIONS)
+    )
+    ratios = [found["ratios_with_linear_maps"][d]["vs_sdpa_fp32"] for d in DIRECTIONS]
+    return (
+        f"Extra memory is {forward['extra_bytes'] / 1e6:.0f} MB forward and "
+        f"{both['extra_bytes'] / 1e6:.0f} MB with backward, the error against float64 "
+        f"{forward['error']:.1e}. The linear maps around both are left out above; with them the "
+        f"ratio to SDPA in fp32 is {ratios[0]:.0f}x forward and {ratios[1]:.0f}x with backward."
+    )
+
+
+def gpu_attention() -> str:
+    """What ran on a GPU once."""
+    rows = [
+        [row["name"], *(" / ".join(map(str, row[f"{dtype}_ms"])) for dtype in ("bf16", "fp32"))]
+        for row in record("measured")["gpu_attention"]["values"]
+    ]
+    return markdown(["", "bf16", "fp32"], rows)
+
+
+def measured(name: str) -> str:
+    """What is said of a single measurement."""
+    found = record("measured")[name]
+    return found["says"].format(**found["values"])
+
+
 def queries() -> str:
     """The whole network with each query block."""
     found = record("performance")[0]["queries"]
@@ -169,9 +219,9 @@ def rebuilt(page: Path) -> str:
     """A page with everything that comes from records written anew."""
 
     def write(place: re.Match[str]) -> str:
-        make: Callable[[], str] = globals()[place[2]]
+        make: Callable[[], str] = globals().get(place[2]) or partial(measured, place[2])
         try:
-            return f"{place[1]}{make()}\n{place[3]}"
+            return f"{place[1]}{make()}{place[3]}{place[4]}"
         except FileNotFoundError:
             return place[0]
 

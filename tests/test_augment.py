@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 
 from mtlcli import lookup
+from mtlcli.data import augment as augmenting
 from mtlcli.data.augment import (
     View,
     augment,
     distort_colours,
     is_balanced,
+    place,
     random_view,
     show,
-    whole,
 )
-from mtlcli.data.images import normalise
+from mtlcli.data.images import normalise, to_resolution
 from mtlcli.data.moments import IMAGENET
 from mtlcli.maps import map_of
 
@@ -93,7 +94,8 @@ def test_depth_shrinks_as_things_grow() -> None:
 
 def test_a_missing_label_is_ignored_everywhere() -> None:
     sample = {"image": coordinates(20, 20)["image"]}
-    shown = show(sample, whole((20, 20), (10, 10)), TASKS, IMAGENET)
+    view = View(size=(10, 10), step=(2.0, 2.0), origin=(0.5, 0.5))
+    shown = show(sample, view, TASKS, IMAGENET)
     for name, task in TASKS.items():
         assert (shown[name] == task.unlabelled).all(), name
         assert shown[name].shape[-2:] == (10, 10)
@@ -140,11 +142,59 @@ def test_crops_stay_inside_a_picture_that_is_large_enough() -> None:
             assert (rows.start, rows.stop, columns.start, columns.stop) == (0, 40, 0, 50)
 
 
-def test_whole_view_agrees_with_area_of_the_picture() -> None:
-    sample = coordinates(64, 64)
-    shown = show(sample, whole((64, 64), (32, 32)), TASKS, IMAGENET)
-    assert shown["semseg"][0, 0] in (0, 1)
-    assert shown["semseg"][-1, 0] in (62, 63)
+@pytest.mark.parametrize("resolution", [(1.0, 1.0), (0.5, 0.75)])
+def test_a_crop_is_cut_out_of_the_resized_picture(resolution: tuple[float, float]) -> None:
+    """Pixel k of a picture enlarged f times shows its place (k + 1/2) / f - 1/2; a crop shows whole
+    k, one after the other (backwards if mirrored).
+    """
+    ramps = np.mgrid[:60, :80].astype(np.float32)
+    for seed in range(20):
+        view = random_view((60, 80), (24, 28), resolution, np.random.default_rng(seed))
+        rows, columns = (view.take(ramp, cv2.INTER_LINEAR) for ramp in ramps)
+        for read, scale, length in (
+            (rows[:, 0], resolution[0], 60),
+            (columns[0], resolution[1], 80),
+        ):
+            inside = (read > 0) & (read < length - 1)
+            place = (read[inside].astype(float) + 0.5) * scale * view.zoom - 0.5
+            if view.mirrored and length == 80:
+                place = place[::-1]
+            assert np.abs(place - place.round()).max() < 0.06, "1/64 pixel is OpenCV's rounding"
+            assert (np.diff(place.round()) == 1).all()
+
+
+def test_a_crop_begins_at_every_place_at_which_it_fits() -> None:
+    rng = np.random.default_rng(0)
+    assert {place(10, 8, False, rng) for _ in range(100)} == {0, 1, 2}
+    assert {place(10, 10, backwards, rng) for backwards in (False, True)} == {0}
+
+
+def test_the_rim_of_a_picture_is_not_mixed_with_what_lies_outside() -> None:
+    white = np.full((20, 30, 3), 255, np.uint8)
+    for seed in range(10):
+        view = random_view((20, 30), (64, 64), (1.0, 1.0), np.random.default_rng(seed))
+        rows, columns = view.inside(20, 30)
+        shown = show({"image": white}, view, {}, IMAGENET)["image"]
+        assert np.ptp(shown[:, rows, columns], axis=(1, 2)).max() == 0
+        assert not shown[:, : rows.start].any()
+
+
+def test_only_what_lies_inside_the_picture_counts_for_the_balance_of_a_crop(monkeypatch) -> None:
+    sample, seen = coordinates(20, 24), []
+    monkeypatch.setattr(augmenting, "SCALES", (1.0, 1.0))
+    monkeypatch.setattr(augmenting, "is_balanced", lambda classes: bool(seen.append(classes.shape)))
+    augment(sample, TASKS, (64, 16), (1, 1), np.random.default_rng(0), IMAGENET, ["semseg"])
+    assert seen == [(20, 16)] * 10
+
+
+def test_evaluation_averages_where_it_shrinks_and_interpolates_where_it_enlarges() -> None:
+    stripes = np.zeros((4, 6, 3), np.uint8)
+    stripes[::2] = 200
+    assert (to_resolution(stripes, (0.5, 1)) == 100).all()
+    larger = to_resolution(stripes, (2, 1))
+    assert larger.shape == (8, 6, 3)
+    assert larger[:, 0, 0].tolist() == [200, 150, 50, 50, 150, 150, 50, 0]
+    assert to_resolution(stripes, (0.7, 0.25)).shape == (3, 2, 3), "rounded: 2.8 and 1.5"
 
 
 def test_colour_distortion_keeps_grey_grey_when_only_brightness_changes() -> None:

@@ -30,6 +30,11 @@ def test_seism_takes_the_best_pooled_threshold_without_interpolation():
     np.testing.assert_allclose(s.curve, [[0.85, 17 / 30], [0.25, 1.0]])
 
 
+def test_of_equal_pooled_scores_the_lowest_threshold_counts():
+    alike = counts([5, 5], [10, 10], [5, 5], [10, 10])
+    assert (score([alike], TWO).threshold, score([alike], TWO).odsF) == (0.3, 0.5)
+
+
 def test_ois_sums_the_counts_at_each_images_best_threshold():
     expected = 2 * (13 / 20) * (13 / 14) / (13 / 20 + 13 / 14)  # A at 0.6, B at 0.3
     assert score([A, B], TWO).oisF == pytest.approx(expected, abs=1e-12)

@@ -12,14 +12,16 @@ from torch import nn
 from mtlcli import boundary, lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import distort_colours, is_balanced, random_view
-from mtlcli.datasets._pascal_labels import parts_of
+from mtlcli.data.hdf5 import Info
+from mtlcli.datasets._pascal_labels import parts_of, semseg_of_context
+from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.runs.config import RunConfig
 from mtlcli.systems._settings import defaults
 from mtlcli.tasks import sal
 from mtlcli.tasks._shared import at_size, cut_out
 from mtlcli.tasks.edge import boundary_counts
-from mtlcli.training.setup import make_optimizer
+from mtlcli.training.setup import make_optimizer, make_weighting
 from mtlcli.training.weightings import WEIGHTINGS
 from tests.pascal_bundle import part_file
 
@@ -69,6 +71,7 @@ def test_datasets_are_those_of_the_field(dataset, splits, size, classes, edge):
     assert (tuple(its.splits.values()), its.size) == (splits, size)
     assert {task: len(names) for task, names in its.classes.items()} == classes
     assert its.options["edge"] == edge
+    assert its.counted == ({"edge": 2498} if dataset == "pascal" else {}), "seism's test_new"
 
 
 OWN = {
@@ -100,6 +103,14 @@ def test_training_is_by_default_the_papers():
             "system": "demt_itsa", "backbone": "hrnet18", "dataset": "nyud"}  # fmt: skip
     assert {name: usual[name] for name in told} == told
     assert backbones.find(usual["backbone"]).usual_init == "imagenet"
+
+
+def test_the_loss_that_is_trained_weighs_the_tasks():
+    told = {"semseg": 1.0, "depth": 10.0, "normals": 100.0, "edge": 1000.0}
+    config = RunConfig(tasks=tuple(told))
+    weigh = make_weighting(config, Info(), nn.Linear(1, 1), 795)
+    total = weigh({name: torch.tensor(value) for name, value in told.items()})
+    assert total.item() == 1 * 1 + 1 * 10 + 10 * 100 + 50 * 1000
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
@@ -252,6 +263,18 @@ def test_deformable_attention_starts_as_deformable_detr(heads):
         assert not layer.bias.any()
 
 
+def test_attention_starts_as_torchs():
+    torch.manual_seed(0)
+    ours, theirs = Attention(64, 4), nn.MultiheadAttention(64, 4)
+    bound = math.sqrt(6 / (64 + 3 * 64))  # Xavier, uniform
+    for weight in (ours.input.weight, theirs.in_proj_weight):
+        assert 0.98 * bound < weight.abs().max() <= bound
+    its = theirs.out_proj.weight.std().item()
+    assert ours.output.weight.std().item() == pytest.approx(its, rel=0.05)
+    assert not ours.input.bias.any()
+    assert not ours.output.bias.any()
+
+
 def test_logits_become_as_large_as_labels_bilinearly():
     logits = torch.randn(1, 2, 5, 7, generator=torch.Generator().manual_seed(0))
     bilinear = nn.functional.interpolate(logits, (12, 11), mode="bilinear", align_corners=False)
@@ -265,6 +288,20 @@ def test_24_parts_of_a_person_become_6(tmp_path):
     part_file(tmp_path / "x.mat", (1, 24), [(15, masks)])
     expected = [i for i, group in enumerate(PARTS, 1) for _ in group]
     assert parts_of((tmp_path / "x.mat").read_bytes())[0].tolist() == expected
+
+
+CONTEXT = {  # names of VOC in its order, and their numbers in PASCAL-Context's list of 459
+    "aeroplane": 2, "bicycle": 23, "bird": 25, "boat": 31, "bottle": 34, "bus": 45, "car": 59,
+    "cat": 65, "chair": 72, "cow": 98, "diningtable": 397, "dog": 113, "horse": 207,
+    "motorbike": 258, "person": 284, "pottedplant": 308, "sheep": 347, "sofa": 368, "train": 416,
+    "tvmonitor": 427,
+}  # fmt: skip
+
+
+def test_context_ids_become_voc_classes():
+    names = record("datasets", "pascal").classes["semseg"]
+    found = semseg_of_context(np.array([[0, 1, 459, *CONTEXT.values()]], np.uint16))[0]
+    assert [names[i] for i in found] == ["background"] * 3 + list(CONTEXT)
 
 
 def test_every_setting_is_listed_above():

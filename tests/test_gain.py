@@ -9,6 +9,7 @@ from mtlcli import lookup
 from mtlcli.errors import InputError
 from mtlcli.recipes._recipe import recipe, recipes
 from mtlcli.runs.comparison import compare, gain, shared_tasks
+from mtlcli.runs.limits import say_other_means
 from mtlcli.runs.run import Run
 
 DIRECTIONS = {name: lookup.load("tasks", name).TASK.higher_is_better for name in
@@ -54,6 +55,25 @@ def test_what_cannot_be_compared_is_refused():
         gain({"a": 1.0}, {"a": 0.0}, {"a": True})
 
 
+@pytest.mark.parametrize(
+    ("own", "its", "said"),
+    [
+        ({"depth": 0.5}, {"semseg": 0.5}, "the run has scores of depth, the reference of semseg"),
+        ({"depth": None}, {"depth": 0.5}, "the run has scores of nothing, the reference of depth"),
+        ({"depth": 0.5, "semseg": 0.5}, {"depth": 0.5, "semseg": 0.0}, "reference's semseg is 0.0"),
+    ],
+)
+def test_scores_without_a_gain_are_still_compared_and_say_why(make_run, own, its, said) -> None:
+    run, reference = (
+        Run.read(make_run(name, main, scored={"curves": {}}))
+        for name, main in zip("ab", (own, its))
+    )
+    found = compare(run, DIRECTIONS, reference)
+    assert found.gain is None
+    assert said in " ".join(found.notes())
+    assert reference.main in found.rows().values()
+
+
 NYUD = {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism", "gt_as": "partition"}
 PASCAL = {"positive_weight": 0.95, "max_dist": 0.0075, "protocol": "seism", "gt_as": "partition"}
 PASCAL_SCORES = {"semseg": 0.5, "human_parts": 0.5, "sal": 0.8, "normals": 15.0, "edge": 0.7}
@@ -70,10 +90,14 @@ def counted(edge: int, every: int) -> dict[str, dict[str, float]]:
         ("nyud", {"options": {"edge": NYUD}}, {"shape": [425, 560]}, ()),
         ("nyud", {"images": 3}, {}, ("3 of 654 pictures",)),
         ("nyud", {"split": "train", "images": 795}, {}, ("pictures of train",)),
+        ("nyud", {"split": "train", "images": 654}, {}, ("pictures of train",)),
         ("nyud", {}, {"derived": ["normals", "edge"]}, ("labels derived here: normals, edge",)),
         ("nyud", {}, {"shape": [480, 640]}, ("pictures of 480x640 instead of 425x560",)),
         ("nyud", {"options": {"edge": {**NYUD, "protocol": "mti", "gt_as": "boundary"}}}, {},
          ("edge protocol mti instead of seism", "edge gt_as boundary instead of partition")),
+        ("nyud", {"options": {"edge": {**NYUD, "ids": ["0001", "0002"]}}}, {},
+         ("edge on 2 instead of 654 pictures",)),
+        ("nyud", {"options": {"edge": {**NYUD, "ids": ["x"] * 654}}}, {}, ()),
         ("nyud", {"images": 3}, {"derived": ["edge"]},
          ("3 of 654 pictures", "labels derived here: edge")),
         ("pascal", {"images": 5105}, {}, ("edge on 5105 instead of 2498 pictures",)),
@@ -98,3 +122,13 @@ def test_a_gain_over_published_scores_says_what_it_does_not_share_with_them(
     note = next(n for n in found.notes() if n.startswith("Δ% of this run: against published"))
     assert note.endswith(f"(indicative: {'; '.join(limits)})." if limits else "edge.")
     assert "indicative" not in " ".join(compare(run, DIRECTIONS, run).notes()), "own reference"
+
+
+@pytest.mark.parametrize(("over_all", "said"), [(0.25, ["0.2500"]), (0.5, []), (None, [])])
+def test_the_mean_over_all_classes_is_said_where_it_is_another(make_run, over_all, said) -> None:
+    scores = {"semseg": {"mIoU": 0.5, "mIoU/all": over_all}, "depth": {"RMSE": 0.25}}
+    main = {"semseg": 0.5, "depth": 0.25}
+    run = Run.read(make_run("a", main, scored={"scores": scores, "curves": {}}))
+    lines = say_other_means(run.results, run.tasks)
+    assert [value for line, value in zip(lines, said) if value in line] == said
+    assert len(lines) == len(said)

@@ -144,6 +144,11 @@ def test_where_every_class_has_labels_both_means_are_one() -> None:
     assert found["mIoU"] == pytest.approx(found["mIoU/all"], rel=1e-12)
 
 
+def test_of_equal_logits_the_first_class_is_predicted() -> None:
+    logits = torch.tensor([[0.0, 1.0], [0.0, 2.0], [-1.0, 2.0]])[None, :, None]
+    assert task("semseg").decode(logits).tolist() == [[[0, 1]]]
+
+
 def test_nothing_labelled_has_no_score() -> None:
     for name in MEASURED:
         logits, target, _ = example(name)

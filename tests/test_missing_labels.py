@@ -16,6 +16,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.report.figures import collect
 from mtlcli.runs.folder import read_log
 from mtlcli.training.clock import progress_text
+from mtlcli.training.labels import share_labels
 from mtlcli.training.loggers import scalars
 from mtlcli.training.watches import CollapseWatch
 from mtlcli.training.weightings import SURGERIES, WEIGHTINGS
@@ -80,8 +81,20 @@ def test_one_labelled_pixel_is_a_label(name: str) -> None:
     shape = (3, 6, 5) if name == "normals" else (6, 5)
     target = torch.from_numpy(np.stack([np.full(shape, task.map.unlabelled)] * 2))
     assert not task.is_labelled(target)
+    assert task.count_labelled(target) == 0
     target[1, ..., 3, 2] = 1
     assert task.is_labelled(target)
+    assert task.count_labelled(target) == 1
+
+
+def test_a_part_of_a_batch_counts_by_its_labelled_pixels() -> None:
+    tasks = {name: lookup.load("tasks", name).TASK for name in ("depth", "semseg")}
+    depth = torch.zeros(4, 1, 2, 2)
+    depth[0, 0, 0], depth[2, 0, 1, 1] = 1, 1  # two pixels in the first half, one in the second
+    parts = [{"depth": half, "semseg": torch.full((2, 2, 2), 255)} for half in depth.split(2)]
+    shares = share_labels(tasks, parts, torch.device("cpu"))
+    torch.testing.assert_close(shares, torch.tensor([[4 / 3, 1], [2 / 3, 1]]))
+    assert share_labels(tasks, parts[:1], torch.device("cpu")).tolist() == [[1, 1]]
 
 
 def test_a_line_without_any_loss_can_be_shown_and_drawn() -> None:
@@ -192,7 +205,7 @@ LABELS = """
 import torch
 from mtlcli.ops import processes as distributed
 from mtlcli import lookup
-from mtlcli.training.loop import labels_anywhere
+from mtlcli.training.labels import labels_anywhere
 
 tasks = {n: lookup.load("tasks", n).TASK for n in ("depth", "semseg", "sal")}
 with distributed.joined(torch.device("cpu")):

@@ -172,6 +172,21 @@ def test_normals_of_a_plane_are_its_direction(direction: tuple[float, float, flo
     cosine = (_nyud_official.normals(depth) @ n)[inside]
     assert inside.sum() > 10_000
     assert np.degrees(np.arccos(cosine.min().clip(-1, 1))) < 0.01
+    codes = _nyud_official.normal_codes(depth, inside)
+    assert np.abs(codes[inside] - (n + 1) * 127.5).max() < 0.52, "rounded, not cut"
+    assert not codes[~inside].any()
+
+
+def test_a_normal_is_fitted_on_seven_by_seven_pixels() -> None:
+    depth = np.full((480, 640), 2.0)
+    depth[:, 300:] = 3  # a second wall behind the first
+    z = _nyud_official.normals(depth)[..., 2]
+    assert np.flatnonzero((z < 0.999).any(axis=0)).tolist() == [*range(297, 303)]
+
+
+def blocks(values: np.ndarray, shift: int = 0) -> np.ndarray:
+    """Each value on 4x4 pixels, moved down by `shift`."""
+    return np.roll(values.repeat(4, axis=1).repeat(4, axis=2), shift, axis=1)
 
 
 def make_labelled(folder: Path, count: int = 3) -> dict[str, np.ndarray]:
@@ -181,8 +196,8 @@ def make_labelled(folder: Path, count: int = 3) -> dict[str, np.ndarray]:
         "images": noise.integers(0, 256, (count, 480, 640, 3), np.uint8),
         "depths": noise.uniform(1, 9, (count, 480, 640)).astype(np.float32),
         "rawDepths": noise.integers(0, 2, (count, 480, 640)).astype(np.float32),
-        "labels": noise.integers(0, 895, (count, 480, 640)).astype(np.uint16),
-        "instances": noise.integers(0, 38, (count, 480, 640)).astype(np.uint8),
+        "labels": blocks(noise.integers(0, 895, (count, 120, 160))).astype(np.uint16),
+        "instances": blocks(noise.integers(0, 38, (count, 120, 160)), shift=2).astype(np.uint8),
     }
     with h5py.File(folder / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
         for name, array in arrays.items():
@@ -211,6 +226,10 @@ def test_the_official_file_is_read_upright(
     np.testing.assert_array_equal(sample["image"], arrays["images"][row][crop])
     np.testing.assert_array_equal(sample["depth"], arrays["depths"][row][crop])
     np.testing.assert_array_equal(sample["semseg"], np.where(classes == 0, 255, classes - 1)[crop])
+    things = arrays["labels"][row].astype(int) * 1000 + arrays["instances"][row]
+    block = np.stack([things[y : y + 479, x : x + 639] for y in (0, 1) for x in (0, 1)])
+    edge = np.pad(np.ptp(block, axis=0) > 0, ((0, 1), (0, 1)))[crop]
+    np.testing.assert_array_equal(sample["edge"], 255 * edge)
     np.testing.assert_array_equal(
         sample["normals"].any(axis=-1), arrays["rawDepths"][row][crop] > 0
     )

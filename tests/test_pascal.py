@@ -122,6 +122,7 @@ def test_the_official_archives_give_what_can_be_had(bundle: Path, tmp_path: Path
     reader = prepared(officially(bundle, tmp_path), tmp_path / "official.h5")
     assert reader.info.tasks == ("semseg", "human_parts", "edge")
     assert reader.info.source == "official"
+    assert reader.info.derived == ("semseg", "edge"), "no published files of these"
     for key in ("image", "semseg", "edge", "human_parts"):
         np.testing.assert_array_equal(reader[0][key], ours[0][key])
     expected = np.zeros(SHAPES["2008_000003"], np.uint8)  # no VOC mask: from the label map

@@ -16,7 +16,9 @@ from mtlcli.data.moments import IMAGENET
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.maps import map_of
+from mtlcli.runs.config import RunConfig
 from mtlcli.scoring.measure import measure
+from mtlcli.training.selection import held_out
 from tests.pascal_bundle import labelmap_of, make_pascal
 
 IMAGE = (37, 53)
@@ -153,6 +155,42 @@ def test_evaluation_shows_the_picture_in_the_middle_of_the_training_size(pascal)
     np.testing.assert_array_equal(larger["image"], whole["image"])
     for name in ("semseg", "sal"):
         np.testing.assert_array_equal(padded[name], whole[name], "labels are scored as stored")
+
+
+@pytest.fixture
+def pascal_home(bundle: Path, home: Path) -> Path:
+    """$MTL_HOME with the small bundle prepared in it."""
+    file = home / "datasets" / "pascal.h5"
+    prepare("pascal", archive=bundle, out=file, workers=1, quiet=True)
+    return home
+
+
+@pytest.mark.parametrize("options", [{"holdout": 0.5}, {"val_every": 1}])
+def test_pictures_scored_in_training_are_shown_as_in_evaluation(pascal_home, options) -> None:
+    reader = Reader(pascal_home / "datasets" / "pascal.h5", "train")
+    config = RunConfig(dataset="pascal", size=(96, 64), **options)
+    pictures = held_out(config, reader, known_tasks.named(["semseg"]), (1.0, 1.0))
+    assert pictures[0]["image"].shape == (3, 96, 64)
+
+
+def test_mtl_eval_shows_small_pictures_at_the_size_of_training(
+    pascal_home, mtl, monkeypatch
+) -> None:
+    trained = mtl("train", "--dataset", "pascal", "--system", "multi_task", "--hidden", 8,
+                  "--backbone", "resnet18_half", "--init", "random", "--size", 96, 64,
+                  "--iterations", 1, "--batch-size", 2, "--workers", 0, "--quiet",
+                  "--out", "run")  # fmt: skip
+    assert trained.code == 0, trained.err
+    shapes, real = [], WholePictures.__getitem__
+
+    def look(self, index: int) -> dict[str, np.ndarray]:
+        shapes.append(real(self, index)["image"].shape)
+        return real(self, index)
+
+    monkeypatch.setattr(WholePictures, "__getitem__", look)
+    answer = mtl("eval", "run", "--workers", 0, "--quiet", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert shapes == [(3, 96, 64)], "its picture has 60x40 of 512x512, so 11x5 at this size"
 
 
 @pytest.mark.parametrize("coarse", [1, 4])

@@ -193,6 +193,12 @@ def test_train_by_recipe_then_eval_prints_the_published_row(home, mtl, rooms_rec
     assert "+0.00" not in apart.out
     assert json.loads((run / "results.json").read_text())["comparison"]["gain"] is None
 
+    made["main"] = {"flow": 0.5}
+    (home / "other.json").write_text(json.dumps(made))
+    foreign = mtl("eval", run, "--reference", home / "other.json")
+    assert foreign.code == 2
+    assert f"--reference {home}/other.json: it has no score of" in foreign.err
+
 
 def test_a_reference_without_results_is_refused_before_work_begins(home, mtl):
     answer = mtl("eval", "weights/none", "--reference", "weights/other")
@@ -256,7 +262,7 @@ def test_a_recipe_departs_from_itself_in_nothing(name):
     config, dataset = RunConfig(**its.options()), lookup.load("datasets", its.dataset).DATASET
     complete = replace(config, tasks=dataset.tasks[::-1], size=dataset.size, crop=dataset.size,
                        amp=False, settings=settings.complete(its.system, its.settings))  # fmt: skip
-    for made in (config, complete):
+    for made in (config, complete, replace(config, amp=None)):
         facts = {"device": "cpu", "training_images": dataset.splits["train"]}
         assert Record(config=made, dataset=Info(), **facts).departures(its) == {}
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtlcli.data.augment import augment
 from mtlcli.data.batches import TrainingStream
 from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
@@ -29,7 +30,8 @@ def test_the_split_is_fixed_and_whole(count: int, share: float, held: int) -> No
     kept, out = split(count, share)
     assert len(out) == held
     assert sorted(kept + out) == list(range(count))
-    assert split(count, share) == (kept, out)
+    first = np.random.default_rng(7).permutation(count)[:held]
+    assert out == sorted(first), "a run that was begun by an older version goes on with its own"
 
 
 def test_held_out_pictures_are_never_trained_on(home: Path) -> None:
@@ -41,16 +43,31 @@ def test_held_out_pictures_are_never_trained_on(home: Path) -> None:
     assert not seen & set(out)
 
 
+def test_the_stream_of_training_is_new_in_every_epoch(home: Path) -> None:
+    """Another order, and another crop of the same picture: both from the seed and the place."""
+    reader = Reader(home / "datasets" / "rooms.h5", "train")
+    stream = TrainingStream(reader, {}, (48, 64), (1.0, 1.0), 5, moments=IMAGENET)
+    orders = [[stream.index(8 * epoch + i) for i in range(8)] for epoch in range(4)]
+    for epoch, order in enumerate(orders):
+        assert order == np.random.default_rng((5, 0, epoch)).permutation(8).tolist()
+    assert len(set(map(tuple, orders))) == 4
+    for position in (0, 3, 8 + orders[1].index(orders[0][0])):
+        sample, rng = reader[stream.index(position)], np.random.default_rng((5, 1, position))
+        expected = augment(sample, {}, (48, 64), (1.0, 1.0), rng, IMAGENET)["image"]
+        np.testing.assert_array_equal(stream[position]["image"], expected)
+
+
 def test_the_gain_is_relative_signed_and_finite() -> None:
     first = {"a": 0.5, "b": 2.0}
     assert mean_gain({"a": 0.6, "b": 2.0}, first, BETTER) == pytest.approx(10)
     assert mean_gain({"a": 0.5, "b": 1.0}, first, BETTER) == pytest.approx(25)
     assert mean_gain({"a": math.nan, "b": 1.0}, first, BETTER) == pytest.approx(50)
-    assert math.isfinite(mean_gain({"a": 0.5, "b": 1.0}, {"a": 0.0, "b": 1.0}, BETTER))
+    assert mean_gain({"a": 0.03, "b": 1.0}, {"a": 0.02, "b": 1.0}, BETTER) == pytest.approx(25)
+    assert mean_gain({"a": 0.5, "b": 1.0}, {"a": 0.0, "b": 1.0}, BETTER) == 2500, "over 0.01"
 
 
 def test_best_is_the_iterate_with_the_highest_gain(home: Path, mtl, monkeypatch) -> None:
-    real, worse = selection.Selection._score, {2: 0.5, 3: 2.0, 4: 1.0}
+    real, worse = selection.Selection._score, {2: 0.5, 3: 2.0, 4: 0.5}
 
     def scores(self: selection.Selection) -> dict[str, float]:
         found = real(self)
@@ -60,8 +77,8 @@ def test_best_is_the_iterate_with_the_highest_gain(home: Path, mtl, monkeypatch)
     monkeypatch.setattr(selection.Selection, "_score", scores)
     answer = mtl(*TRAIN, "--holdout", 0.25, "--out", "run")
     assert answer.code == 0, answer.err
-    assert checkpoint.read(home / "run" / "best.pt")["iteration"] == 2  # both errors halved
-    assert [line["gain"] for line in read_log(home / "run")] == pytest.approx([0, 50, -100, 0])
+    assert checkpoint.read(home / "run" / "best.pt")["iteration"] == 2  # both errors halved, first
+    assert [line["gain"] for line in read_log(home / "run")] == pytest.approx([0, 50, -100, 50])
     assert mtl("eval", "run/best.pt", "--workers", 0).code == 0
 
 
@@ -122,7 +139,7 @@ def test_the_geometric_mean_does_not_mind_scales() -> None:
 def test_dynamic_average_favours_the_task_that_stalls() -> None:
     module = weighting("dwa", {"a": 1.0, "b": 1.0}, epoch=2)
     for a in (4.0, 4.0, 2.0, 2.0):  # two epochs: a halves, b stays
-        module(losses(a=a, b=1.0))
+        assert module(losses(a=a, b=1.0)).item() == pytest.approx(a + 1), "nothing is known yet"
     given = losses(a=1.0, b=1.0)
     module(given).backward()
     expected = 2 * np.exp([0.25, 0.5]) / np.exp([0.25, 0.5]).sum()

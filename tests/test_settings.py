@@ -7,6 +7,7 @@ import pytest
 
 from mtlcli import lookup
 from mtlcli.errors import InputError
+from mtlcli.runs.config import RunConfig, resolution
 from mtlcli.systems import _settings as settings
 
 
@@ -76,3 +77,12 @@ def test_a_gradient_scale_that_adamw_makes_meaningless_is_told(home, mtl, optimi
     answer = mtl("train", *chosen, "--dry-run", "--device", "cpu")
     assert answer.code == 0, answer.err
     assert answer.err.count("--gradient-scale") == lines
+
+
+def test_the_working_resolution_is_that_of_rows_and_then_of_columns() -> None:
+    assert resolution(RunConfig(size=(96, 64)), (48, 128)) == (2, 0.5)
+
+
+def test_a_training_sample_is_as_large_as_the_crop_or_else_as_the_size() -> None:
+    assert RunConfig(size=(96, 64)).window == (96, 64)
+    assert RunConfig(size=(96, 64), crop=(32, 40)).window == (32, 40)

@@ -59,12 +59,6 @@ class View:
         return slice(top, bottom), slice(left, right)
 
 
-def whole(source: tuple[int, int], size: tuple[int, int]) -> View:
-    """The view that shows a whole picture of `source` (H, W) pixels in `size` (H, W) pixels."""
-    step = (source[0] / size[0], source[1] / size[1])
-    return View(size=size, step=step, origin=(step[0] / 2 - 0.5, step[1] / 2 - 0.5))
-
-
 def random_view(
     source: tuple[int, int],
     size: tuple[int, int],
@@ -108,11 +102,11 @@ def place(length: int, extent: int, backwards: bool, rng: np.random.Generator) -
 
 
 def is_balanced(classes: np.ndarray) -> bool:
-    """Whether there are two classes or more, none with 75% or more of the labelled pixels
+    """Whether no class has 75% or more of the labelled pixels, so that there are two or more
     (mmsegmentation's cat_max_ratio, used by ATRC).
     """
     counts = cv2.calcHist([classes], [0], None, [256], (0, 256))[:IGNORE]
-    return bool(np.count_nonzero(counts) > 1 and counts.max() < LARGEST_CLASS * counts.sum())
+    return bool(counts.max() < LARGEST_CLASS * counts.sum())
 
 
 def distort_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -92,13 +92,12 @@ def standing(runs: Sequence[Run], reference: Run | None) -> Table:
     rows: dict[str, Row] = {}  # origin -> row, no published row twice
     notes: dict[str, None] = {}  # in order, no note twice
     for run in everyone:
-        comparison, problem = try_to_compare(run, directions, reference)
+        comparison = compare(run, directions, reference)
         rows[run.name] = run_row(run, comparison, is_reference=run is reference)
         scored = [f"{run.name}: {run.results.summary}."] if run.results else []
         own = notes_of(run, comparison) if run is not reference else []
-        notes |= dict.fromkeys([*scored, *problem, *own])
-        if comparison:
-            rows = {**published_rows(comparison, reference, directions), **rows}
+        notes |= dict.fromkeys([*scored, *own])
+        rows = {**published_rows(comparison, reference, directions), **rows}
     sets = sets_of(everyone)
     beside = any(not row.is_run for row in rows.values())
     return Table(
@@ -134,15 +133,15 @@ def columns_of(runs: Sequence[Run]) -> list[Column]:
     ]
 
 
-def run_row(run: Run, comparison: Comparison | None, *, is_reference: bool) -> Row:
+def run_row(run: Run, comparison: Comparison, *, is_reference: bool) -> Row:
     """A run's own row."""
-    against = comparison.reference if comparison else None
+    against = comparison.reference
     return Row(
         system=title("systems", run.config.system),
         backbone=title("backbones", run.config.backbone),
         origin=run.name,
         scores=run.main,
-        gain=comparison.gain if comparison else None,
+        gain=comparison.gain,
         against=against.name if against else "",
         is_reference=is_reference,
     )
@@ -156,23 +155,10 @@ def title(folder: str, name: str) -> str:
     return module.BACKBONE.title if folder == "backbones" else getattr(module, "TITLE", name)
 
 
-def try_to_compare(
-    run: Run, directions: Mapping[str, bool], reference: Run | None
-) -> tuple[Comparison | None, list[str]]:
-    """What belongs beside a run, with a gain over a reference of the same pictures only; or
-    nothing, and why.
-    """
-    try:
-        return compare(run, directions, reference), []
-    except InputError as error:
-        return None, [f"{run.name}: {error}"]
-
-
-def notes_of(run: Run, comparison: Comparison | None) -> list[str]:
+def notes_of(run: Run, comparison: Comparison) -> list[str]:
     """What a reader must know of a run's means, of its gain and of its recipe."""
     means = say_other_means(run.results, run.tasks) if run.results else []
-    notes = [*means, *(comparison.notes() if comparison else [])]
-    return [f"{run.name}: {note}" for note in notes]
+    return [f"{run.name}: {note}" for note in (*means, *comparison.notes())]
 
 
 def published_rows(

@@ -39,9 +39,9 @@ def gain(
     """
     tasks = shared_tasks(scores, reference)
     if not tasks:
+        own, its = (", ".join(shared_tasks(s, s)) or "nothing" for s in (scores, reference))
         raise InputError(
-            f"Nothing to compare: the run has {', '.join(scores)}, "
-            f"the reference has {', '.join(reference)}."
+            f"Nothing to compare: the run has scores of {own}, the reference of {its}."
         )
     changes = []
     for task in tasks:
@@ -137,16 +137,13 @@ class Comparison:
 def compare(
     run: Run, higher_is_better: Mapping[str, bool], reference: Run | None = None
 ) -> Comparison:
-    """Find what a scored run is to be compared with, and compare: there is no gain over a reference
-    that was scored on other pictures.
+    """Find what a scored run is to be compared with, and compare: there is no gain, but a caution,
+    over a reference that was scored on other pictures, shares no score or has one of zero.
 
     Args:
         run: with its results.
         higher_is_better: task -> direction of its main score.
         reference: to compare with instead of what the run's recipe names (see `read_reference`).
-
-    Raises:
-        InputError: the reference shares no task with the run.
     """
     found = recipe_of(run.config)
     against = published_reference(found)
@@ -154,8 +151,11 @@ def compare(
         against = None
     if reference:
         against = Reference(name=reference.name, scores=reference.main)
-    caution = distinguish(run, reference) if reference else ""
-    gained = gain(run.main, against.scores, higher_is_better) if against else None
+    caution, gained = distinguish(run, reference) if reference else "", None
+    try:
+        gained = gain(run.main, against.scores, higher_is_better) if against else None
+    except InputError as error:
+        caution = caution or str(error)
     tasks = tuple(shared_tasks(run.main, against.scores)) if against else ()
     return Comparison(
         recipe=found,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mtlcli import datasets, lookup
-from mtlcli.runs.results import Results
+from mtlcli.runs.results import Results, count_published
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import number
 
@@ -29,7 +29,9 @@ def limits_of(run: Run, tasks: Sequence[str]) -> tuple[str, ...]:
         sizes = ("x".join(map(str, size)) for size in (file.shape, known.size))
         found.append("pictures of {} instead of {}".format(*sizes))
     for task in tasks:
-        published, counted = known.counted.get(task), run.results.count(task)
+        chosen = (run.results.options or {}).get(task, {}).get("ids")
+        every = count_published(run.config.dataset) if chosen else None
+        published, counted = known.counted.get(task, every), run.results.count(task)
         if published and counted != published:
             found.append(f"{task} on {counted} instead of {published} pictures")
         found += other_rules(task, run.results.options, known.options.get(task, {}))

@@ -69,8 +69,8 @@ def list_options(config: RunConfig) -> dict[str, Any]:
     """Every option that moves scores, all settings of its system among them; the order of tasks
     does not matter, and a crop of the whole size is none.
     """
-    moving = (f.name for f in fields(config) if f.metadata.get("moves_scores", True))
-    options = {name: getattr(config, name) for name in moving if name != "settings"}
+    moving = (f.name for f in fields(config) if f.metadata.get("moves_scores"))
+    options = {name: getattr(config, name) for name in moving}
     options["tasks"] = tuple(sorted(config.tasks))
     options["crop"] = None if config.crop == config.size else config.crop
     return options | settings.complete(config.system, config.settings)

@@ -22,7 +22,7 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.ops.processes import is_first, joined
 from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained, tasks_of
-from mtlcli.runs.comparison import Comparison, compare, read_reference
+from mtlcli.runs.comparison import Comparison, compare, read_reference, shared_tasks
 from mtlcli.runs.config import resolution
 from mtlcli.runs.limits import say_other_means
 from mtlcli.runs.names import file_of, pin, resolve
@@ -99,6 +99,8 @@ def evaluate(
         pictures = WholePictures(reader, tasks, scale, chosen, trained.size, moments=moments)
         options = merge_options(trained.dataset.options, overrides or {}, tasks)
         require_known("--edge-ids", options, reader.ids)
+        if other and not shared_tasks(dict.fromkeys(tasks, 1.0), other.main):
+            raise InputError(f"--reference {reference}: it has no score of {', '.join(tasks)}.")
         if kept:
             require_room(kept, tasks, reader.ids[:limit])
 

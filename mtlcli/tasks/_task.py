@@ -55,6 +55,13 @@ class Task:
 
     def is_labelled(self, targets: Tensor) -> Tensor:
         """Scalar bool: whether any pixel of a batch of targets has a label."""
+        return self._known(targets).any()
+
+    def count_labelled(self, targets: Tensor) -> int:
+        """Pixels of a batch of targets that have a label."""
+        known = self._known(targets)
+        return int(known.any(dim=1).sum() if known.ndim == 4 else known.sum())
+
+    def _known(self, targets: Tensor) -> Tensor:
         unlabelled = self.map.unlabelled
-        known = targets.isfinite() if unlabelled != unlabelled else targets.ne(unlabelled)
-        return known.any()
+        return targets.isfinite() if unlabelled != unlabelled else targets.ne(unlabelled)

@@ -84,8 +84,9 @@ class Log:
         """An iteration is over: show it, and write its line if it is due.
 
         Args:
-            losses: of the tasks, scalars of this process, summed over the parts of the batch.
-            labelled: (T,) parts in which each task had labels.
+            losses: of the tasks, scalars of this process, summed over the parts of the batch, each
+                times its share (`share_labels`).
+            labelled: (T,) shares of the parts in which each task had labels, summed.
             more: what else is known of it; then it gets a line in any case.
         """
         self.bar.update()

@@ -24,11 +24,11 @@ from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig, resolution
 from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
-from mtlcli.tasks._task import Task
 from mtlcli.training.batch import find_batch
 from mtlcli.training.beginning import begin, take_over
 from mtlcli.training.extension import extend
 from mtlcli.training.failures import Divergence, explain_failures
+from mtlcli.training.labels import labels_anywhere, share_labels
 from mtlcli.training.log import Log
 from mtlcli.training.loggers import require_logger
 from mtlcli.training.rescue import Rescue, stopping, until
@@ -188,19 +188,20 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
             set_learning_rate(optimizer, config, state.iteration)
             optimizer.zero_grad(set_to_none=True)
             losses = dict.fromkeys(tasks, torch.zeros((), device=device))  # sums over the parts
-            labelled = torch.zeros(len(tasks), device=device)  # parts in which a task has labels
-            for part in parts:
+            labelled = torch.zeros(len(tasks), device=device)  # shares of the parts with labels
+            for part, share in zip(parts, share_labels(tasks, parts, device)):
                 batch = to_device(part, device)
                 with autocast(device, bool(config.amp)):
                     logits = forward(batch["image"])
                 loss = {
-                    n: t.loss(logits[n].float(), batch[n], options[n]) for n, t in tasks.items()
+                    n: each * t.loss(logits[n].float(), batch[n], options[n])
+                    for (n, t), each in zip(tasks.items(), share)
                 }
                 there = labels_anywhere(tasks, batch)
                 total = state.weighting(loss, there)
                 state.scaler.scale(total / len(parts)).backward()
                 losses = {n: losses[n] + loss[n].detach() for n in tasks}
-                labelled += there
+                labelled += there * share
             clip_gradient(state)
             rescue.step()
             state.scaler.step(optimizer)
@@ -230,12 +231,6 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 f"stopped at iteration {state.iteration} of {config.iterations}, saved. "
                 f"Continue: mtl train --resume {state.folder}"
             )
-
-
-def labels_anywhere(tasks: Mapping[str, Task], batch: Mapping[str, Tensor]) -> Tensor:
-    """(T,) bool: which tasks have a label in the batch of all processes together."""
-    own = torch.stack([task.is_labelled(batch[name]) for name, task in tasks.items()])
-    return distributed.average(own.float()) > 0
 
 
 def is_saved(state: State, conduct: Conduct) -> bool:

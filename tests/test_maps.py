@@ -1,0 +1,49 @@
+"""What the codes of a stored map are worth, and which constant fits labels best."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mtlcli.maps import boundaries, depth, directions, map_of
+
+
+def test_codes_of_boundaries_are_255ths() -> None:
+    codes = np.array([[0, 51, 204, 255]], np.uint8)
+    np.testing.assert_allclose(boundaries.target(codes)[0], [[0, 0.2, 0.8, 1]], rtol=1e-6)
+
+
+def test_codes_of_directions_are_those_of_atrcs_files() -> None:
+    codes = np.random.default_rng(0).integers(200, 256, (5, 6, 3), np.uint8)
+    expected = (2 * codes.astype(float) / 255 - 1).transpose(2, 0, 1)
+    np.testing.assert_allclose(directions.target(codes), expected, atol=1e-6)
+    np.testing.assert_array_equal(directions.encode(directions.target(codes)), codes)
+
+
+@pytest.mark.parametrize(("options", "share"), [({}, 0.011), ({"max_dist": 0.02}, 0.02),
+                                                ({"protocol": "bsds"}, 0.0075)])  # fmt: skip
+def test_boundaries_are_drawn_as_found_within_the_tolerance_that_they_are_scored_with(
+    options: dict, share: float
+) -> None:
+    truth, found = (np.zeros((1, 60, 80), np.float32) for _ in range(2))  # diagonal of 100 pixels
+    truth[0, :, 40], found[0, :, 40 + math.ceil(100 * share)] = 1, 1
+    assert boundaries.tolerance(options) == share
+    summary = boundaries.error(found, truth, {"protocol": "mti"} | options).summary
+    assert summary.startswith("F 0.00" if share in (0.011, 0.0075) else "F 1.00")
+
+
+def test_constants_are_those_of_labelled_pixels() -> None:
+    metres = np.array([[[0, 0, 2, 4]]], np.float32)
+    assert depth.constant([metres], 1) == pytest.approx([3])
+    lines = np.array([[[1, 0, 255, 255]]], np.float32)
+    assert boundaries.constant([lines], 1) == pytest.approx([0], abs=1e-6)  # one half
+    classes = np.array([[2, 2, 1, 255, 255, 255]], np.uint8)
+    assert map_of("semseg").constant([classes], 3).argmax() == 2
+
+
+@pytest.mark.parametrize(("options", "steps"), [({}, [0, 1234, 65535]),
+                                                ({"unit": "K"}, [0, 123, 9900])])  # fmt: skip
+def test_depth_is_written_in_millimetres_and_other_numbers_in_hundredths(options, steps) -> None:
+    values = np.array([[[0, 1.2344, 99]]], np.float32)
+    assert depth.encode(values, options).tolist() == [steps]
+    assert depth.step(options) * steps[1] == pytest.approx(1.2344, abs=depth.step(options) / 2)
