@@ -25,6 +25,7 @@ MOVING = ("GIF", "WEBP", "PNG")  # may be animations
 HEIC = (".heic", ".heif")
 PHONE = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # kinds of HEIC
 LARGEST = 100_000_000  # pixels
+TWELVE_BITS = 4095  # the largest number of cameras whose files have 16
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF's tag; 1, or what is no orientation, is upright
 UPRIGHT = {
@@ -195,7 +196,8 @@ def _is_deep(picture: Image.Image) -> bool:
 
 
 def to_bytes(grey: np.ndarray) -> np.ndarray:
-    """16 bits by their high byte, floats up to 1 as fractions; what already fits 8 bits stays.
+    """16 bits by their high byte (or 12, where no number is larger), floats up to 1 as fractions;
+    what already fits 8 bits stays.
 
     Raises:
         Unreadable: a number is not finite, negative, or of more than 16 bits.
@@ -207,10 +209,22 @@ def to_bytes(grey: np.ndarray) -> np.ndarray:
             "to 255 or to 65535"
         )
     if brightest > 255:
-        grey = grey / 257
+        grey = grey * 255 / (TWELVE_BITS if brightest <= TWELVE_BITS else 65535)
     elif 0 < brightest <= 1 and (grey % 1).any():
         grey = grey * 255
     return grey.astype(np.uint8)
+
+
+def is_taken_for_12_bits(file: BinaryIO) -> bool:
+    """Whether a grey picture has 16 bits and holds nothing above 12, which is worth a word; one
+    that cannot be read does not.
+    """
+    try:
+        with _without_warnings(), Image.open(file, formats=_formats()) as picture:
+            brightest = np.asarray(picture).max(initial=0) if _is_deep(picture) else 0
+            return bool(255 < brightest <= TWELVE_BITS)
+    except Exception:  # as for `open_picture`
+        return False
 
 
 def _read_unusual(file: BinaryIO, paper: str) -> np.ndarray:

@@ -21,17 +21,20 @@ MEMBER = re.compile(
     r"archive_format|archive_version|version|byteorder|\.\w+(/\w+)?"
     r"|data/weights/weight_\d+|data/constants/tensor_\d+|extra/\w+"
 )
-WORD = re.compile(r"[\w.]*")  # names of weights and results, modes of operators
+WORD = re.compile(r"[\w.]*")  # names of weights and results
+MODE = re.compile(r"[\w., >-]{0,200}")  # of an operator, such as "bmk,hkc->bmhc" of einsum
 SYMBOL = re.compile(r"Symbol\('[su]\d+'(, \w+=True)*\)")
 FORMULA = re.compile(r"(\d|[ +*/(),-]|Add|Mul|Integer|FloorDiv|CleanDiv|PythonMod|Mod|Max|Min)*")
 OPERATION = re.compile(
     r"torch\.ops\.aten\.(?!from_file\b)_?[a-z]\w*\.[A-Za-z]\w*|torch\.sym_\w+"
+    r"|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)"
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge)"
 )
 SPEC = {"builtins.tuple", "builtins.list", "builtins.dict"}
 REMARKS = ("metadata", "torch_version")  # text that nothing is made of
 RULES = {
     "expr_str": lambda text: is_formula(text),
+    "as_string": MODE.fullmatch,
     "target": lambda text: OPERATION.fullmatch(text),
     "in_spec": lambda text: is_spec(text),
     "out_spec": lambda text: is_spec(text),
