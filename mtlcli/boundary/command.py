@@ -76,7 +76,7 @@ class Result:
             return ""
         return (
             f"{len(self.white)} of {self.images} predictions ({self.white[0]} first) mark most of "
-            "their pixels as boundary; are black and white exchanged? Boundaries are white on black."
+            "their pixels as boundary: save boundaries as white on black, if these are not."
         )
 
     def text(self) -> str:
