@@ -196,6 +196,14 @@ def huge_png(width: int, height: int) -> bytes:
     )
 
 
+def without_palette() -> bytes:
+    """A PNG of a palette that is not there."""
+    whole = FILES["palette"][0]
+    start = whole.index(b"PLTE") - 4
+    (length,) = struct.unpack_from(">I", whole, start)
+    return whole[:start] + whole[start + 12 + length :]
+
+
 PLAIN = FILES["plain"][0]
 REFUSED = {
     "nothing": (b"", "is empty"),
@@ -204,6 +212,7 @@ REFUSED = {
     "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable picture"),
     "half a PNG": (PLAIN[: len(PLAIN) // 2], "cut short"),
     "damaged PNG": (PLAIN[:60] + b"\0\0\0\0" + PLAIN[64:], "damaged chunk"),
+    "PNG without its palette": (without_palette(), "not a readable picture"),
     "half a JPEG": (turned(1, "JPEG")[:600], "not a readable picture"),
     "bomb": (huge_png(30000, 30000), "too large"),
     "bomb of Pillow's": (huge_png(2**31 - 1, 2**31 - 1), "too large"),

@@ -66,14 +66,21 @@ def open_picture(file: BinaryIO) -> Image.Image:
     """
     head = file.read(32)
     file.seek(0)
+    with failing_in_words():
+        _require_readable(file, head)
+        picture = Image.open(file, formats=_formats())
+        require_size(*picture.size)
+        picture.load()
+        turn = _turn(picture)
+        return picture.transpose(UPRIGHT[turn]) if turn else picture
+
+
+@contextmanager
+def failing_in_words() -> Iterator[None]:
+    """Whatever Pillow raises within it becomes `Unreadable`; its warnings are left out."""
     try:
         with _without_warnings():
-            _require_readable(file, head)
-            picture = Image.open(file, formats=_formats())
-            require_size(*picture.size)
-            picture.load()
-            turn = _turn(picture)
-            return picture.transpose(UPRIGHT[turn]) if turn else picture
+            yield
     except Unreadable:
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
@@ -145,7 +152,7 @@ def _turn(picture: Image.Image) -> int | None:
 
 def _reason(error: BaseException) -> str:
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(words.split())
+    return " ".join(words.split()).rstrip(".")
 
 
 def read_rgb(file: BinaryIO, paper: str = "white") -> np.ndarray:
@@ -181,13 +188,14 @@ def read_grey(file: BinaryIO) -> np.ndarray:
 
 def to_rgb(picture: Image.Image, paper: str = "white") -> np.ndarray:
     """A Pillow picture as RGB (H, W, 3) uint8, see `read_rgb`."""
-    if _is_deep(picture):
-        return np.repeat(to_bytes(np.asarray(picture, np.float64))[..., None], 3, axis=2)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        below = Image.new("RGBA", picture.size, paper)
-        picture = Image.alpha_composite(below, picture)
-    return np.asarray(picture.convert("RGB"))
+    with failing_in_words():
+        if _is_deep(picture):
+            return np.repeat(to_bytes(np.asarray(picture, np.float64))[..., None], 3, axis=2)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            below = Image.new("RGBA", picture.size, paper)
+            picture = Image.alpha_composite(below, picture)
+        return np.asarray(picture.convert("RGB"))
 
 
 def _is_deep(picture: Image.Image) -> bool:
