@@ -35,6 +35,7 @@ REMARKS = ("metadata", "torch_version")  # text that nothing is made of
 RULES = {
     "expr_str": lambda text: is_formula(text),
     "as_string": MODE.fullmatch,
+    "as_float": re.compile(r"-?Infinity|NaN").fullmatch,
     "target": lambda text: OPERATION.fullmatch(text),
     "in_spec": lambda text: is_spec(text),
     "out_spec": lambda text: is_spec(text),
