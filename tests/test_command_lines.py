@@ -175,6 +175,7 @@ def test_no_command_line_ends_in_a_traceback(place: Path, mtl: Callable) -> None
             ends[said or f"exit code {answer.code}"] += 1
             if said:
                 wrong.append(f"{said}: {shown}: {answer.err[-300:]}")
+                print(f"line {len(took)}: {wrong[-1]}", flush=True)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
