@@ -8,9 +8,10 @@ model.safetensors and config.json in place of last.pt and run.json, and README.m
 import json
 import os
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mtlcli.errors import InputError
 from mtlcli.files import BESIDE, fits, read_json, write_json
@@ -29,6 +30,8 @@ LINE = {  # of the log: key -> what its value must be, if it is there
 RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
 PACKED, PACKED_RECORD, CARD = "model.safetensors", "config.json", "README.md"
 FACTS = "mtl"  # key of safetensors' metadata, under which stands as JSON what is no tensor
+CRC32 = "crc32"  # of these: the checksum of the tensors
+BLOCK = 1 << 20  # bytes read at once
 
 
 def record_file(folder: Path) -> Path:
@@ -47,6 +50,15 @@ def is_packed(folder: Path) -> bool:
     """Whether `mtl pack` made this folder; other programs have files of these names, too."""
     there = (folder / PACKED).is_file() and not (folder / LAST).exists()
     return there and read_json(folder / PACKED_RECORD).keys() >= {"config", "dataset"}
+
+
+def crc32_of_tensors(file: BinaryIO) -> int:
+    """The checksum of what follows the head of a safetensors file."""
+    file.seek(8 + int.from_bytes(file.read(8), "little"))
+    checksum = 0
+    while block := file.read(BLOCK):
+        checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def default_folder(config: RunConfig) -> Path:

@@ -24,6 +24,7 @@ MAGIC = {  # first bytes -> what begins with them
     b"\x7fELF": "a program",
 }
 TORCH = "a file of PyTorch, but not a checkpoint written by mtl"
+TENSORS = "a safetensors file: weights without a run"
 IN_ZIP = (  # end of a name in a zip file -> what has it
     (
         "constants.pkl",
@@ -59,7 +60,7 @@ def describe(path: Path) -> str:
     if looks_like_onnx(head):
         return "an ONNX file that mtl did not write: it lacks mtl's facts"
     if head[8:9] == b"{" and b"dtype" in head:
-        return "a safetensors file: weights without a run"
+        return TENSORS
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it"
     return "a text file" if b"\0" not in head and is_text(head) else ""
