@@ -139,7 +139,7 @@ def split_log(folder: Path) -> tuple[list[dict[str, Any]], bool]:
         OSError: it cannot be opened.
     """
     path = folder / LOG
-    whole = path.read_bytes() if path.exists() else b""
+    whole = path.read_bytes() if path.is_file() else b""
     found: list[dict[str, Any]] = []
     for line in whole.split(b"\n")[:-1]:
         try:
@@ -165,8 +165,13 @@ def cut_log(folder: Path, iteration: int) -> None:
     that cannot be read, of which a line on stderr tells.
 
     So the log of a run that was resumed is that of one never interrupted.
+
+    Raises:
+        InputError: it is no file that can be written on.
     """
     path = folder / LOG
+    if os.path.lexists(path) and not path.is_file():
+        raise InputError(f"{path} is no regular file: remove it, and resume again.")
     if not path.exists():
         return
     lines, is_all = split_log(folder)
