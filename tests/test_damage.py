@@ -24,10 +24,10 @@ from mtlcli.data.inspect import check, describe
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, MtlError
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, foreign
 from mtlcli.runs.folder import cut_log, read_log
 from mtlcli.runs.health import check_runs, examine
-from mtlcli.runs.run import is_sound
+from mtlcli.runs.run import is_sound, is_whole
 
 ROUNDS = int(os.environ.get("MTL_DAMAGES", "40"))
 STRANGE = [
@@ -258,6 +258,12 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, kind: str) ->
     with pytest.raises(InputError, match="no regular file"):
         cut_log(tmp_path, 9)
     assert files.read_json(tmp_path / "results.json") == {}
+    assert not is_whole(tmp_path / "log.jsonl")
+    assert not is_sound(tmp_path / "log.jsonl")
+    assert not foreign.is_exported(tmp_path / "log.jsonl")
+    assert foreign.describe(tmp_path / "log.jsonl") == (
+        "no regular file" if kind == "a pipe" else ""
+    )
     assert find_problem(tmp_path / "sources.json") or kind == "a circle"
 
 

@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.export.pt2_archive import PT2ArchiveReader
 
-from mtlcli.errors import InputError
+from mtlcli.drawing.prediction import predict
+from mtlcli.errors import InputError, RunError
 from mtlcli.formats.export import export
 from mtlcli.runs import exported
 
@@ -148,3 +150,44 @@ def test_a_changed_byte_of_a_weight_is_damage(honest: Path, tmp_path: Path) -> N
     (tmp_path / "rotten.pt2").write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         exported.load(tmp_path / "rotten.pt2")
+
+
+def test_maps_that_are_no_numbers_are_told(honest: Path, tmp_path: Path) -> None:
+    trained = exported.load(honest)
+    whole = trained.network.run
+    trained.network.run = lambda image: {n: m * np.nan for n, m in whole(image).items()}
+    with pytest.raises(RunError, match=r"no number \(NaN\) for semseg, depth"):
+        predict(trained, np.zeros((32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"size": "[0, 32]"}, "export it again"),
+        ({"size": "[999999999, 999999999]"}, "export it again"),
+        ({"size": "[32.5, 32]"}, "export it again"),
+        ({"config": "[" * 9999}, "export it again"),
+        ({"info": '{"palettes": {"semseg": [[300, 0, 0]]}}'}, "export it again"),
+        ({"iteration": "many"}, "export it again"),
+    ],
+)
+def test_facts_of_other_kinds_are_told(
+    honest: Path, tmp_path: Path, facts: dict[str, str], told: str
+) -> None:
+    changed = {f"extra/{name}": said.encode() for name, said in facts.items()}
+    path = rewrite(honest, tmp_path / "other.pt2", lambda members: members.update(changed))
+    with pytest.raises(InputError, match=told):
+        exported.load(path)
+
+
+def test_a_file_that_gives_other_maps_than_it_says_is_told(honest: Path) -> None:
+    network = exported.load(honest).network
+    whole = network.run
+    for run in (
+        lambda image: {n: m[:, :1] for n, m in whole(image).items()},
+        lambda image: {n: m[0] for n, m in whole(image).items()},
+        lambda image: {},
+    ):
+        network.run = run
+        with pytest.raises(RunError, match="cannot be run"):
+            network(torch.zeros(1, 3, 32, 32))

@@ -20,7 +20,7 @@ from mtlcli.files import MARK, fits
 from mtlcli.maps._picture import LARGEST
 from mtlcli.runs.checkpoint import Trained, tasks_of
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.foreign import describe, describe_zip
+from mtlcli.runs.foreign import describe
 from mtlcli.runs.program import Harmful, require_harmless
 from mtlcli.runs.run import is_sound
 from mtlcli.tasks._task import Task
@@ -29,6 +29,8 @@ Runner = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> {name: map
 Open = Callable[[Path, tuple[str, ...]], Runner]  # file, names of its outputs -> how to run it
 REMEDY = "Install what it needs: pip install 'mtlcli[onnx]'."
 KEPT = ("program", "size", "config", "info", "iteration")  # facts that a network is rebuilt from
+UNREADABLE = (InputError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What facts of other programs end in."""
 SMALLEST = 1e-12  # probability that still has a logarithm
 
 
@@ -38,21 +40,22 @@ def load(file: Path) -> Trained:
     Raises:
         InputError: it is something else, cut short, or nothing here runs it.
     """
-    is_torch = bool(describe_zip(file))
+    with file.open("rb") as opened:
+        is_torch = opened.read(2) == b"PK"  # an archive, whole or not
     facts = read_pt2_facts(file) if is_torch else read_onnx_facts(file)
     try:
         config = RunConfig.from_json(json.loads(facts["config"]))
         dataset = Info.from_json(json.loads(facts["info"]))
         height, width = read_size(facts["size"])
         iteration = int(facts["iteration"])
-    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        tasks = tasks_of(config.tasks, dataset)
+    except UNREADABLE as error:
         what = describe(file) or "not of mtl"
         if MARK in facts.get("program", ""):
             what = f"of another version ({facts['program']}): export it again"
         raise InputError(f"{file} is {what}.") from error
     names = tuple(config.tasks)
     run = open_with_torch(file, names) if is_torch else open_with_onnxruntime(file, names)
-    tasks = tasks_of(names, dataset)
     channels = {n: task.outputs(dataset.classes.get(n, ())) for n, task in tasks.items()}
     network = ExportedNetwork(file, run, tasks, channels, (height, width), config.moments)
     return Trained(

@@ -41,6 +41,8 @@ EXPORTED = (".onnx", ".pt2")
 
 def describe(path: Path) -> str:
     """What a file seems to be, with what to do; "" for what has no known sign."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return "no regular file"  # reading a pipe would wait
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -94,8 +96,8 @@ def is_text(head: bytes) -> bool:
 
 def is_exported(path: Path) -> bool:
     """Whether a file is one of `mtl export`, or meant to be one, by its name or its beginning."""
-    if path.suffix.lower() in EXPORTED:
-        return True
+    if path.suffix.lower() in EXPORTED or not path.is_file():
+        return path.suffix.lower() in EXPORTED
     try:
         with path.open("rb") as file:
             return looks_like_onnx(file.read(4))

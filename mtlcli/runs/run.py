@@ -197,6 +197,8 @@ def run_folders(path: Path) -> list[Path]:
 
 def is_whole(file: Path) -> bool:
     """Whether a checkpoint is not cut short."""
+    if not file.is_file():
+        return False
     if file.suffix != Path(PACKED).suffix:
         return is_zipfile(file)  # its directory stands at its end
     try:
@@ -210,6 +212,8 @@ def is_sound(file: Path) -> bool:
     """Whether every byte of a checkpoint is as it was written: its checksums are compared, where it
     has any.
     """
+    if not file.is_file():
+        return False
     try:
         if file.suffix == Path(PACKED).suffix:
             with safe_open(file, framework="numpy") as opened, file.open("rb") as raw:
