@@ -168,7 +168,7 @@ def size_of(path: Path) -> int:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none or it is damaged."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

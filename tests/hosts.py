@@ -38,6 +38,7 @@ class Host:
     total: int | None = None  # what Content-Range says of the whole file
     more: tuple[tuple[str, str], ...] = ()  # further headers
     leads_to: str | None = None  # redirects there
+    raw: bytes | None = None  # all that it says
     asked: list[tuple[str | None, str | None]] = field(default_factory=list)  # Range, If-Range
 
 
@@ -52,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error(404)
         span, condition = self.headers["Range"], self.headers["If-Range"]
         host.asked.append((span, condition))
+        if host.raw is not None:
+            self.wfile.write(host.raw)
+            return None
         if host.leads_to is not None:
             self.send_response(302)
             self.send_header("Location", host.leads_to)

@@ -170,7 +170,7 @@ def spoil(path: Path) -> Path:
         (lambda p: cut(make_zip(p / "x.zip"), 0.6), r"x\.zip is damaged"),
         (lambda p: spoil(make_zip(p / "x.zip")), r"set/a/1\.bin is damaged"),
         (lambda p: cut(make_tar(p / "x.tar", "w"), 0), "is empty"),
-        (lambda p: p / "nothing.tar", "no archive at"),
+        (lambda p: p / "nothing.tar", "is not there"),
     ],
 )
 def test_damage_is_named(
@@ -292,3 +292,41 @@ def test_what_finder_and_windows_leave_is_no_member(tmp_path: Path) -> None:
         for name in names:
             made.writestr(name, b"x")
     assert archive.open_archive(tmp_path / "a.zip", tmp_path).names() == ("images/1.png",)
+
+
+@pytest.mark.parametrize("kind", ["0", "x", "L"])
+@pytest.mark.parametrize("size", [-1024, 2**40, 2**62, 2**90])
+def test_sizes_that_cannot_be_are_damage(tmp_path: Path, work: Path, kind: str, size: int) -> None:
+    head = bytearray(tarfile.TarInfo("a.bin").tobuf(tarfile.GNU_FORMAT))
+    head[156:157] = kind.encode()
+    head[124:136] = (size % 2**96 | (0 if size < 0 else 2**95)).to_bytes(12, "big")
+    head[148:156] = b" " * 8
+    head[148:156] = f"{sum(head):06o}\0 ".encode()
+    (tmp_path / "x.tar").write_bytes(bytes(head) + b"a" * 512 + bytes(1024))
+    with pytest.raises(InputError, match=r"damaged|cut short"):
+        open_archive(tmp_path / "x.tar", work).read("a.bin")
+
+
+def test_what_leads_nowhere_in_a_zip_is_damage(tmp_path: Path, work: Path) -> None:
+    content = bytearray(make_zip(tmp_path / "x.zip").read_bytes())
+    end = content.rfind(b"PK\5\6")
+    content[end + 16 : end + 20] = b"\xff" * 4
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        read_all(tmp_path / "x.zip", work)
+
+
+def test_a_sparse_member_is_refused_by_name(tmp_path: Path, work: Path) -> None:
+    member = tarfile.TarInfo("a.bin")
+    member.pax_headers = {"GNU.sparse.map": "0,3", "GNU.sparse.size": "900"}
+    member.size = 3
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(b"abc"))
+    with pytest.raises(InputError, match=r"a\.bin is sparse"):
+        open_archive(tmp_path / "x.tar", work)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, work: Path) -> None:
+    os.mkfifo(tmp_path / "x.tar")
+    with pytest.raises(InputError, match="no regular file"):
+        open_archive(tmp_path / "x.tar", work)

@@ -422,3 +422,15 @@ def test_a_truth_of_black_on_white_is_told(tmp_path: Path) -> None:
     picture.save(tmp_path / "palette/a.png")
     by_colour = run_boundary(saved, tmp_path / "palette", protocol="mti", workers=1, quiet=True)
     assert by_colour.scores.odsF == pytest.approx(1)
+
+
+def test_predictions_of_black_on_white_are_told(tmp_path: Path) -> None:
+    truth = drawn(tmp_path / "truth", "a.png", LINES)
+    for name, soft, told in (
+        ("right", LINES, False),
+        ("exchanged", 255 - LINES, True),
+        ("faint", np.full_like(LINES, 100), False),
+    ):
+        found = run_boundary(drawn(tmp_path / name, "a.png", soft), truth, workers=1, quiet=True)
+        assert bool(found.warning()) is told, name
+        assert found.white == (("a",) if told else ())

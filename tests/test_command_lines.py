@@ -2,15 +2,17 @@
 time, with a result or with one line and its exit code.
 
 `MTL_COMMAND_LINES=2000 python -m pytest -n 0 -s tests/test_command_lines.py` tries so many and
-prints how they ended; MTL_COMMAND_SEED makes others.
+prints how they ended and which took longest; MTL_COMMAND_SEED makes others.
 """
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,36 +33,57 @@ HOSTILE = [
     "/dev/null", "/proc/self/mem", "picture.png", "run", "run/last.pt", "weights", "gone.h5",
     "datasets/rooms.h5", "rooms", "edge", "depth,normals", "val", "train/present", "train/../val",
     "noise.bin", "empty", "loop", "🙂", "ü ber (1)", "hf:", "hf:a/b",
-    "timm:", "timm:resnet18", "'; rm -rf x", "<b>", "1x1", "1e-400", "1e400",
+    "timm:", "timm:resnet18", "'; rm -rf x", "<b>", "1x1", "1e-400", "1e400", "made.onnx",
+    "made.pt2", "cut.pt2", "cut.onnx", "https://", "http://[bad", "http://0x7f.1/a.png",
+    "file:///etc/passwd", "http://nowhere.invalid/a.png", "http://[::1]:9/" + "a" * 5000,
+    "picture,,depth", "overlay,nan", "measured", "album", "90", "1e-9", "1e9",
 ]  # fmt: skip
 SMALL = ["--batch-size", "2", "--iterations", "1", "--size", "64", "64", "--workers", "0",
          "--device", "cpu", "--system", "multi_task", "--init", "random", "--quiet"]  # fmt: skip
-BASES = {  # a line that is right and quick; what is hostile comes after it
-    "train": ["--dataset", "rooms", "--backbone", "resnet18_half", *SMALL],
-    "eval": ["run", "--workers", "0", "--device", "cpu", "--quiet", "--limit", "1"],
-    "visualize": ["picture.png", "--checkpoint", "run", "--device", "cpu", "--quiet"],
-    "prepare": ["rooms", "--train", "1", "--val", "1", "--size", "32", "32", "--out", "made.h5",
-                "--workers", "1", "--quiet", "--force"],
-    "data": ["datasets/rooms.h5", "--quiet"],
-    "report": ["run"],
-    "boundary": ["pred", "pred", "--workers", "1", "--quiet"],
-    "export": ["run", "--format", "pt2", "--out", "made.pt2"],
-    "pack": ["run"],
-    "doctor": [],
-    "systems": ["demt_itsa"],
-    "backbones": [],
-    "recipes": [],
-    "experiment": ["rooms_systems", "--table"],
-    "import-demt": ["noise.bin"],
-    "demo": ["--iterations", "0"],
-    "serve": ["gone", "--port", "1"],
-    "bench model": ["--dataset", "rooms", "--params-only", "--backbone", "resnet18_half",
-                    "--system", "multi_task", "--device", "cpu"],
-    "bench attention": ["--size", "0", "0", "--device", "cpu"],
-}  # fmt: skip
+FAST = "--device cpu --quiet"
+BASES = (  # command and what makes a right and quick line of it; what is hostile comes after
+    ("train", f"--dataset rooms --backbone resnet18_half {' '.join(SMALL)}"),
+    ("eval", f"run --workers 0 {FAST} --limit 1"),
+    ("eval", f"run --fit-scale measured {FAST}"),
+    ("eval", f"made.pt2 --workers 0 {FAST} --limit 1"),
+    ("visualize", f"picture.png --checkpoint run {FAST}"),
+    ("visualize", f"picture.png --checkpoint made.onnx {FAST}"),
+    ("visualize", f"picture.png made.pt2 --compare run made.pt2 {FAST}"),
+    ("visualize", f"album --recursive --separate --checkpoint run {FAST}"),
+    ("visualize", f"picture.png --points picture --fov 60 --checkpoint run {FAST}"),
+    ("visualize", f"picture.png --points picture --focal 50 --checkpoint run {FAST}"),
+    ("visualize", f"picture.png --layout picture,depth --colormap turbo --checkpoint run {FAST}"),
+    ("visualize", f"http://127.0.0.1:9/a.png --checkpoint run {FAST}"),
+    ("visualize", f"--dataset rooms --index 0 --checkpoint run {FAST}"),
+    ("prepare", "rooms --train 1 --val 1 --size 32 32 --out made.h5 --workers 1 --quiet --force"),
+    ("prepare", "own.yaml --workers 1 --quiet --force"),
+    ("data", "datasets/rooms.h5 --quiet"),
+    ("report", "run"),
+    ("boundary", "pred pred --workers 1 --quiet"),
+    ("export", "run --format pt2 --size 32 32 --out made.pt2 --quiet"),
+    ("export", "run --format onnx --size 32 32 --out new.onnx --quiet"),
+    ("pack", "run"),
+    ("doctor", ""),
+    ("systems", "demt_itsa"),
+    ("backbones", ""),
+    ("recipes", ""),
+    ("experiment", "rooms_systems --table"),
+    ("import-demt", "noise.bin"),
+    ("demo", "--iterations 0"),
+    ("serve", "gone --host 203.0.113.1 --port 1"),  # an address that no machine has
+    ("serve", "made.pt2 --host 203.0.113.1 --port 1"),
+    ("bench model", "--dataset rooms --params-only --backbone resnet18_half --system multi_task "
+                    "--device cpu"),
+    ("bench attention", "--size 0 0 --device cpu"),
+)  # fmt: skip
 SAFE = {"--seeds", "--jobs", "--iterations", "--repeats", "--slow", "--costs", "--table", "--keep",
         "--download-dir", "--no-params-only", "--compile", "--resume", "--size"}  # fmt: skip
 """Options whose larger values are honest work, or change the machine: they get bad values only."""
+OWN = """size: [32, 32]
+splits: {train: [a], val: [b]}
+image: own/{id}.png
+tasks: {depth: {files: "own/{id}.npy"}}
+"""
 BAD = ["", "nan", "1e26", "9" * 26, "-1", "x" * 5000, "a\nb", "\udcff"]
 
 
@@ -77,11 +100,10 @@ def commands() -> dict[str, Any]:
 def lines(count: int, seed: int) -> Iterator[list[str]]:
     """So many command lines."""
     chance, known = random.Random(seed), commands()
-    assert known.keys() == BASES.keys(), "a command has no line of its own here"
-    names = list(BASES)
+    assert known.keys() == {name for name, _ in BASES}, "a command has no line of its own here"
     for number in range(count):
-        name = names[number % len(names)]
-        line = list(BASES[name])
+        name, words = BASES[number % len(BASES)]
+        line = words.split()
         for _ in range(chance.choice((1, 1, 1, 2, 3))):
             line = spoil(line, known[name], chance)
         yield [*name.split(), *line]
@@ -113,15 +135,31 @@ def place(home: Path, save_network: Callable, mtl: Callable) -> Path:
     Path("pred").mkdir()
     lines = (np.mgrid[:24, :32][1] % 8 == 0).astype(np.uint8) * 255
     Image.fromarray(lines).save("pred/a.png")
+    Path("album/below").mkdir(parents=True)
+    Path("album/below/b.jpg").write_bytes(Path("picture.png").read_bytes())
+    Path("measured").mkdir()
+    Path("measured/a.png").write_bytes(Path("picture.png").read_bytes())
+    np.save("measured/a.npy", np.linspace(1, 5, 40 * 48, dtype=np.float32).reshape(40, 48))
+    shutil.copytree("measured", "own")
+    for end in ("png", "npy"):
+        shutil.copy(f"own/a.{end}", f"own/b.{end}")
+    Path("own.yaml").write_text(OWN)
+    runs = find_spec("onnxruntime") and find_spec("onnxscript")
+    for kind in ("pt2", "onnx") if runs else ("pt2",):
+        written = mtl("export", "run", "--format", kind, "--size", 32, 32, "--out", f"made.{kind}")
+        assert not written.code, written.err
+        Path(f"cut.{kind}").write_bytes(Path(f"made.{kind}").read_bytes()[:5000])
     Path("noise.bin").write_bytes(bytes(range(256)) * 20)
     Path("empty").touch()
     Path("loop").symlink_to("loop")
     return home
 
 
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of a page that is broken off
 def test_no_command_line_ends_in_a_traceback(place: Path, mtl: Callable) -> None:
     ends: Counter[str] = Counter()
     wrong: list[str] = []
+    took: list[tuple[float, str]] = []
 
     def give_up(*_: object) -> None:
         raise TimeoutError(f"longer than {PATIENCE} s")
@@ -133,17 +171,17 @@ def test_no_command_line_ends_in_a_traceback(place: Path, mtl: Callable) -> None
             since = time.monotonic()
             answer = mtl(*line)
             signal.alarm(0)
-            said = judge(answer.code, answer.err)
+            said, shown = judge(answer.code, answer.err), " ".join(repr(word[:40]) for word in line)
+            took.append((time.monotonic() - since, shown))
             ends[said or f"exit code {answer.code}"] += 1
             if said:
-                shown = " ".join(repr(word[:40]) for word in line)
-                wrong.append(
-                    f"{said}: {shown}: {answer.err[-300:]} ({time.monotonic() - since:.0f} s)"
-                )
+                wrong.append(f"{said}: {shown}: {answer.err[-300:]}")
+                print(f"line {len(took)}: {wrong[-1]}", flush=True)
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-    print(f"\n{LINES} lines: {dict(ends)}")
+    print(f"\n{LINES} lines: {dict(ends)}; the slowest:")
+    print("\n".join(f"{seconds:.0f} s: {shown}" for seconds, shown in sorted(took)[-10:]))
     assert not wrong, "\n".join(wrong)
 
 

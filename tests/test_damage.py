@@ -17,15 +17,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtlcli import files
 from mtlcli.data import hdf5
+from mtlcli.data.download import find_problem
 from mtlcli.data.inspect import check, describe
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, MtlError
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, foreign
 from mtlcli.runs.folder import cut_log, read_log
 from mtlcli.runs.health import check_runs, examine
-from mtlcli.runs.run import is_sound
+from mtlcli.runs.run import is_sound, is_whole
 
 ROUNDS = int(os.environ.get("MTL_DAMAGES", "40"))
 STRANGE = [
@@ -239,6 +241,30 @@ def test_a_log_is_cut_at_the_first_line_that_cannot_be_read(
     assert capsys.readouterr().err.count("from line 2 on") == 1
     cut_log(tmp_path, 9)
     assert capsys.readouterr().err == ""
+
+
+ODD: dict[str, Callable[[Path], Any]] = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a circle": lambda path: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    for name in ("log.jsonl", "results.json", "sources.json"):
+        ODD[kind](tmp_path / name)
+    assert read_log(tmp_path) == []
+    with pytest.raises(InputError, match="no regular file"):
+        cut_log(tmp_path, 9)
+    assert files.read_json(tmp_path / "results.json") == {}
+    assert not is_whole(tmp_path / "log.jsonl")
+    assert not is_sound(tmp_path / "log.jsonl")
+    assert not foreign.is_exported(tmp_path / "log.jsonl")
+    assert foreign.describe(tmp_path / "log.jsonl") == (
+        "no regular file" if kind == "a pipe" else ""
+    )
+    assert find_problem(tmp_path / "sources.json") or kind == "a circle"
 
 
 def places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

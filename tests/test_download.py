@@ -131,6 +131,28 @@ def test_a_bad_mirror_is_named_and_the_next_one_used(downloader: Downloader, rea
     assert json.loads(downloader.ledger.read_text())["x.tar.gz"]["sha256"] == SHA256
 
 
+HEAD = b"HTTP/1.0 200 OK\r\n"
+NONSENSE = {
+    "less than nothing": Host(raw=HEAD + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabc\r\n"),
+    "a length of 5000 digits": Host(raw=HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"),
+    "round and round": Host(leads_to="/a"),
+    "no words": Host(raw=b""),
+    "no status": Host(raw=b"HTTP/1.0 fine\r\n\r\n"),
+    "no end of a head": Host(raw=HEAD + b"X: " + b"x" * 70_000),
+}
+
+
+@pytest.mark.parametrize("said", NONSENSE)
+def test_nonsense_is_one_line_and_the_next_mirror_is_asked(
+    downloader: Downloader, said: str
+) -> None:
+    with serving(a=NONSENSE[said], b=Host()) as base:
+        with pytest.raises(DownloadError) as told:
+            downloader.fetch(remote(base, "a"))
+        assert "\n" not in str(told.value)
+        assert downloader.fetch(remote(base, "a", "b")).read_bytes() == DATA
+
+
 def test_no_network_is_told_quickly(downloader: Downloader) -> None:
     with pytest.raises(DownloadError, match=r"127\.0\.0\.1:9: .*refused"):
         downloader.fetch(remote("http://127.0.0.1:9", "a"))

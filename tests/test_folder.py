@@ -113,6 +113,9 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (changed(lambda s: s.update(image="x.jpg")), r"image must be one text with {id}"),
         (changed(lambda s: s.update(splits={"val": ["a1"]})), "at least train"),
         (changed(lambda s: s["splits"].update(val="lists/val.txt")), "no list .*val.txt"),
+        (changed(lambda s: s["splits"].update(val="x" * 256)), "splits: val must be"),
+        (changed(lambda s: s.update(root="x" * 256)), "root must be the path of a folder"),
+        (changed(lambda s: s.update(title="x" * 5000)), "title must be a text"),
         (
             changed(lambda s: s["splits"].update(val=[])),
             r"splits: val must be .*list of ids, not \[\]",
@@ -166,7 +169,7 @@ FITTING = {  # entry -> which of those may stand there
     "tasks/semseg/classes": [],
     "tasks/depth/metres": [3, 1.5],
     "tasks/edge/positive_weight": [],
-    "tasks/edge/max_dist": [3, 1.5],
+    "tasks/edge/max_dist": [],
 }
 
 

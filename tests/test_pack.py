@@ -30,6 +30,23 @@ def test_a_packed_run_predicts_the_same_and_is_a_fraction_of_the_size(run, home,
     assert mtl("eval", "small", "--device", "cpu", "--quiet", "--limit", 1).code == 0
 
 
+def test_every_byte_of_packed_tensors_counts(run, home, mtl):
+    assert mtl("pack", run, "--out", "weights/small").code == 0
+    file = home / "weights/small/model.safetensors"
+    content = bytearray(file.read_bytes())
+    assert mtl("doctor").code == 0
+    for place in (-1, len(content) // 2):
+        content[place] ^= 1
+        file.write_bytes(content)
+        answer = mtl("eval", "small", "--device", "cpu", "--quiet", "--limit", 1)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert "damaged" in answer.err
+        assert "model.safetensors has bytes that were changed" in mtl("doctor").out
+        content[place] ^= 1
+    file.write_bytes(content)
+    assert mtl("eval", "small", "--device", "cpu", "--quiet", "--limit", 1).code == 0
+
+
 def test_what_was_packed_is_told_as_json(run, home, mtl):
     record = json.loads(mtl("pack", run, "--out", "small", "--json").out)
     assert record["checkpoint"] == "small/model.safetensors"

@@ -22,6 +22,7 @@ Y, X = np.mgrid[: SIZE[0], : SIZE[1]]
 COLOURS = np.dstack((X * 4, Y * 6, X + Y)).astype(np.uint8)  # no symmetry: a turn is seen
 GREY = (X * 4).astype(np.uint8)
 DEEP = (X * 1100 + Y).astype(np.uint16)
+TWELVE = np.minimum(X * 74 + Y, 4095)
 ALPHA = np.where(X < 20, 0, 255).astype(np.uint8)
 ON_WHITE = np.where(X[..., None] < 20, 255, COLOURS).astype(np.uint8)
 LOSSY = {".jpg": 12, ".jpeg": 12, ".jpe": 12, ".jfif": 12, ".webp": 12, ".avif": 12, ".avifs": 12,
@@ -52,6 +53,10 @@ def opencv(pixels: np.ndarray, ending: str) -> bytes:
 FILES = {  # what is in the file, and what a person sees
     "grey of 16 bits": (pillow(Image.fromarray(DEEP), "PNG"), thrice(DEEP // 257)),
     "grey TIFF of 16 bits": (pillow(Image.fromarray(DEEP), "TIFF"), thrice(DEEP // 257)),
+    "grey of 12 bits in 16": (
+        pillow(Image.fromarray(TWELVE.astype(np.uint16)), "PNG"),
+        thrice(TWELVE * 255 // 4095),
+    ),
     "fractions": (
         pillow(Image.fromarray((X / 60).astype(np.float32)), "TIFF"),
         thrice((X / 60 * 255).astype(np.uint8)),
@@ -191,6 +196,14 @@ def huge_png(width: int, height: int) -> bytes:
     )
 
 
+def without_palette() -> bytes:
+    """A PNG of a palette that is not there."""
+    whole = FILES["palette"][0]
+    start = whole.index(b"PLTE") - 4
+    (length,) = struct.unpack_from(">I", whole, start)
+    return whole[:start] + whole[start + 12 + length :]
+
+
 PLAIN = FILES["plain"][0]
 REFUSED = {
     "nothing": (b"", "is empty"),
@@ -199,6 +212,7 @@ REFUSED = {
     "program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a readable picture"),
     "half a PNG": (PLAIN[: len(PLAIN) // 2], "cut short"),
     "damaged PNG": (PLAIN[:60] + b"\0\0\0\0" + PLAIN[64:], "damaged chunk"),
+    "PNG without its palette": (without_palette(), "not a readable picture"),
     "half a JPEG": (turned(1, "JPEG")[:600], "not a readable picture"),
     "bomb": (huge_png(30000, 30000), "too large"),
     "bomb of Pillow's": (huge_png(2**31 - 1, 2**31 - 1), "too large"),
@@ -230,6 +244,16 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, case: str) -> Non
     (tmp_path / "own").mkdir()
     with pytest.raises(InputError, match=r"sample 'p0': image cannot be decoded \(.*" + said):
         stored_of(tmp_path / "own", {case: content}, "{id}.png")
+
+
+def test_pictures_that_are_taken_for_12_bits_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = ("grey of 12 bits in 16", "grey of 16 bits", "grey of 12 bits in 16")
+    stored_of(tmp_path, {f"{i} {kind}": FILES[kind][0] for i, kind in enumerate(kinds)}, "{id}.png")
+    assert "train: 16 bits and nothing above 4095, so taken for 12 bits: 2 pictures." in (
+        capsys.readouterr().err
+    )
 
 
 def test_damaged_bytes_never_break_the_reader(tmp_path: Path) -> None:

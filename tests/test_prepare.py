@@ -330,7 +330,7 @@ class Slow(Quiet):
             return
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + 60 * KILLS)
 def test_kill_at_any_moment_then_go_on_gives_the_same_bytes(
     make_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from mtlcli.training import loop as train
 from mtlcli.training import state as states
 from tests.same_runs import equal, log_of
 
+KILLS = int(os.environ.get("MTL_KILLS", "3"))
 BENCH = Path(__file__).parent / "bench" / "bench_resume.py"
 SMALL = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-channels", 8,
          "--points", 2, "--feedforward", 16, "--query", "pixel")  # fmt: skip
@@ -62,10 +63,10 @@ def test_a_stopped_run_saves_and_goes_on_bit_for_bit(
     assert log_of(home / "whole") == log_of(home / "stopped")
 
 
+@pytest.mark.timeout(300 + 60 * KILLS)
 def test_runs_killed_at_random_moments_end_with_the_same_weights() -> None:
-    kills = os.environ.get("MTL_KILLS", "3")
     work = subprocess.run(
-        [sys.executable, str(BENCH), "--kills", kills],
+        [sys.executable, str(BENCH), "--kills", str(KILLS)],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

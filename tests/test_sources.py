@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -97,6 +99,14 @@ class Site(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/round")
             self.end_headers()
+        elif place in ("/drip", "/drip.png"):
+            self.send_response(200)
+            if place == "/drip.png":
+                self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.02)
         else:
             kind = "text/html" if place == "/page" else "image/png"
             body = png() if place != "/gone" else b""
@@ -141,6 +151,45 @@ def test_what_is_no_picture_of_the_web_is_one_line(
     answer = mtl("visualize", f"{site}/{place}", "--checkpoint", network, "--quiet")
     assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
     assert f"{site}/{place}" in answer.err
+
+
+@pytest.mark.parametrize("place", ["drip", "drip.png"])  # in the headers, and in the body
+def test_what_drips_is_hung_up(
+    site: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "LONGEST", 0.4)
+    with pytest.raises(InputError, match="too slow"):
+        remote.fetch(f"{site}/{place}", tmp_path)
+
+
+def test_addresses_are_asked_as_browsers_show_them_and_in_turn(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(site.rsplit(":", 1)[1])
+    closed = ("127.0.0.1", 9)
+    monkeypatch.setattr(remote, "find_addresses", lambda *_: [closed, ("127.0.0.1", port)])
+    assert remote.fetch(f"{site}/küche 1.png?größe=2", tmp_path).name == "küche_1.png"
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b::7f00:1", False),
+        ("::7f00:1", False),
+        ("::ffff:10.0.0.1", False),
+        ("2002:7f00:1::", False),
+        ("fec0::1", False),
+        ("fe80::1%1", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+    ],
+)
+def test_what_an_address_carries_decides(address: str, public: bool) -> None:
+    assert remote.is_public(address) is public
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,16 @@ class Result:
     max_dist: float  # tolerance as a fraction of the image diagonal
     images: int
     scores: Scores
+    white: tuple[str, ...] = ()  # predictions that are mostly boundary
+
+    def warning(self) -> str:
+        """What is odd about the predictions, "" if nothing is."""
+        if not self.white:
+            return ""
+        return (
+            f"{len(self.white)} of {self.images} predictions ({self.white[0]} first) mark most of "
+            "their pixels as boundary: save boundaries as white on black, if these are not."
+        )
 
     def text(self) -> str:
         """What `mtl boundary` prints: four lines, scores in [0, 1]."""
@@ -152,6 +162,7 @@ def run_boundary(
         max_dist=tolerance,
         images=len(pairs),
         scores=score(per_image, chosen),
+        white=tuple(each.id for each in per_image if each.is_white),
     )
     try:
         if counts:

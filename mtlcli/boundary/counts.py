@@ -11,6 +11,8 @@ from mtlcli.boundary.pool import interrupt_held
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError
 
+WHITE = 127  # the brightest code that is rather no boundary
+MOST_BOUNDARY = 0.5  # share of the pixels; a map of more is white where it should be black
 ROUNDING = 1e-6  # what a mean of several maps may exceed 1 by
 GtAs = Literal["boundary", "partition"]
 GroundTruth = NDArray[Any] | Sequence[NDArray[Any]]
@@ -25,6 +27,7 @@ class Counts:
     sumR: NDArray[np.int64]  # ground-truth pixels, summed over annotators
     cntP: NDArray[np.int64]  # predicted pixels matched to any annotator
     sumP: NDArray[np.int64]  # predicted pixels, after thinning
+    is_white: bool = False  # whether most pixels of the prediction are rather boundary than not
 
 
 def quantise(probability: NDArray[Any]) -> NDArray[np.uint8]:
@@ -97,7 +100,8 @@ def _count(
     pixels, planes = thin_planes(ranks(prediction, protocol), count)
     cntR, cntP, sumP = _match(pixels, planes, count, boundaries, max_dist)
     sumR = np.full(count, sum(np.count_nonzero(b) for b in boundaries), np.int64)
-    return Counts(id=id, cntR=cntR, sumR=sumR, cntP=cntP, sumP=sumP)
+    is_white = bool((prediction > WHITE).mean() > MOST_BOUNDARY)
+    return Counts(id=id, cntR=cntR, sumR=sumR, cntP=cntP, sumP=sumP, is_white=is_white)
 
 
 def _check(prediction: NDArray[np.uint8], truths: list[NDArray[Any]]) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mtlcli.boundary.counts import GtAs, quantise
+from mtlcli.boundary.counts import MOST_BOUNDARY, GtAs, quantise
 from mtlcli.errors import InputError
 
 PREDICTION_SUFFIXES = (".png", ".npy", ".jpg", ".jpeg", ".mat")
 TRUTH_SUFFIXES = (".png", ".mat")
-MOST_BOUNDARY = 0.5  # share of the pixels; a map of more is white where it should be black
 BSDS_FIELDS = {"boundary": "Boundaries", "partition": "Segmentation"}
 
 

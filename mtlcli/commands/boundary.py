@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Force, Quiet, print_json
+from mtlcli.commands._options import AsJson, Force, Quiet, complain, print_json
 
 
 def boundary(
@@ -49,6 +49,8 @@ def boundary(
         force=force,
         quiet=quiet,
     )
+    if said := result.warning():
+        complain(said)
     if as_json:
         print_json(result.as_dict())
     else:

@@ -40,6 +40,18 @@ def kind_of(path: Path) -> str:
     return "empty" if not head else "page" if b"<html" in head.lower() else "unknown"
 
 
+def require_there(path: Path) -> None:
+    """Refuse what is neither file nor folder, such as a pipe, which would be waited for.
+
+    Raises:
+        InputError: names it.
+    """
+    if path.is_file() or path.is_dir():
+        return
+    what = "is no regular file" if path.exists() else "is not there; check the path"
+    raise InputError(f"--archive {path} {what}.")
+
+
 def identify(path: Path, progress: Progress = lambda n: None) -> dict[str, Any]:
     """Name, bytes and sha256 of an archive; of a folder the hash is that of its listing."""
     if path.is_dir():
@@ -58,8 +70,7 @@ def open_archive(path: Path, work: Path, progress: Progress = lambda n: None) ->
     Raises:
         InputError: there is nothing at `path`, or it is damaged or of an unknown kind.
     """
-    if not path.exists():
-        raise InputError(f"There is no archive at {path}; check the path given to --archive.")
+    require_there(path)
     kind = kind_of(path)
     if kind == "folder":
         packed = sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(ENDINGS))

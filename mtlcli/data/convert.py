@@ -4,6 +4,7 @@ Until the file is whole it grows in a work folder beside its place. What it hold
 who converted what when, so its bytes are always the same; a run that was killed begins it anew.
 """
 
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from mtlcli.data.parallel import in_order
 from mtlcli.data.stored import encode, image_blob, require_stored_form
 from mtlcli.datasets._dataset import Plan
 from mtlcli.maps._map import Map
+from mtlcli.maps._picture import is_taken_for_12_bits
 
 Parts = dict[str, np.ndarray]  # what is written of a sample, by key
 Tally = dict[str, "Seen"]  # by task
@@ -29,17 +31,19 @@ Tally = dict[str, "Seen"]  # by task
 
 @dataclass
 class Seen:
-    """What the labels of a task hold, in one sample or in all of a split."""
+    """What the labels of a task hold, or the pictures, in one sample or in all of a split."""
 
     pixels: int = 0
     labelled: int = 0
     positive: int = 0  # of these, pixels that are not zero
+    dim: int = 0  # pictures of 16 bits that are taken for 12
 
     def add(self, other: "Seen") -> None:
         """Count those of another sample."""
         self.pixels += other.pixels
         self.labelled += other.labelled
         self.positive += other.positive
+        self.dim += other.dim
 
 
 COPIED = 1 << 26  # bytes at once
@@ -54,7 +58,7 @@ def convert(
     progress: Callable[[int], object] = lambda done: None,
 ) -> dict[str, Tally]:
     """Convert every sample of `plan`, move the finished file to `out`, and say what was seen of
-    the labels of each split.
+    the labels of each split, and of its pictures.
 
     Raises:
         InputError: a sample cannot be read or breaks the rules of the stored form.
@@ -63,8 +67,7 @@ def convert(
     unfinished = work / "dataset.h5"
     places = [(split, index) for split, ids in plan.ids.items() for index in range(len(ids))]
     converted = in_order(partial(convert_sample, plan, info), places, workers)
-    labels = (*info.tasks, *info.truths)
-    tallies = {split: {label: Seen() for label in labels} for split in plan.ids}
+    tallies = {split: {key: Seen() for key in keys_of(info)} for split in plan.ids}
     with closing(converted), h5py.File(unfinished, "w", libver=hdf5.LIBVER) as file:
         hdf5.write_info(file, info, complete=False)
         for split, ids in plan.ids.items():
@@ -101,7 +104,10 @@ def convert_sample(plan: Plan, info: Info, place: tuple[str, int]) -> tuple[Part
     split, index = place
     sample = plan.read(split, index)
     require_stored_form(sample, info, f"{split} sample '{plan.ids[split][index]}'")
-    seen = {key: look_at(info.map(key), array) for key, array in sample.items() if key != IMAGE}
+    seen = {
+        key: look_at_image(array) if key == IMAGE else look_at(info.map(key), array)
+        for key, array in sample.items()
+    }
     if plan.shape:
         return {key: np.ascontiguousarray(array) for key, array in sample.items()}, seen
     blobs = {k: image_blob(v) if k == IMAGE else encode(v) for k, v in sample.items()}
@@ -113,6 +119,12 @@ def look_at(its: Map, stored: np.ndarray) -> Seen:
     labelled = its.labelled(stored)
     positive = int(np.count_nonzero(stored[labelled])) if its.is_binary else 0
     return Seen(pixels=labelled.size, labelled=int(labelled.sum()), positive=positive)
+
+
+def look_at_image(image: np.ndarray | bytes) -> Seen:
+    """Count one picture."""
+    is_file = isinstance(image, bytes)
+    return Seen(dim=int(is_file and is_taken_for_12_bits(io.BytesIO(image))))
 
 
 class Ledger:

@@ -157,6 +157,8 @@ def find_problem(ledger: Path) -> str:
     """Why a ledger cannot be read in full, "" if it can or is not there."""
     if not ledger.exists():
         return ""
+    if not ledger.is_file():
+        return "it is no regular file"
     try:
         record = json.loads(ledger.read_text())
     except (OSError, ValueError, RecursionError):

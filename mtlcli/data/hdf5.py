@@ -101,6 +101,9 @@ class Info:
             KeyError, TypeError, ValueError: it is no such record.
         """
         require_fitting(cls, record)
+        for task, palette in record.get("palettes", {}).items():
+            if not all(0 <= value <= 255 for colour in palette for value in colour):
+                raise ValueError(f"its palette of '{task}' has what is no colour")
         known = {f.name for f in fields(cls)}
         return cls(**{k: _frozen(v) for k, v in record.items() if k in known})
 

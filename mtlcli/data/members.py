@@ -1,5 +1,6 @@
 """Members of folders, tar and zip files, read one by one; what points outside is refused."""
 
+import errno
 import hashlib
 import lzma
 import os
@@ -19,6 +20,7 @@ from mtlcli.files import gigabytes, growing, is_litter
 BLOCK = 1 << 20
 LARGEST = 1 << 30  # bytes of a member that is read as a whole
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+FALSE_SIZES = (OSError, ValueError, MemoryError)  # what leading to places that are none ends in
 LOCKED = (RuntimeError,)  # a password is asked for, or (NotImplementedError) an unknown method
 
 
@@ -95,12 +97,18 @@ class Tar:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
                     name, target = safe_name(member.name, label), _link_target(member, label)
+                    if member.sparse is not None:
+                        raise InputError(f"{label}: {name} is sparse; pack it without --sparse.")
+                    if member.size < 0:
+                        raise ValueError(f"{name} has {member.size} bytes")
                     if member.isreg():
                         index[name] = (member.offset_data, member.size)
                         end = member.offset_data + member.size
                     elif target in index:
                         index[name] = index[target]
-        except (tarfile.TarError, EOFError) as error:
+        except (tarfile.TarError, EOFError, *FALSE_SIZES) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
             state = "is cut short" if "end of" in str(error) else "is damaged"
             raise InputError(f"{label} {state} ({error}); get it again.") from error
         if end > path.stat().st_size:
@@ -203,7 +211,8 @@ class Zip:
                 "by deflate."
             ) from error
         except (*DAMAGED, OSError) as error:
-            if isinstance(error, OSError) and error.errno:  # of the disk, not of the archive
+            of_the_disk = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+            if of_the_disk:  # else it is the archive that leads to a place that is none
                 raise
             raise InputError(
                 f"{self.label}: {name} is damaged ({error}); get the archive again."

@@ -14,12 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 GDRIVE, ZIPPED = "gdrive:", "zip:"  # how an address begins that is more than a link to the file
-TRANSIENT = (OSError, http.client.HTTPException)  # what a connection may fail with
+TRANSIENT = (OSError, http.client.HTTPException, ValueError)  # what a connection may fail with,
+# the last where a piece says that it has less than no bytes
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 MAGIC = {".gz": b"\x1f\x8b", ".tgz": b"\x1f\x8b", ".zip": b"PK", ".mat": b"MATLAB"}
 PAGE_STARTS = (b"<!doctype", b"<html", b"<?xml", b"<head")
 NOTHING_MORE = 416
-RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+LENGTH = re.compile(r"[0-9]{1,18}")
 
 
 class MirrorError(Exception):
@@ -81,7 +83,7 @@ def raise_if_final(error: Exception) -> None:
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         if error.code < 500 and error.code not in (408, 429, NOTHING_MORE):
-            raise MirrorError(f"HTTP {error.code} {error.reason}") from error
+            raise MirrorError(f"HTTP {error.code} {reason_of(error)}") from error
     else:
         raise_if_of_the_disk(error)
 
@@ -133,7 +135,7 @@ def _content_length(headers: Any) -> int | None:
     if len(said) > 1:
         raise MirrorError(f"contradicts itself: lengths {' and '.join(sorted(said))}")
     length = said.pop() if said else ""
-    return int(length) if length.isascii() and length.isdigit() else None
+    return int(length) if LENGTH.fullmatch(length) else None
 
 
 def require_file(

@@ -11,7 +11,6 @@ from mtlcli.data import archive as archives
 from mtlcli.data.download import Downloader
 from mtlcli.data.progress import Bars
 from mtlcli.datasets._dataset import Dataset, Files, Plan, Remote, Sample
-from mtlcli.errors import InputError
 from mtlcli.files import read_json
 
 Archives = tuple[Mapping[str, Any], ...]
@@ -93,8 +92,7 @@ class Given:
         return self.maker.plan(files, geometry=self.geometry, limit=self.limit), record
 
     def _identify(self, path: Path) -> dict[str, Any]:
-        if not path.exists():
-            raise InputError(f"There is nothing at --archive {path}; check the path.")
+        archives.require_there(path)
         with self.bars.bytes(f"Hashing {path.name}", _packed_size(path)) as bar:
             identity = archives.identify(path, bar)
         files = [f for s in self.maker.DATASET.sources.values() for f in s.files]

@@ -10,7 +10,7 @@ import numpy as np
 from mtlcli import __version__, lookup
 from mtlcli.data.convert import Seen, convert
 from mtlcli.data.download import Downloader, DownloadError
-from mtlcli.data.hdf5 import Info, keys_of, read_info
+from mtlcli.data.hdf5 import IMAGE, Info, keys_of, read_info
 from mtlcli.data.mirror import link_of
 from mtlcli.data.origin import Archives, Given, Hosted, Origin, Rendered
 from mtlcli.data.progress import Bars
@@ -268,6 +268,9 @@ class _Job:
         with self.bars.samples(f"Converting {self.name}", total) as bar:
             tallies = convert(plan, info, self.work, self.out, self.workers, bar)
         for split, tally in tallies.items():
+            if dim := tally[IMAGE].dim:
+                said = "16 bits and nothing above 4095, so taken for 12 bits"
+                self.bars.warn(f"{split}: {said}: {dim} pictures.")
             for task in info.tasks:
                 seen = tally[task]
                 if said := describe_lack(seen, info.map(task), plan.source):

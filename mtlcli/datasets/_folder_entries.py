@@ -17,6 +17,7 @@ from mtlcli.errors import InputError
 from mtlcli.maps import map_of
 from mtlcli.maps._picture import LARGEST
 
+LONGEST = 1000  # letters of a text, which may be a path
 MOST_CLASSES = 255  # one value of a byte stays for "unlabelled"
 NAME = re.compile(r"\w[\w.-]{0,99}")
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -39,6 +40,8 @@ def _word(value: Any) -> str:
 
 def _text(value: Any) -> str:
     if not (isinstance(value, str) and value.strip() and value.isprintable()):
+        raise ValueError
+    if len(value) > LONGEST or any(len(part.encode()) > 255 for part in value.split("/")):
         raise ValueError
     return value
 
@@ -130,6 +133,7 @@ def _protocol(value: Any) -> str:
 
 PATTERN = Kind("one text with {id} and no other braces, such as images/{id}.jpg", _pattern)
 POSITIVE = Kind("a number above 0", _positive)
+SHARE = Kind("a number between 0 and 1", _share)
 ENTRIES = {
     "name": Kind("letters, digits, points and dashes", _name),
     "title": Kind("a text", _word),
@@ -154,8 +158,8 @@ TASK_ENTRIES = {
     "unit": Kind("a text, such as °C", _word),
     "zoom": Kind("true or false", _flag),
     "protocol": Kind(f"a boundary protocol, one of {', '.join(PROTOCOLS)}", _protocol),
-    "positive_weight": Kind("a number between 0 and 1", _share),
-    "max_dist": POSITIVE,
+    "positive_weight": SHARE,
+    "max_dist": SHARE,
 }
 ANYTHING = Kind("", lambda value: value)  # of a kind of map that came later
 

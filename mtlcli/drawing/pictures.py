@@ -38,7 +38,7 @@ from mtlcli.drawing.remote import fetch, is_url
 from mtlcli.drawing.sources import Source, Targets, count_others, find_sources, is_video
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
-from mtlcli.maps._picture import is_animated
+from mtlcli.maps._picture import is_animated, is_taken_for_12_bits
 from mtlcli.runs.checkpoint import Trained
 
 if TYPE_CHECKING:
@@ -227,6 +227,9 @@ class Work:
         assert isinstance(source, Path), "a camera is a video"
         self.moving += [said] if is_animated(source) else []
         image = read_image(source)
+        with source.open("rb") as file:
+            if is_taken_for_12_bits(file):
+                self.notes.append(f"{said}: 16 bits and nothing above 4095, so taken for 12 bits")
         if self.want.points:
             self.draw_points(source, image, name)
         if self.want.separate:

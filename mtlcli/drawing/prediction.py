@@ -15,7 +15,7 @@ from torch import Tensor
 from mtlcli import lookup
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.drawing.grid import Tile, draw_grid, tile_of
-from mtlcli.errors import InputError
+from mtlcli.errors import InputError, RunError
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.tasks._shared import at_size
 from mtlcli.tasks._task import Task
@@ -41,6 +41,9 @@ def predict(
     Returns:
         task -> class maps (H, W) uint8; depth (1, H, W) metres, normals (3, H, W) unit vectors,
         boundaries and saliency (1, H, W) probabilities, float32.
+
+    Raises:
+        RunError: see `maps_of`.
     """
     pixels = network_input(trained, image)
     return maps_of(trained, logits_of(trained, pixels[None]), size or image.shape[:2])
@@ -72,7 +75,16 @@ def logits_of(trained: Trained, pixels: np.ndarray) -> dict[str, Tensor]:
 def maps_of(
     trained: Trained, logits: Mapping[str, Tensor], size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """The maps (see `predict`) of one picture's logits (1, C, h, w), at any height and width."""
+    """The maps (see `predict`) of one picture's logits (1, C, h, w), at any height and width.
+
+    Raises:
+        RunError: the network gives what is no number.
+    """
+    if broken := [name for name in trained.tasks if logits[name].isnan().any()]:
+        raise RunError(
+            f"{trained.path} gives what is no number (NaN) for {', '.join(broken)}: its training "
+            "diverged, or the file is damaged."
+        )
     return {
         name: decode_map(task, logits[name].float(), size) for name, task in trained.tasks.items()
     }

@@ -5,9 +5,13 @@ import ipaddress
 import re
 import socket
 import ssl
+import string
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from mtlcli.errors import InputError
 
@@ -18,6 +22,7 @@ PATIENCE = 20.0  # seconds for one answer
 LONGEST = 300.0  # seconds for everything
 KINDS = ("image/", "video/", "application/octet-stream", "binary/octet-stream")
 MOVED = (301, 302, 303, 307, 308)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # addresses that carry one of IPv4
 
 
 def is_url(word: str) -> bool:
@@ -39,19 +44,43 @@ def fetch(url: str, folder: Path) -> Path:
     for _ in range(REDIRECTS + 1):
         connection, target = connect(url, here)
         try:
-            connection.request("GET", target, headers={"User-Agent": "mtl", "Accept": "*/*"})
-            with connection.getresponse() as answer:
-                place = answer.getheader("Location") if answer.status in MOVED else None
-                if not place:
-                    return save(url, here, answer, folder, end)
+            with ended_at(connection.sock, end):
+                connection.request("GET", target, headers={"User-Agent": "mtl", "Accept": "*/*"})
+                with connection.getresponse() as answer:
+                    place = answer.getheader("Location") if answer.status in MOVED else None
+                    if not place:
+                        return save(url, here, answer, folder)
             here = urljoin(here, place)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise InputError(
-                f"{url} cannot be fetched: {error or type(error).__name__}."
-            ) from error
+            reason = "too slow" if time.monotonic() >= end else error or type(error).__name__
+            raise InputError(f"{url} cannot be fetched: {reason}.") from error
         finally:
             connection.close()
     raise InputError(f"{url} cannot be fetched: more than {REDIRECTS} redirects.")
+
+
+@contextmanager
+def ended_at(wire: socket.socket, end: float) -> Iterator[None]:
+    """Hang up at a time, whatever drips through the wire.
+
+    Raises:
+        TimeoutError: it was so.
+    """
+    timer = threading.Timer(end - time.monotonic(), hang_up, (wire,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if time.monotonic() >= end:
+        raise TimeoutError
+
+
+def hang_up(wire: socket.socket) -> None:
+    """End what another thread reads."""
+    with suppress(OSError):  # it has ended by itself
+        wire.shutdown(socket.SHUT_RDWR)
 
 
 def connect(url: str, here: str) -> tuple[http.client.HTTPConnection, str]:
@@ -68,21 +97,31 @@ def connect(url: str, here: str) -> tuple[http.client.HTTPConnection, str]:
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(f"{url}: only addresses of http and https are fetched ({here}).")
     secure = parts.scheme == "https"
-    address = find_address(url, host, port or (443 if secure else 80))
+    addresses = find_addresses(url, host, port or (443 if secure else 80))
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(host, port, timeout=PATIENCE)
     try:
-        wire = socket.create_connection(address, PATIENCE)
+        wire = reach(addresses)
         if secure:
             wire = ssl.create_default_context().wrap_socket(wire, server_hostname=host)
         connection.sock = wire
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{url} cannot be fetched: {error}.") from error
-    return connection, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    asked = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return connection, quote(asked, safe=string.punctuation)
 
 
-def find_address(url: str, host: str, port: int) -> tuple[str, int]:
-    """The first address of a host, if all that it has are public.
+def reach(addresses: list[tuple[str, int]]) -> socket.socket:
+    """A connection to the first address that answers (raises OSError: none does)."""
+    *others, last = addresses
+    for address in others:
+        with suppress(OSError):
+            return socket.create_connection(address, PATIENCE)
+    return socket.create_connection(last, PATIENCE)
+
+
+def find_addresses(url: str, host: str, port: int) -> list[tuple[str, int]]:
+    """The addresses of a host, if all are public.
 
     Raises:
         InputError: it has none, or a local or private one.
@@ -94,21 +133,28 @@ def find_address(url: str, host: str, port: int) -> tuple[str, int]:
     addresses = [str(entry[4][0]) for entry in found]
     if not all(map(is_public, addresses)):
         raise InputError(f"{url} is not fetched: {host} is a local or private address.")
-    return addresses[0], port
+    return [(address, port) for address in addresses]
 
 
 def is_public(address: str) -> bool:
-    """Whether an address belongs to the open internet."""
+    """Whether an address belongs to the open internet; one that carries another does if that
+    does.
+    """
     its = ipaddress.ip_address(address.split("%")[0])
-    inner = getattr(its, "ipv4_mapped", None) or getattr(its, "sixtofour", None)
-    return its.is_global and not its.is_multicast and (inner is None or is_public(str(inner)))
+    if isinstance(its, ipaddress.IPv6Address):
+        carried = ipaddress.IPv4Address(its.packed[-4:]) if its in NAT64 else None
+        if inner := its.ipv4_mapped or its.sixtofour or carried:
+            return is_public(str(inner))
+        if its.is_site_local:
+            return False
+    return its.is_global and not (its.is_multicast or its.is_reserved)
 
 
-def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path, end: float) -> Path:
+def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path) -> Path:
     """Write an answer's body as a file of the name in the URL.
 
     Raises:
-        InputError: it is no picture or video, too large or too slow.
+        InputError: it is no picture or video, or too large.
     """
     kind = (answer.getheader("Content-Type") or KINDS[2]).split(";")[0].strip().lower()
     if answer.status != 200:
@@ -124,8 +170,6 @@ def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path, en
         while size <= LARGEST and (block := answer.read(BLOCK)):
             file.write(block)
             size = max(size, file.tell())
-            if time.monotonic() > end:
-                raise InputError(f"{url} is too slow: not whole after {LONGEST:g} s.")
     if size > LARGEST:
         raise InputError(f"{url} is too large: more than {LARGEST // 2**20} MB.")
     if length.isdigit() and path.stat().st_size < int(length):

@@ -10,6 +10,7 @@ from mtlcli.maps._picture import is_animated, suffixes
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".3gp")
 GIF = ".gif"  # a video if it moves
+MOST_DIGITS = 4  # of the number of a camera
 
 Source = Path | int  # a file, or the number of a camera
 
@@ -32,7 +33,7 @@ def find(word: str) -> Sequence[Source]:
     path = Path(word)
     if not path.is_dir() and path.exists():
         return [path]
-    if word.isascii() and word.isdigit() and not path.exists():
+    if word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS and not path.exists():
         return [int(word)]
     if not (path.is_dir() or has_magic(word)):
         raise InputError(f"There is no picture, video or folder {word}.")

@@ -49,7 +49,9 @@ def indices(data: bytes) -> np.ndarray:
 
 def grey(data: bytes) -> np.ndarray:
     """A picture file as brightness (H, W) uint8."""
-    return np.asarray(_picture.open_picture(io.BytesIO(data)).convert("L"))
+    picture = _picture.open_picture(io.BytesIO(data))
+    with _picture.failing_in_words():
+        return np.asarray(picture.convert("L"))
 
 
 def white(data: bytes) -> np.ndarray:

@@ -25,6 +25,7 @@ MOVING = ("GIF", "WEBP", "PNG")  # may be animations
 HEIC = (".heic", ".heif")
 PHONE = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # kinds of HEIC
 LARGEST = 100_000_000  # pixels
+TWELVE_BITS = 4095  # the largest number of cameras whose files have 16
 PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF's tag; 1, or what is no orientation, is upright
 UPRIGHT = {
@@ -65,14 +66,21 @@ def open_picture(file: BinaryIO) -> Image.Image:
     """
     head = file.read(32)
     file.seek(0)
+    with failing_in_words():
+        _require_readable(file, head)
+        picture = Image.open(file, formats=_formats())
+        require_size(*picture.size)
+        picture.load()
+        turn = _turn(picture)
+        return picture.transpose(UPRIGHT[turn]) if turn else picture
+
+
+@contextmanager
+def failing_in_words() -> Iterator[None]:
+    """Whatever Pillow raises within it becomes `Unreadable`; its warnings are left out."""
     try:
         with _without_warnings():
-            _require_readable(file, head)
-            picture = Image.open(file, formats=_formats())
-            require_size(*picture.size)
-            picture.load()
-            turn = _turn(picture)
-            return picture.transpose(UPRIGHT[turn]) if turn else picture
+            yield
     except Unreadable:
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
@@ -144,7 +152,7 @@ def _turn(picture: Image.Image) -> int | None:
 
 def _reason(error: BaseException) -> str:
     words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(words.split())
+    return " ".join(words.split()).rstrip(".")
 
 
 def read_rgb(file: BinaryIO, paper: str = "white") -> np.ndarray:
@@ -180,13 +188,14 @@ def read_grey(file: BinaryIO) -> np.ndarray:
 
 def to_rgb(picture: Image.Image, paper: str = "white") -> np.ndarray:
     """A Pillow picture as RGB (H, W, 3) uint8, see `read_rgb`."""
-    if _is_deep(picture):
-        return np.repeat(to_bytes(np.asarray(picture, np.float64))[..., None], 3, axis=2)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        below = Image.new("RGBA", picture.size, paper)
-        picture = Image.alpha_composite(below, picture)
-    return np.asarray(picture.convert("RGB"))
+    with failing_in_words():
+        if _is_deep(picture):
+            return np.repeat(to_bytes(np.asarray(picture, np.float64))[..., None], 3, axis=2)
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            below = Image.new("RGBA", picture.size, paper)
+            picture = Image.alpha_composite(below, picture)
+        return np.asarray(picture.convert("RGB"))
 
 
 def _is_deep(picture: Image.Image) -> bool:
@@ -195,7 +204,8 @@ def _is_deep(picture: Image.Image) -> bool:
 
 
 def to_bytes(grey: np.ndarray) -> np.ndarray:
-    """16 bits by their high byte, floats up to 1 as fractions; what already fits 8 bits stays.
+    """16 bits by their high byte (or 12, where no number is larger), floats up to 1 as fractions;
+    what already fits 8 bits stays.
 
     Raises:
         Unreadable: a number is not finite, negative, or of more than 16 bits.
@@ -207,10 +217,22 @@ def to_bytes(grey: np.ndarray) -> np.ndarray:
             "to 255 or to 65535"
         )
     if brightest > 255:
-        grey = grey / 257
+        grey = grey * 255 / (TWELVE_BITS if brightest <= TWELVE_BITS else 65535)
     elif 0 < brightest <= 1 and (grey % 1).any():
         grey = grey * 255
     return grey.astype(np.uint8)
+
+
+def is_taken_for_12_bits(file: BinaryIO) -> bool:
+    """Whether a grey picture has 16 bits and holds nothing above 12, which is worth a word; one
+    that cannot be read does not.
+    """
+    try:
+        with _without_warnings(), Image.open(file, formats=_formats()) as picture:
+            brightest = np.asarray(picture).max(initial=0) if _is_deep(picture) else 0
+            return bool(255 < brightest <= TWELVE_BITS)
+    except Exception:  # as for `open_picture`
+        return False
 
 
 def _read_unusual(file: BinaryIO, paper: str) -> np.ndarray:

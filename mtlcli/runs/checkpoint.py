@@ -4,6 +4,7 @@ It is torch's archive while a run is trained, and a safetensors file once it is 
 metadata stands what is not a tensor.
 """
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from mtlcli.errors import InputError, RunError, in_one_line
 from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.folder import FACTS
+from mtlcli.runs.folder import CRC32, FACTS, crc32_of_tensors
 from mtlcli.runs.foreign import describe, is_exported
 from mtlcli.runs.names import file_of, pin
 from mtlcli.runs.scale import DepthScale, read_scales
@@ -148,15 +149,17 @@ def save(path: Path, **content: Any) -> None:
 
 
 def save_packed(path: Path, network: Mapping[str, Tensor], **facts: Any) -> None:
-    """Write a checkpoint as safetensors; `facts` are plain types. Tensors share no memory.
+    """Write a checkpoint as safetensors; `facts` are plain types. Tensors share no memory. The form
+    has no checksum, so that of the tensors is one of the facts.
 
     Raises:
         RunError: it cannot be written.
     """
-    metadata = {"format": "pt", FACTS: json.dumps({"format": FORMAT, **facts})}
+    plain = io.BytesIO(to_safetensors(dict(network)))
+    facts = {"format": FORMAT, CRC32: crc32_of_tensors(plain), **facts}
     try:
         with replacing(path) as file:
-            file.write(to_safetensors(dict(network), metadata))
+            file.write(to_safetensors(dict(network), {"format": "pt", FACTS: json.dumps(facts)}))
     except OSError as error:
         raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
 
@@ -189,11 +192,11 @@ def read(path: Path) -> dict[str, Any]:
     from mtlcli.runs.run import describe_damage, is_sound
 
     try:
+        if not is_sound(path):  # torch writes checksums, and does not compare them
+            raise ValueError(path)
         if path.suffix == SAFETENSORS:
             content = read_packed(path)
         else:
-            if not is_sound(path):  # torch writes checksums, and does not compare them
-                raise ValueError(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error

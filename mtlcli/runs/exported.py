@@ -15,17 +15,22 @@ from torch.nn import functional as F
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.data.moments import Moments
-from mtlcli.errors import InputError
-from mtlcli.files import MARK
+from mtlcli.errors import InputError, RunError, in_one_line
+from mtlcli.files import MARK, fits
+from mtlcli.maps._picture import LARGEST
 from mtlcli.runs.checkpoint import Trained, tasks_of
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.foreign import describe, describe_zip
+from mtlcli.runs.foreign import describe
+from mtlcli.runs.program import Harmful, require_harmless
+from mtlcli.runs.run import is_sound
 from mtlcli.tasks._task import Task
 
 Runner = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> {name: maps}
 Open = Callable[[Path, tuple[str, ...]], Runner]  # file, names of its outputs -> how to run it
 REMEDY = "Install what it needs: pip install 'mtlcli[onnx]'."
 KEPT = ("program", "size", "config", "info", "iteration")  # facts that a network is rebuilt from
+UNREADABLE = (InputError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What facts of other programs end in."""
 SMALLEST = 1e-12  # probability that still has a logarithm
 
 
@@ -35,21 +40,24 @@ def load(file: Path) -> Trained:
     Raises:
         InputError: it is something else, cut short, or nothing here runs it.
     """
-    is_torch = bool(describe_zip(file))
+    with file.open("rb") as opened:
+        is_torch = opened.read(2) == b"PK"  # an archive, whole or not
     facts = read_pt2_facts(file) if is_torch else read_onnx_facts(file)
     try:
         config = RunConfig.from_json(json.loads(facts["config"]))
         dataset = Info.from_json(json.loads(facts["info"]))
-        height, width = json.loads(facts["size"])
+        height, width = read_size(facts["size"])
         iteration = int(facts["iteration"])
-    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        tasks = tasks_of(config.tasks, dataset)
+    except UNREADABLE as error:
         what = describe(file) or "not of mtl"
         if MARK in facts.get("program", ""):
             what = f"of another version ({facts['program']}): export it again"
         raise InputError(f"{file} is {what}.") from error
     names = tuple(config.tasks)
     run = open_with_torch(file, names) if is_torch else open_with_onnxruntime(file, names)
-    network = ExportedNetwork(run, tasks_of(names, dataset), (height, width), config.moments)
+    channels = {n: task.outputs(dataset.classes.get(n, ())) for n, task in tasks.items()}
+    network = ExportedNetwork(file, run, tasks, channels, (height, width), config.moments)
     return Trained(
         path=file,
         network=network.eval(),
@@ -58,6 +66,14 @@ def load(file: Path) -> Trained:
         iteration=iteration,
         takes=(height, width),
     )
+
+
+def read_size(said: str) -> tuple[int, int]:
+    """Height and width that a file takes (raises ValueError: it says none that a picture has)."""
+    size = json.loads(said)
+    if not fits(size, tuple[int, int]) or min(size) < 1 or size[0] * size[1] > LARGEST:
+        raise ValueError(said)
+    return size[0], size[1]
 
 
 class ExportedNetwork(nn.Module):
@@ -71,10 +87,17 @@ class ExportedNetwork(nn.Module):
     deviation: Tensor
 
     def __init__(
-        self, run: Runner, tasks: Mapping[str, Task], size: tuple[int, int], moments: Moments
+        self,
+        file: Path,
+        run: Runner,
+        tasks: Mapping[str, Task],
+        channels: Mapping[str, int],
+        size: tuple[int, int],
+        moments: Moments,
     ) -> None:
         super().__init__()
-        self.run, self.tasks, self.size = run, tasks, size
+        self.file, self.run, self.size = file, run, size
+        self.tasks, self.channels = tasks, channels
         mean, deviation = torch.tensor(moments)[..., None, None]  # 3, 1, 1 each
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)
@@ -83,10 +106,21 @@ class ExportedNetwork(nn.Module):
         pixels = 255 * (image.cpu().float() * self.deviation + self.mean)
         if tuple(pixels.shape[-2:]) != self.size:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
-        found = self.run(pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
-        return {
-            name: undo(task, torch.from_numpy(found[name])) for name, task in self.tasks.items()
-        }
+        images = pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+        try:
+            return self.as_logits(self.run(images))
+        except Exception as error:  # of what runs it, or of what it gives
+            raise RunError(
+                f"{self.file} cannot be run ({in_one_line(error)}): export it again."
+            ) from error
+
+    def as_logits(self, found: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """What the file gave as the network would (raises ValueError: it is something else)."""
+        logits = {n: undo(task, torch.from_numpy(found[n])) for n, task in self.tasks.items()}
+        for name, maps in logits.items():
+            if maps.ndim != 4 or maps.shape[1] != self.channels[name]:
+                raise ValueError(f"{name} is {tuple(found[name].shape)}")
+        return logits
 
 
 def undo(task: Task, maps: Tensor) -> Tensor:
@@ -171,11 +205,19 @@ def load_program(path: Path, facts: dict[str, str]) -> torch.export.ExportedProg
     """The program; `facts` are filled in.
 
     Raises:
-        InputError: this torch cannot read it.
+        InputError: this torch cannot read it, it is damaged, or it could do more than compute.
     """
     try:
         with silence_torch(), path.open("rb") as file:  # by name it must end in .pt2
+            if not is_sound(path):
+                raise ValueError("its checksums do not hold")
+            require_harmless(file)
             return torch.export.load(file, extra_files=facts)  # type: ignore[arg-type]
+    except Harmful as error:
+        raise InputError(
+            f"{path} is refused: {error}, which `mtl export` does not write, and which may do more "
+            "than compute."
+        ) from error
     except Exception as error:  # what other programs and versions wrote ends in any error
         what = describe(path)
         if "torch.export" in what or not what:

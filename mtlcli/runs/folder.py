@@ -8,9 +8,10 @@ model.safetensors and config.json in place of last.pt and run.json, and README.m
 import json
 import os
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mtlcli.errors import InputError
 from mtlcli.files import BESIDE, fits, read_json, write_json
@@ -29,6 +30,8 @@ LINE = {  # of the log: key -> what its value must be, if it is there
 RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
 PACKED, PACKED_RECORD, CARD = "model.safetensors", "config.json", "README.md"
 FACTS = "mtl"  # key of safetensors' metadata, under which stands as JSON what is no tensor
+CRC32 = "crc32"  # of these: the checksum of the tensors
+BLOCK = 1 << 20  # bytes read at once
 
 
 def record_file(folder: Path) -> Path:
@@ -47,6 +50,15 @@ def is_packed(folder: Path) -> bool:
     """Whether `mtl pack` made this folder; other programs have files of these names, too."""
     there = (folder / PACKED).is_file() and not (folder / LAST).exists()
     return there and read_json(folder / PACKED_RECORD).keys() >= {"config", "dataset"}
+
+
+def crc32_of_tensors(file: BinaryIO) -> int:
+    """The checksum of what follows the head of a safetensors file."""
+    file.seek(8 + int.from_bytes(file.read(8), "little"))
+    checksum = 0
+    while block := file.read(BLOCK):
+        checksum = zlib.crc32(block, checksum)
+    return checksum
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -127,7 +139,7 @@ def split_log(folder: Path) -> tuple[list[dict[str, Any]], bool]:
         OSError: it cannot be opened.
     """
     path = folder / LOG
-    whole = path.read_bytes() if path.exists() else b""
+    whole = path.read_bytes() if path.is_file() else b""
     found: list[dict[str, Any]] = []
     for line in whole.split(b"\n")[:-1]:
         try:
@@ -153,8 +165,13 @@ def cut_log(folder: Path, iteration: int) -> None:
     that cannot be read, of which a line on stderr tells.
 
     So the log of a run that was resumed is that of one never interrupted.
+
+    Raises:
+        InputError: it is no file that can be written on.
     """
     path = folder / LOG
+    if os.path.lexists(path) and not path.is_file():
+        raise InputError(f"{path} is no regular file: remove it, and resume again.")
     if not path.exists():
         return
     lines, is_all = split_log(folder)

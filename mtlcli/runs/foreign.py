@@ -24,6 +24,7 @@ MAGIC = {  # first bytes -> what begins with them
     b"\x7fELF": "a program",
 }
 TORCH = "a file of PyTorch, but not a checkpoint written by mtl"
+TENSORS = "a safetensors file: weights without a run"
 IN_ZIP = (  # end of a name in a zip file -> what has it
     (
         "constants.pkl",
@@ -40,6 +41,8 @@ EXPORTED = (".onnx", ".pt2")
 
 def describe(path: Path) -> str:
     """What a file seems to be, with what to do; "" for what has no known sign."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        return "no regular file"  # reading a pipe would wait
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -59,7 +62,7 @@ def describe(path: Path) -> str:
     if looks_like_onnx(head):
         return "an ONNX file that mtl did not write: it lacks mtl's facts"
     if head[8:9] == b"{" and b"dtype" in head:
-        return "a safetensors file: weights without a run"
+        return TENSORS
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it"
     return "a text file" if b"\0" not in head and is_text(head) else ""
@@ -93,8 +96,8 @@ def is_text(head: bytes) -> bool:
 
 def is_exported(path: Path) -> bool:
     """Whether a file is one of `mtl export`, or meant to be one, by its name or its beginning."""
-    if path.suffix.lower() in EXPORTED:
-        return True
+    if path.suffix.lower() in EXPORTED or not path.is_file():
+        return path.suffix.lower() in EXPORTED
     try:
         with path.open("rb") as file:
             return looks_like_onnx(file.read(4))

@@ -19,7 +19,7 @@ from mtlcli.files import checksums, gigabytes
 from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.runs.folder import LOG, RESULTS, newest_file, record_file
 from mtlcli.runs.installation import OPTIONAL, examine_machine, list_missing, list_versions
-from mtlcli.runs.names import SHIPPED, find, find_shipped
+from mtlcli.runs.names import CHECKPOINTS, SHIPPED, find, find_shipped
 from mtlcli.runs.run import Run, is_sound, is_whole
 
 LITTLE_DISK = 5e9  # bytes; NYUD and its archive need about as much
@@ -223,7 +223,8 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
         return "unfinished", "no checkpoint", resume
     if not is_whole(run.last):
         return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
-    damaged = [file for file in sorted(folder.glob("*.pt")) if not is_sound(file)]
+    files = sorted(file for end in CHECKPOINTS for file in folder.glob(f"*{end}"))
+    damaged = [file for file in files if not is_sound(file)]
     if damaged:
         return "damaged", f"{damaged[0].name} has bytes that were changed", f"rm {damaged[0]}"
     if unreadable := next((lack for lack in run.lacks if str(folder / LOG) in lack), None):

@@ -1,5 +1,6 @@
 """A run folder as one record: what was used, what came of it, how it went."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,16 +15,19 @@ from mtlcli.errors import InputError
 from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import (
+    CRC32,
+    FACTS,
     LAST,
     LOG,
     PACKED,
     RECORD,
     RESULTS,
+    crc32_of_tensors,
     newest_file,
     record_file,
     split_log,
 )
-from mtlcli.runs.foreign import TORCH, describe
+from mtlcli.runs.foreign import TENSORS, TORCH, describe
 from mtlcli.runs.names import CHECKPOINTS, find, is_run, resolve, title
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, find_results, read_results
@@ -31,7 +35,7 @@ from mtlcli.runs.results import Results, Scores, find_results, read_results
 if TYPE_CHECKING:
     from mtlcli.tasks._task import Task
 
-FACTS = ("shape", "geometry", "request")  # of a dataset file, that tell it from another
+TRAITS = ("shape", "geometry", "request")  # of a dataset file, that tell it from another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,7 @@ def same_pictures(one: Run, other: Run) -> bool:
     elif all(trained) and one.config.tasks == other.config.tasks:
         pairs.append((trained[0], trained[1]))
     else:
-        pairs += [(getattr(one.dataset, f), getattr(other.dataset, f)) for f in FACTS]
+        pairs += [(getattr(one.dataset, f), getattr(other.dataset, f)) for f in TRAITS]
     unknown = (None, "")
     return all(a == b for a, b in pairs if a not in unknown and b not in unknown)
 
@@ -193,6 +197,8 @@ def run_folders(path: Path) -> list[Path]:
 
 def is_whole(file: Path) -> bool:
     """Whether a checkpoint is not cut short."""
+    if not file.is_file():
+        return False
     if file.suffix != Path(PACKED).suffix:
         return is_zipfile(file)  # its directory stands at its end
     try:
@@ -203,8 +209,16 @@ def is_whole(file: Path) -> bool:
 
 
 def is_sound(file: Path) -> bool:
-    """Whether every byte of a checkpoint is as it was written: its checksums are compared."""
+    """Whether every byte of a checkpoint is as it was written: its checksums are compared, where it
+    has any.
+    """
+    if not file.is_file():
+        return False
     try:
+        if file.suffix == Path(PACKED).suffix:
+            with safe_open(file, framework="numpy") as opened, file.open("rb") as raw:
+                facts = json.loads((opened.metadata() or {}).get(FACTS, "{}"))
+                return CRC32 not in facts or facts[CRC32] == crc32_of_tensors(raw)
         with ZipFile(file) as members:
             return members.testzip() is None
     except PermissionError:
@@ -216,7 +230,7 @@ def is_sound(file: Path) -> bool:
 def describe_damage(file: Path) -> str:
     """What to say of a checkpoint that cannot be read, and how to have its run again."""
     run, what = file.parent, describe(file)
-    if what and what != TORCH:  # which it would be, were it whole
+    if what and what not in (TORCH, TENSORS):  # which it would be, were it whole
         return f"{file} is {what}. It is no run: name another (`mtl doctor` lists them)."
     if file.name == LAST and (run / RECORD).is_file():
         remedy = f"remove it, and `mtl train --resume {run}` begins it again"

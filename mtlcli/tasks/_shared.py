@@ -57,16 +57,10 @@ def confusion(logits: Tensor, target: Tensor, options: Options) -> Statistics:
     """Pixel counts `matrix` (classes, classes) int64, row = label, column = prediction; 255
     ignored.
     """
-    from torchmetrics.functional.classification import multiclass_confusion_matrix  # slow to import
-
-    matrix = multiclass_confusion_matrix(
-        most_likely_class(logits[None])[0],
-        target.long(),
-        num_classes=logits.shape[0],
-        ignore_index=IGNORE,
-        validate_args=False,
-    )
-    return {"matrix": matrix.cpu().numpy()}
+    known, classes = target != IGNORE, logits.shape[0]
+    found = most_likely_class(logits[None])[0][known]
+    cells = torch.bincount(target[known].long() * classes + found, minlength=classes**2)
+    return {"matrix": cells.reshape(classes, classes).cpu().numpy()}
 
 
 def intersection_over_union(statistics: Sequence[Statistics], options: Options) -> dict[str, float]:

@@ -1,0 +1,108 @@
+"""What a program of torch.export may hold to be let in: numbers, and arithmetic on tensors.
+
+torch trusts such a file: it unpickles what is in it, loads its libraries, and runs some of its text
+as Python. So all that has a say is looked at first, through the reader that torch has for archives,
+and what `mtl export` does not write is refused.
+"""
+
+import io
+import json
+import pickle
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+MODEL, INPUTS = "models/model.json", "data/sample_inputs/model.pt"
+CONFIGS = (
+    "data/weights/model_weights_config.json",
+    "data/constants/model_constants_config.json",
+)
+MEMBER = re.compile(
+    r"archive_format|archive_version|version|byteorder|\.\w+(/\w+)?"
+    r"|data/weights/weight_\d+|data/constants/tensor_\d+|extra/\w+"
+)
+WORD = re.compile(r"[\w.]*")  # names of weights and results
+MODE = re.compile(r"[\w., >-]{0,200}")  # of an operator, such as "bmk,hkc->bmhc" of einsum
+SYMBOL = re.compile(r"Symbol\('[su]\d+'(, \w+=True)*\)")
+FORMULA = re.compile(r"(\d|[ +*/(),-]|Add|Mul|Integer|FloorDiv|CleanDiv|PythonMod|Mod|Max|Min)*")
+OPERATION = re.compile(
+    r"torch\.ops\.aten\.(?!from_file\b)_?[a-z]\w*\.[A-Za-z]\w*|torch\.sym_\w+"
+    r"|torch\.ops\.higher_order\.wrap_with_(autocast|set_grad_enabled)"
+    r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge)"
+)
+SPEC = {"builtins.tuple", "builtins.list", "builtins.dict"}
+REMARKS = ("metadata", "torch_version")  # text that nothing is made of
+RULES = {
+    "expr_str": lambda text: is_formula(text),
+    "as_string": MODE.fullmatch,
+    "as_float": re.compile(r"-?Infinity|NaN").fullmatch,
+    "target": lambda text: OPERATION.fullmatch(text),
+    "in_spec": lambda text: is_spec(text),
+    "out_spec": lambda text: is_spec(text),
+}
+
+
+class Harmful(Exception):
+    """A file holds what could act."""
+
+
+def require_harmless(file: BinaryIO) -> None:
+    """Look through an archive, from its beginning and back to it.
+
+    Raises:
+        Harmful: names what could act.
+        Exception: it cannot be read.
+    """
+    import torch
+    from torch.export.pt2_archive import PT2ArchiveReader
+
+    archive = PT2ArchiveReader(file)
+    names = archive.get_file_names()
+    known = (MODEL, INPUTS, *CONFIGS)
+    for name in names:
+        if name not in known and not MEMBER.fullmatch(name):
+            raise Harmful(f"it holds {name!r}")
+    if len(set(names)) < len(names):
+        raise Harmful("it holds one name twice")
+    for name in (MODEL, *CONFIGS):
+        for key, text in texts(json.loads(archive.read_bytes(name))):
+            if not RULES.get(key, WORD.fullmatch)(text):
+                raise Harmful(f"{name} says {key}: {text[:60]!r}")
+    try:
+        torch.load(io.BytesIO(archive.read_bytes(INPUTS)), weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise Harmful("its example is more than tensors") from error
+    file.seek(0)
+
+
+def texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in what JSON holds, and the key that it belongs to; keys are texts as well.
+
+    Raises:
+        Harmful: something is to be unpickled, or run as Python.
+    """
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, list):
+        if key == "guards_code" and value:
+            raise Harmful("it brings code that is to be run")
+        for each in value:
+            yield from texts(each, key)
+    elif isinstance(value, dict):
+        if value.get("use_pickle"):
+            raise Harmful("it holds pickled objects")
+        for name, each in value.items():
+            yield "a name", name
+            if name not in REMARKS:
+                yield from texts(each, name)
+
+
+def is_formula(text: str) -> bool:
+    """Whether it computes a size from sizes, by no more than sums, products and remainders."""
+    return len(text) < 1000 and "**" not in text and bool(FORMULA.fullmatch(SYMBOL.sub("1", text)))
+
+
+def is_spec(text: str) -> bool:
+    """Whether it describes plain tuples, lists and dicts."""
+    kinds = (said for key, said in texts(json.loads(text)) if key == "type")
+    return not text or set(kinds) <= SPEC
