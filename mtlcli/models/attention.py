@@ -151,5 +151,8 @@ def _attend_globally(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
 def _attend_per_pixel(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """The same shapes; the matrix per pixel is only tasks x tasks."""
     q, k, v = (x.permute(0, 2, 3, 1, 4) for x in (q, k, v))  # B, P, heads, T, C / heads
+    if q.shape[3] == 1 and torch.compiler.is_exporting():  # runtimes are slow at matrices of a row
+        share = ((q * k).sum(-1) * q.shape[-1] ** -0.5).softmax(-1)
+        return (share[..., None] * v).sum(3, keepdim=True).permute(0, 3, 1, 2, 4)
     scores = torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5
     return torch.matmul(scores.softmax(-1), v).permute(0, 3, 1, 2, 4)
