@@ -24,6 +24,7 @@ from mtlcli.page.look import look, open_upload, see, titles_of
 from mtlcli.page.tiles import OVERLAY, as_bytes
 from mtlcli.page.uploads import MOST_BYTES, Uploads
 from mtlcli.runs.checkpoint import Trained
+from tests.pages import example
 from tests.served import NAMES, TASKS, served_page, small_network
 
 
