@@ -134,9 +134,7 @@ def test_every_extra_of_the_package_that_users_install_is_looked_for() -> None:
         assert f'"{package}' in packages[extra], f"{extra} does not install {package}"
 
 
-def test_weights_of_timm_in_the_cache_of_the_hub_are_listed(
-    home: Path, mtl, monkeypatch
-) -> None:
+def test_weights_of_timm_in_the_cache_of_the_hub_are_listed(home: Path, mtl, monkeypatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
     assert json.loads(mtl("doctor", "--json").out)["weights"] == []
     for repo in ("timm--resnet18.a1_in1k", "other--network"):
