@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def record(name: str) -> dict:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_table_follows_from_its_records(name: str) -> None:
     assert table(record(name)) in PAGE.read_text()
+
+
+def test_the_readme_quotes_how_fast_attention_was_as_its_record_says() -> None:
+    ratios = record("performance")[0]["attention"]["ratios"]["forward"]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    for baseline, key in (("grid_sample", "vs_grid_sample"), ("global", "vs_sdpa_fp32")):
+        assert re.search(rf"{ratios[key]:.0f} times faster than `?{baseline}", text)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
