@@ -30,6 +30,7 @@ from mtlcli.tasks._task import Task
 RGB = tuple[int, int, int]
 SIDE = 480  # pixels along the longer side of a drawn map
 OFF = "the truth has its own scale"
+ABREAST = 4  # tiles in a row at most; no row is left with much less than the others
 NAMED = 8  # classes in a legend at most
 
 
@@ -63,7 +64,10 @@ def lay_out(example: Example) -> list[Html]:
     image = picture(example.image, f"picture {example.ident}", exact=False)
     tiles = [tag("figure", tag("figcaption", "Image", tag("span", example.ident)), image)]
     tiles += [tile(each, example.ident) for each in example.maps]
-    return [tag("h4", f"{example.place}: {example.ident}"), tag("div", *tiles, class_="maps")]
+    rows = -(-len(tiles) // ABREAST)
+    columns = f"--columns: {-(-len(tiles) // rows)}"
+    shown = tag("div", *tiles, class_="maps", style=columns)
+    return [tag("h4", f"{example.place}: {example.ident}"), shown]
 
 
 def tile(shown: Map, ident: str) -> Html:
