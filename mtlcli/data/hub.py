@@ -75,7 +75,7 @@ def list_cached(owner: str) -> dict[str, Path]:
 
     try:
         repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
-    except CacheNotFound:
+    except (CacheNotFound, ValueError):  # a file is no cache
         return {}
     found = {r.repo_id: Path(r.repo_path) for r in repos if r.nb_files}
     return {name: found[name] for name in sorted(found) if name.startswith(f"{owner}/")}
