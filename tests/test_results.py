@@ -69,7 +69,7 @@ def test_everything_that_the_script_can_write_stands_on_a_page_and_once_only() -
     nothing_in_text_out = inspect.Signature(return_annotation=str)
     writers = inspect.getmembers(module, inspect.isfunction)
     names = {n for n, made in writers if inspect.signature(made) == nothing_in_text_out}
-    assert names == set(marks)
+    assert names <= set(marks)
     assert {name for name, times in marks.items() if times > 1} == {"nyud_small"}, "and its card"
 
 
