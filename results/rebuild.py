@@ -25,7 +25,10 @@ from mtlcli.systems import _settings as settings
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "weights" / "nyud_small"
-PAGES = (ROOT / "README.md", ROOT / "results" / "README.md", SHIPPED / "README.md")
+PAGES = (
+    *(folder / "README.md" for folder in (ROOT, ROOT / "results", SHIPPED)),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
 PLACE = re.compile(r"(<!-- (\w+) -->(\n?)).*?(<!-- / -->)", re.DOTALL)
 DIRECTIONS = {"forward": "forward", "forward_backward": "forward and backward"}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import torch
+from huggingface_hub import constants
 
 from mtlcli.runs import health as doctor
 from mtlcli.runs import installation
@@ -128,8 +129,20 @@ def test_every_extra_of_the_package_that_users_install_is_looked_for() -> None:
     extras = text.partition("[project.optional-dependencies]")[2].partition("\n[project")[0]
     parts = re.split(r"^(\w+) = ", extras, flags=re.M)
     packages = dict(zip(parts[1::2], parts[2::2]))
+    assert set(installation.OPTIONAL) == set(packages) - {"dev"}
     for extra, (package, _) in installation.OPTIONAL.items():
         assert f'"{package}' in packages[extra], f"{extra} does not install {package}"
+
+
+def test_weights_of_timm_in_the_cache_of_the_hub_are_listed(home: Path, mtl, monkeypatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
+    assert json.loads(mtl("doctor", "--json").out)["weights"] == []
+    for repo in ("timm--resnet18.a1_in1k", "other--network"):
+        commit = home / "cache" / f"models--{repo}" / "snapshots" / "0123"
+        commit.mkdir(parents=True)
+        (commit / "model.safetensors").write_bytes(b"weights")
+    (found,) = json.loads(mtl("doctor", "--json").out)["weights"]
+    assert found["detail"] == "cached from hub timm/resnet18.a1_in1k"
 
 
 def test_the_network_that_ships_is_listed_and_checked(home: Path, mtl, monkeypatch) -> None:

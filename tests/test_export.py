@@ -1,6 +1,7 @@
 """An exported file computes what the network computes, for any number of pictures, by itself."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from mtlcli.ops.channels import sample_plainly
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import build_network
 from mtlcli.runs.config import RunConfig
+from tests.pages import example
 
 SIZE = (34, 40)
 CLASSES = {"semseg": ["wall", "floor", "chair"]}
@@ -186,6 +188,24 @@ def operators(path: Path) -> dict[str, set[str]]:
         found.setdefault(node.op_type, set()).update(modes)
         nodes += [inner for a in node.attribute for inner in a.g.node]
     return found
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_the_programs_of_the_reference_run_the_files_that_are_exported(
+    make_run: Any, mtl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = make_run()
+    Image.new("RGB", (90, 70), "teal").save("room.jpg")
+    assert mtl("export", run, "--out", "room.onnx", "--quiet").code == 0
+    assert mtl("export", run, "--out", "room.pt2", "--format", "pt2", "--quiet").code == 0
+    alone: dict[str, Any] = {}
+    exec(example("onnxruntime.InferenceSession"), alone)
+    assert re.fullmatch(r"(wall|floor|chair) \d+\.\d+ m\n", capsys.readouterr().out)
+    with_torch: dict[str, Any] = {}
+    exec(example("torch.export.load"), with_torch)
+    assert set(with_torch["maps"]) == set(alone["maps"]) == set(TASKS)
+    assert with_torch["maps"]["depth"].shape == (1, 1, *SIZE)
 
 
 @pytest.mark.usefixtures("_onnx")

@@ -15,6 +15,7 @@ from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.datasets import _folder, _folder_entries
 from mtlcli.errors import InputError
+from tests.pages import example
 
 EXAMPLE = dedent((_folder.__doc__ or "").split("\n\n")[1])  # the one the documentation shows
 SIZES = {"a1": (40, 52), "a2": (48, 40), "a17": (36, 36), "a18": (44, 60)}
@@ -64,6 +65,14 @@ def test_the_documented_example_works(garden: Path) -> None:
     np.testing.assert_array_equal(sample["normals"], pixels(garden, "normals/a1.png"))
     np.testing.assert_array_equal(sample["edge"], pixels(garden, "edges/a1.png"))
     np.testing.assert_array_equal(sample["sal"], pixels(garden, "salient/a1.png") // 255)
+
+
+def test_the_short_example_of_the_training_page_works(garden: Path) -> None:
+    page = garden / "photos" / "my.yaml"
+    page.write_text(example("size: [256, 320]", "yaml"))
+    reader = Reader(prepare(str(page), workers=1, quiet=True), "train")
+    assert reader.path == garden / "home/datasets/my.h5"
+    assert set(reader[0]) == {"image", "semseg", "depth"}
 
 
 def test_a_picture_may_lack_a_label(garden: Path) -> None:

@@ -1,7 +1,6 @@
 """`from mtlcli import load, train, evaluate`: what the command line does, from a program."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,26 +14,25 @@ import mtlcli
 from mtlcli.errors import InputError
 from mtlcli.runs import checkpoint
 from mtlcli.runs.run import Run
+from tests.pages import example
 
 SMALL = {"dataset": "rooms", "system": "multi_task", "backbone": "resnet18_half", "init": "random",
          "batch_size": 2, "iterations": 2, "workers": 0, "device": "cpu",
          "quiet": True}  # fmt: skip
-ROOT = Path(__file__).parents[1]
 
 
-def test_the_example_of_the_readme_runs_as_it_stands_but_for_its_size(home: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    code = next(block for block in blocks if "from mtlcli import evaluate, load, train" in block)
+def test_the_example_of_the_reference_runs_as_it_stands_but_for_its_size(home: Path) -> None:
+    code = example("from mtlcli import evaluate, load, train")
     assert code.count("iterations=300") == 1
     code = code.replace("iterations=300", "iterations=2, batch_size=2, workers=0, quiet=True")
     code = code.replace("limit=20", "limit=2, quiet=True")
-    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(home / "photo.jpg")
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(home / "room.jpg")
     names: dict = {}
     exec(code, names)
     assert isinstance(names["run"], Run)
     assert names["scored"].results.images == 2
     assert names["out"]["depth"].shape == (40, 60)
-    assert (home / "maps" / "depth" / "photo.png").is_file()
+    assert (home / "maps" / "depth" / "room.png").is_file()
 
 
 @pytest.mark.parametrize("name", mtlcli.PLACES)

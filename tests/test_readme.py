@@ -1,4 +1,6 @@
-"""Every command that README and results page show can be typed; every room they name exists."""
+"""Every command on the pages can be typed, every program on them is run by a test, every room and
+every file they name exists.
+"""
 
 import re
 import shlex
@@ -9,24 +11,22 @@ import typer
 
 from mtlcli.cli import app, spread_sizes
 from mtlcli.systems import _settings as settings
+from tests.pages import PAGES, ROOT, blocks
 
-ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "results" / "README.md")
-FENCED = re.compile(r"```sh\n(.*?)```", re.S)
+HOUSE = ROOT / "docs" / "house.md"
+FENCED = re.compile(r"```\w*\n.*?```", re.S)
 INLINE = re.compile(r"`(mtl [^`]+)`")
-
-
-def commands(page: Path) -> list[str]:
-    """The lines that begin with `mtl`, in blocks and in sentences."""
-    text = page.read_text()
-    blocks = "\n".join(FENCED.findall(text)).replace("\\\n", " ")
-    lines = [part.strip() for line in blocks.splitlines() for part in line.split("&&")]
-    inline = FENCED.sub("", text)
-    return [x for x in lines if x.startswith("mtl ")] + INLINE.findall(inline)
+WRITTEN_BY_A_SCRIPT = re.compile(r"<!-- \w+ -->.*?<!-- / -->", re.S)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def shown() -> list[str]:
-    return sorted({line for page in PAGES if page.exists() for line in commands(page)})
+    """The lines that begin with `mtl`, in blocks and in sentences."""
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    typed = [part.strip() for line in lines for part in line.split("&&")]
+    sentences = [FENCED.sub("", page.read_text()) for page in PAGES]
+    inline = [line for text in sentences for line in INLINE.findall(text)]
+    return sorted({x for x in typed if x.startswith("mtl ")} | set(inline))
 
 
 @pytest.mark.parametrize("line", shown())
@@ -40,12 +40,47 @@ def test_a_command_shown_can_be_typed(line: str) -> None:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(shown()) > 20
+    assert len(shown()) > 50
+
+
+def test_every_program_shown_is_run_by_a_test() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    marks = re.findall(r"\bexample\(\"([^\"]+)\"", tests)
+    for language in ("python", "yaml"):
+        for block in blocks(language):
+            assert any(mark in block for mark in marks), f"no test runs this:\n{block}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_points_to_exists(page: Path) -> None:
+    for target in LINK.findall(page.read_text()):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, place = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        heads = re.findall(r"^#+ (.+)$", file.read_text(), re.M) if place else []
+        assert not place or place in [
+            re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads
+        ], target
+
+
+def test_every_page_is_reached_from_the_readme_which_stays_short() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) < 200
+    for page in (ROOT / "docs").iterdir():
+        assert f"](docs/{page.name})" in readme
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_of_text_fit_a_screen(page: Path) -> None:
+    own = WRITTEN_BY_A_SCRIPT.sub("", page.read_text())
+    for line in own.splitlines():
+        assert len(line) <= 180 or line.startswith("|"), line
 
 
 def test_the_tree_names_what_is_there() -> None:
-    text = (ROOT / "README.md").read_text()
-    tree = re.search(r"```\nmtlcli/\n(.*?)```", text, re.S)
+    tree = re.search(r"```\nmtlcli/\n(.*?)```", HOUSE.read_text(), re.S)
     assert tree is not None
     first_words = [line.split("  ")[1].strip() for line in tree[1].splitlines() if line.strip()]
     for names in first_words:
@@ -54,7 +89,7 @@ def test_the_tree_names_what_is_there() -> None:
 
 
 def test_every_room_is_in_the_tree() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = HOUSE.read_text()
     rooms = [p.name for p in (ROOT / "mtlcli").iterdir() if (p / "__init__.py").exists()]
     missing = [room for room in rooms if f"{room}/" not in text]
     assert not missing

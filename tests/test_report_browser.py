@@ -1,5 +1,6 @@
 """The report in a real browser: what is looked at comes first, is large, and nothing is hidden."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,22 @@ def test_a_table_that_is_cut_says_that_it_scrolls_and_does(tab: Any) -> None:
     frame.evaluate("e => e.scrollLeft = 1e6")
     last = frame.locator("thead th").last.bounding_box()
     assert last["x"] + last["width"] <= tab.viewport_size["width"]
+
+
+def test_tiles_fill_their_rows(browser: Any, page: Path) -> None:
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.goto(page.as_uri())
+    tiles = [tile.bounding_box() for tile in tab.locator(".maps > figure").all()]
+    rows = Counter(round(tile["y"]) for tile in tiles)
+    assert sorted(rows.values()) == [3, 3], "the picture and five maps"
+    tab.close()
+
+
+def test_truth_and_prediction_are_told_apart(tab: Any) -> None:
+    told = tab.locator(".marked small").all_inner_texts()
+    assert told == ["prediction", "truth"] * 5
+    for mark, image in zip(tab.locator(".marked small").all(), tab.locator(".marked img").all()):
+        inner, outer = mark.bounding_box(), image.bounding_box()
+        assert (
+            outer["y"] < inner["y"] < inner["y"] + inner["height"] <= outer["y"] + outer["height"]
+        )

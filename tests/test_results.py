@@ -1,8 +1,12 @@
 """The results page says what the records beside it say, and every record says how it was made."""
 
 import importlib.util
+import inspect
 import json
+import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -30,8 +34,11 @@ def test_every_table_follows_from_its_records(name: str) -> None:
     assert table(record(name)) in PAGE.read_text()
 
 
-def test_the_readme_shows_the_table_of_the_systems() -> None:
-    assert table(record("rooms_systems")) in (ROOT / "README.md").read_text()
+def test_the_readme_quotes_how_fast_attention_was_as_its_record_says() -> None:
+    ratios = record("performance")[0]["attention"]["ratios"]["forward"]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    for baseline, key in (("grid_sample", "vs_grid_sample"), ("global", "vs_sdpa_fp32")):
+        assert re.search(rf"{ratios[key]:.0f} times faster than `?{baseline}", text)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -48,16 +55,34 @@ def test_every_run_was_made_as_its_experiment_says(name: str) -> None:
 
 
 def test_every_page_is_what_the_script_writes_from_the_records() -> None:
-    spec = importlib.util.spec_from_file_location("rebuild", RESULTS / "rebuild.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script()
     for page in module.PAGES:
         assert module.rebuilt(page) == page.read_text(), f"{page}: python results/rebuild.py"
     stale = module.PLACE.sub(r"\g<1>| old |\g<3>\g<4>", PAGE.read_text())
     assert "rooms_systems" in stale
     assert "0.0661" not in stale, "the tables stand between the marks"
+
+
+def test_everything_that_the_script_can_write_stands_on_a_page_and_once_only() -> None:
+    module = load_script()
+    marks = Counter(
+        place[2] for page in module.PAGES for place in module.PLACE.finditer(page.read_text())
+    )
+    nothing_in_text_out = inspect.Signature(return_annotation=str)
+    writers = inspect.getmembers(module, inspect.isfunction)
+    names = {n for n, made in writers if inspect.signature(made) == nothing_in_text_out}
+    assert names <= set(marks)
+    assert {name for name, times in marks.items() if times > 1} == {"nyud_small"}, "and its card"
+
+
+def load_script() -> Any:
+    """results/rebuild.py as a module."""
+    spec = importlib.util.spec_from_file_location("rebuild", RESULTS / "rebuild.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_shipped_network_is_small_and_beats_the_constant_as_its_card_says() -> None:

@@ -24,6 +24,7 @@ from mtlcli.page.look import look, open_upload, see, titles_of
 from mtlcli.page.tiles import OVERLAY, as_bytes
 from mtlcli.page.uploads import MOST_BYTES, Uploads
 from mtlcli.runs.checkpoint import Trained
+from tests.pages import example
 from tests.served import NAMES, TASKS, served_page, small_network
 
 
@@ -254,17 +255,16 @@ def test_a_program_calls_the_named_endpoints(
         client.close()
 
 
-def test_the_programs_that_readme_and_page_show_run_as_they_stand(
+def test_the_programs_that_reference_and_page_show_run_as_they_stand(
     address: str, trained: Trained, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("gradio_client", reason="needs gradio: mtlcli[web]")
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     monkeypatch.chdir(photo.parent)
-    Image.open(photo).save("photo.jpg")
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    for text in (readme, words.footing(trained)):
-        blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-        (code,) = [block for block in blocks if "gradio_client" in block]
+    for name in ("photo.jpg", "room.jpg"):
+        Image.open(photo).save(name)
+    (shown,) = re.findall(r"```python\n(.*?)```", words.footing(trained), re.S)
+    for code in (example("gradio_client"), shown):
         assert "http://127.0.0.1:7860" in code
         names: dict[str, Any] = {}
         exec(code.replace("http://127.0.0.1:7860", address), names)

@@ -69,6 +69,18 @@ def find_cached(repo: str, path: str, revision: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+def list_cached(owner: str) -> dict[str, Path]:
+    """The repositories of an owner that hold files in the cache, each with its folder."""
+    from huggingface_hub import CacheNotFound, constants, scan_cache_dir
+
+    try:
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except (CacheNotFound, ValueError):  # a file is no cache
+        return {}
+    found = {r.repo_id: Path(r.repo_path) for r in repos if r.nb_files}
+    return {name: found[name] for name in sorted(found) if name.startswith(f"{owner}/")}
+
+
 def ask_etag(repo: str, path: str, revision: str) -> str | None:
     """The file's ETag on the hub. A busy hub is asked again, one that cannot be reached is not; the
     library would ask either five times more, over 23 seconds.

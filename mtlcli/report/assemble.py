@@ -24,7 +24,7 @@ from mtlcli.scoring.cost import Cost, add_latency, count_cost
 FORMS: Mapping[str, Callable[[Table], str]] = {"markdown": as_markdown, "latex": as_latex}
 REMARKS = {"html": "", "markdown": f"\n\n<!-- {MARK} -->\n", "latex": f"\n% {MARK}\n"}
 RANKED = (
-    "Prediction above, label below. Best, median and worst by the mean rank over the tasks, of the "
+    "Prediction above, truth below. Best, median and worst by the mean rank over the tasks, of the "
     "scores that each picture has alone."
 )
 LATENCY = (

@@ -59,10 +59,11 @@ def collect(lines: Log) -> dict[str, Curves]:
 
 
 def short(path: str) -> str:
-    """The last telling parts of a module's path: decoder.interaction.steps.0.attention ->
-    steps.0.
-    """
-    return ".".join(path.removesuffix(".attention").split(".")[-2:])
+    """A module's path in words: decoder.interaction.steps.0.attention -> step 1."""
+    parts = path.removesuffix(".attention").split(".")[-2:]
+    if parts[-1].isdigit():
+        return f"{parts[0].removesuffix('s')} {int(parts[-1]) + 1}"
+    return ".".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)

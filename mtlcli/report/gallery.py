@@ -1,6 +1,5 @@
 """The best, the median and the worst picture of a run, with its predictions and labels."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +29,8 @@ from mtlcli.tasks._task import Task
 
 RGB = tuple[int, int, int]
 SIDE = 480  # pixels along the longer side of a drawn map
-OFF = "the label has its own scale"
+OFF = "the truth has its own scale"
+ABREAST = 4  # tiles in a row at most; no row is left with much less than the others
 NAMED = 8  # classes in a legend at most
 
 
@@ -60,26 +60,37 @@ class Example:
 
 
 def lay_out(example: Example) -> list[Html]:
-    """The picture and, for each task, the prediction over the label."""
+    """The picture and, for each task, the prediction over the truth."""
     image = picture(example.image, f"picture {example.ident}", exact=False)
     tiles = [tag("figure", tag("figcaption", "Image", tag("span", example.ident)), image)]
     tiles += [tile(each, example.ident) for each in example.maps]
-    return [tag("h4", f"{example.place}: {example.ident}"), tag("div", *tiles, class_="maps")]
+    rows = -(-len(tiles) // ABREAST)
+    columns = f"--columns: {-(-len(tiles) // rows)}"
+    shown = tag("div", *tiles, class_="maps", style=columns)
+    return [tag("h4", f"{example.place}: {example.ident}"), shown]
 
 
 def tile(shown: Map, ident: str) -> Html:
     """One task."""
-    score = number(math.nan if shown.score is None else shown.score, shown.unit)
-    unit = {"m": " m"}.get(shown.unit, shown.unit) if shown.score is not None else ""
+    score = number(shown.score or 0, shown.unit)
+    unit = {"m": " m"}.get(shown.unit, shown.unit)
     flat = bool(shown.classes)
-    pictures = [picture(shown.prediction, f"{shown.title} predicted for {ident}", exact=flat)]
+    drawn = picture(shown.prediction, f"{shown.title} predicted for {ident}", exact=flat)
+    pictures = [marked(drawn, "prediction")]
     if shown.label is not None:
-        pictures.append(picture(shown.label, f"{shown.title} labelled in {ident}", exact=flat))
-    caption = tag("figcaption", shown.title, tag("span", f"{shown.metric} {score}{unit}"))
+        drawn = picture(shown.label, f"{shown.title} labelled in {ident}", exact=flat)
+        pictures.append(marked(drawn, "truth"))
+    said = "not scored" if shown.score is None else f"{shown.metric} {score}{unit}"
+    caption = tag("figcaption", shown.title, tag("span", said))
     reach = shown.reach and note(scales(shown.reach, shown.label_reach))
     unlabelled = note("no label in this picture") if shown.label is None else None
     keyed = tag("div", unlabelled, reach, colours(shown.classes))
     return tag("figure", caption, tag("div", *pictures), keyed)
+
+
+def marked(drawn: Html, kind: str) -> Html:
+    """A picture with what it is written into its corner."""
+    return tag("div", drawn, tag("small", kind), class_="marked")
 
 
 def scales(own: tuple[str, str], label: tuple[str, str] | None) -> str:

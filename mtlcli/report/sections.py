@@ -101,7 +101,9 @@ def result_table(its: Table) -> Html:
     head += [" ".join(filter(None, (c.task, c.metric, c.unit, c.arrow))) for c in its.columns]
     head += ["Δ% ↑"] if its.has_gains else []
     rows = [line for group in its.groups() for line in result_rows(its, group)]
-    caption = f"{its.title}: main scores. Bold: the best of those with the same backbone."
+    has_bold = any(best(its, group) for group in its.groups())
+    bold = " Bold: the best of those with the same backbone." if has_bold else ""
+    caption = f"{its.title}: main scores.{bold}"
     return table(head, rows, caption=caption)
 
 

@@ -207,7 +207,7 @@ class RunConfig:
     @property
     def beginning(self) -> str:
         """What it starts from, in words."""
-        return f"the weights of {self.from_run}" if self.from_run else f"init {self.init}"
+        return f"the weights of {self.from_run}" if self.from_run else f"{self.init} weights"
 
     @property
     def window(self) -> tuple[int, int]:

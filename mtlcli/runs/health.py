@@ -142,7 +142,9 @@ def find_damage(reader: Reader) -> str | None:
 
 
 def check_weights() -> list[Finding]:
-    """The backbone weights there are: in weights/ by their checksums, and in the hub's cache."""
+    """The backbone weights there are: in weights/ by their checksums, and in the hub's cache ours
+    and timm's.
+    """
     from mtlcli.backbones import _backbone as backbones
 
     sources = {
@@ -151,7 +153,10 @@ def check_weights() -> list[Finding]:
         for sources in backbones.find(name).weights.values()
         for source in sources
     }
-    return [found for source in sources.values() for found in weights_of(source)]
+    ours = [found for source in sources.values() for found in weights_of(source)]
+    named = {getattr(source, "repo", None) for source in sources.values()}
+    timms = {repo: path for repo, path in hub.list_cached("timm").items() if repo not in named}
+    return ours + [cached_from(repo, path) for repo, path in timms.items()]
 
 
 def weights_of(source: Any) -> Iterator[Finding]:
@@ -168,7 +173,12 @@ def weights_of(source: Any) -> Iterator[Finding]:
         yield Finding(name=str(path), state="whole", detail=detail)
     cached = hub.find_cached(source.repo, source.path, source.revision)
     if cached:
-        yield Finding(name=str(cached), state="whole", detail=f"cached from hub {source.repo}")
+        yield cached_from(source.repo, cached)
+
+
+def cached_from(repo: str, path: Path) -> Finding:
+    """What the hub's cache holds of a repository."""
+    return Finding(name=str(path), state="whole", detail=f"cached from hub {repo}")
 
 
 def check_digest(path: Path, digest: str) -> Finding:

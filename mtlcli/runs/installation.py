@@ -18,6 +18,7 @@ OPTIONAL = {
     "surgery": ("torchjd", "mtl train --weighting pcgrad"),
     "web": ("gradio", "mtl serve"),
     "onnx": ("onnxruntime", "mtl export"),
+    "openvino": ("openvino", "mtl export --compare"),
 }
 """Extra -> the package that tells whether it is there, and the command that needs it."""
 

@@ -223,7 +223,7 @@ def add_comparison(results: Results, trained: Trained, other: Run | None) -> Sco
 def comparison_table(path: Path, scored: Scored) -> str:
     """The network's row with its init, published and reference rows below it, and notes."""
     results, comparison = scored.results, scored.comparison
-    own = f"{path} ({results.config.beginning})"
+    own = f"{path} (from {results.config.beginning})"
     rows: dict[str, Scores] = {own: results.main}
     if results.constant is not None:
         rows["best constant"] = results.constant
