@@ -328,6 +328,14 @@ def test_fake_tensors_on_a_gpu_have_the_shapes_of_real_ones() -> None:
     assert [(g.shape, g.dtype) for g in grads] == [(t.shape, t.dtype) for t in leaves]
 
 
+def test_integer_sums_wait_for_no_number_so_that_graphs_can_be_recorded() -> None:
+    with FakeTensorMode():  # which has no numbers to look at
+        numbers, others = torch.empty(5, 3, device="cuda"), torch.empty(4, device="cuda")
+        scale = cuda_launch.integer_scale(numbers, 5, others)
+        sums = cuda_launch.counted(torch.empty(2, 3, dtype=torch.int64, device="cuda"), scale)
+    assert (scale.shape, sums.dtype, sums.device.type) == ((), FP32, "cuda")
+
+
 def test_keeps_positions_exact_under_autocast() -> None:
     case = Case([(300, 400)], queries=12, channels=2)
     ramp = torch.linspace(0, 400, 400, dtype=torch.half).repeat(300)
