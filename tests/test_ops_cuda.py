@@ -51,7 +51,8 @@ def test_half_values_on_degenerate_maps(kind: torch.dtype, border: str) -> None:
 
 
 def test_errors_stay_within_their_limits_and_rounded_logits_would_not() -> None:
-    case = Case([(9, 11), (5, 6)], queries=99, channels=70, points=16).stored(BF16, FP32, FP32)
+    shapes = [(9, 11), (40, 60)]  # windows of all sizes: entries carry their places
+    case = Case(shapes, queries=99, points=16, spread=15.0).stored(BF16, FP32, FP32)
     rounded = {FP16: 1, BF16: 0}  # what each moves too far: the value's gradient, the output
     wanted, exact_logits = case.exact(), case.logits
     assert all(a < b for a, b in zip(error_of(case, wanted), LIMITS))
@@ -138,13 +139,17 @@ def test_an_infinite_offset_reads_the_edge_or_nothing_and_nan_stays_in_its_query
     case.offsets[:, 1::3, :, :, 1], far.offsets[:, 1::3, :, :, 1] = -math.inf, -1e6
     found = case.run(deformable_attention_cuda, border)
     assert_close(found, far.run(deformable_attention_cuda, border), 1e-6)
-    case.offsets[0, 5, 0, 0, 0, 0] = math.nan
-    out, grad_value, *others = case.run(deformable_attention_cuda, border)
-    broken = out.isnan()
-    assert broken[0, 5, :5].all()
-    assert broken.sum() == 5
-    assert grad_value.isfinite().all()
-    assert all(grad[:, [i for i in range(12) if i != 5]].isfinite().all() for grad in others)
+    others = [i for i in range(12) if i != 5]
+    for axis in (0, 1):
+        kept, case.offsets = case.offsets, case.offsets.clone()
+        case.offsets[0, 5, 0, 0, 0, axis] = math.nan
+        out, grad_value, *grads = case.run(deformable_attention_cuda, border)
+        broken = out.isnan()
+        assert broken[0, 5, :5].all()
+        assert broken.sum() == 5
+        assert grad_value.isfinite().all()
+        assert all(grad[:, others].isfinite().all() for grad in grads)
+        case.offsets = kept
 
 
 @pytest.mark.parametrize("kind", [FP32, BF16], ids=["fp32", "bf16"])
