@@ -247,6 +247,13 @@ def test_deterministic_sums_do_not_depend_on_an_order(
     assert (found[0].double() - wanted).norm() <= 1e-4 * wanted.norm()
 
 
+def test_weights_that_carry_their_places_are_not_biased() -> None:
+    case = Case([(9, 11), (40, 60)], queries=99, points=16, spread=15.0).stored(BF16, FP32, FP32)
+    case.grad = torch.ones_like(case.grad)
+    found, wanted = value_gradient(case).double().sum(), case.grad.numel()  # shares add up to 1
+    assert abs(found - wanted) <= 1e-5 * wanted
+
+
 def value_gradient(case: Case) -> Tensor:
     """As it is summed, before it gets the value's type."""
     sizes = [side for shape in case.shapes for side in shape]
