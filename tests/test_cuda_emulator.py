@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.ops.cuda_launch import pointer
+from tests.emulator import emulate
 from tests.emulator.emulate import HERE, Kernel, Refused, library, needs_compiler
 
 pytestmark = needs_compiler
@@ -100,3 +101,18 @@ def test_halves_are_rounded_as_torch_rounds_them() -> None:
     run("round_halves", given, *found)
     for halves, kind in zip(found, KINDS.values()):
         assert torch.equal(halves.view(torch.int16), given.to(kind).view(torch.int16))
+
+
+def test_the_order_of_sums_can_be_turned_and_does_not_matter_to_integers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = torch.ones(64)
+    given[:4] = torch.tensor([2.0**25, 2.5, 3.5, -4.5])  # beside the first ones are lost
+    found = []
+    for backwards in (False, True):
+        monkeypatch.setattr(emulate, "backwards", backwards)
+        one, whole = torch.zeros(1), torch.zeros(1, dtype=torch.int64)
+        run("add_up", given, one, whole)
+        found.append(float(one))
+        assert int(whole) == 2**25 + 2 + 4 - 4 + 60  # rounded to even
+    assert found[0] != found[1]

@@ -51,7 +51,8 @@ def test_half_values_on_degenerate_maps(kind: torch.dtype, border: str) -> None:
 
 
 def test_errors_stay_within_their_limits_and_rounded_logits_would_not() -> None:
-    case = Case([(9, 11), (5, 6)], queries=99, channels=70, points=16).stored(BF16, FP32, FP32)
+    shapes = [(9, 11), (40, 60)]  # windows of all sizes: entries carry their places
+    case = Case(shapes, queries=99, points=16, spread=15.0).stored(BF16, FP32, FP32)
     rounded = {FP16: 1, BF16: 0}  # what each moves too far: the value's gradient, the output
     wanted, exact_logits = case.exact(), case.logits
     assert all(a < b for a, b in zip(error_of(case, wanted), LIMITS))
@@ -138,13 +139,17 @@ def test_an_infinite_offset_reads_the_edge_or_nothing_and_nan_stays_in_its_query
     case.offsets[:, 1::3, :, :, 1], far.offsets[:, 1::3, :, :, 1] = -math.inf, -1e6
     found = case.run(deformable_attention_cuda, border)
     assert_close(found, far.run(deformable_attention_cuda, border), 1e-6)
-    case.offsets[0, 5, 0, 0, 0, 0] = math.nan
-    out, grad_value, *others = case.run(deformable_attention_cuda, border)
-    broken = out.isnan()
-    assert broken[0, 5, :5].all()
-    assert broken.sum() == 5
-    assert grad_value.isfinite().all()
-    assert all(grad[:, [i for i in range(12) if i != 5]].isfinite().all() for grad in others)
+    others = [i for i in range(12) if i != 5]
+    for axis in (0, 1):
+        kept, case.offsets = case.offsets, case.offsets.clone()
+        case.offsets[0, 5, 0, 0, 0, axis] = math.nan
+        out, grad_value, *grads = case.run(deformable_attention_cuda, border)
+        broken = out.isnan()
+        assert broken[0, 5, :5].all()
+        assert broken.sum() == 5
+        assert grad_value.isfinite().all()
+        assert all(grad[:, others].isfinite().all() for grad in grads)
+        case.offsets = kept
 
 
 @pytest.mark.parametrize("kind", [FP32, BF16], ids=["fp32", "bf16"])
@@ -242,6 +247,13 @@ def test_deterministic_sums_do_not_depend_on_an_order(
     assert (found[0].double() - wanted).norm() <= 1e-4 * wanted.norm()
 
 
+def test_weights_that_carry_their_places_are_not_biased() -> None:
+    case = Case([(9, 11), (40, 60)], queries=99, points=16, spread=15.0).stored(BF16, FP32, FP32)
+    case.grad = torch.ones_like(case.grad)
+    found, wanted = value_gradient(case).double().sum(), case.grad.numel()  # shares add up to 1
+    assert abs(found - wanted) <= 1e-5 * wanted
+
+
 def value_gradient(case: Case) -> Tensor:
     """As it is summed, before it gets the value's type."""
     sizes = [side for shape in case.shapes for side in shape]
@@ -326,6 +338,14 @@ def test_fake_tensors_on_a_gpu_have_the_shapes_of_real_ones() -> None:
         grads = torch.ops.mtl.deformable_attention_cuda_backward(out, out, lse, *told)
     assert (out.shape, out.dtype, out.device.type) == (case.grad.shape, BF16, "cuda")
     assert [(g.shape, g.dtype) for g in grads] == [(t.shape, t.dtype) for t in leaves]
+
+
+def test_integer_sums_wait_for_no_number_so_that_graphs_can_be_recorded() -> None:
+    with FakeTensorMode():  # which has no numbers to look at
+        numbers, others = torch.empty(5, 3, device="cuda"), torch.empty(4, device="cuda")
+        scale = cuda_launch.integer_scale(numbers, 5, others)
+        sums = cuda_launch.counted(torch.empty(2, 3, dtype=torch.int64, device="cuda"), scale)
+    assert (scale.shape, sums.dtype, sums.device.type) == ((), FP32, "cuda")
 
 
 def test_keeps_positions_exact_under_autocast() -> None:

@@ -77,20 +77,20 @@ def read(x: Tensor, offsets: Tensor) -> Tensor:
 
 def differentiate(grad_out: Tensor, x: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """What its partner computes: the gradients of x and offsets."""
-    told = tuple(tensor.detach().contiguous() for tensor in (grad_out, x, offsets))
-    grads = torch.empty_like(told[1]), torch.empty_like(told[2])
+    grad_out, x, offsets = (t.detach().contiguous() for t in (grad_out, x, offsets))
+    grads = torch.empty_like(x), torch.empty_like(offsets)
     if not x.numel():
         return grads
 
     def fused() -> tuple[Tensor, Tensor]:
         from mtlcli.ops import cuda_channels
 
-        cuda_channels.differentiate(*told, *grads)
+        cuda_channels.differentiate(grad_out, x, offsets, *grads)
         return grads
 
     def instead() -> tuple[Tensor, Tensor]:
-        pull: Any = torch.func.vjp(sample_plainly, *told[1:])[1]
-        return pull(told[0])
+        pull: Any = torch.func.vjp(sample_plainly, x, offsets)[1]
+        return pull(grad_out)
 
     return standby.attempt(NAME, x.device, fused, instead)
 

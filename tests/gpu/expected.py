@@ -15,13 +15,14 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from mtlcli.ops.cuda_launch import row_layout
+from mtlcli.ops.cuda_launch import row_layout, scatter_cut
 from tests.compiled_cuda import FILES, KINDS, count, cuts, functions, launch, main_loop
 from tests.machine_code import Function
 
 SAMPLES = 4 * 107 * 140 * 4 * 12 * 16  # queries, heads, maps, points
 CLOCK, PROCESSORS, ISSUES = 1.755e9, 132, 4  # of an H200; warp instructions per cycle of each
 REACHED = (0.75, 0.65)  # of the bound
+CONVERTED = 16  # numbers to 64-bit integers, per cycle of a multiprocessor
 COPIED = 2.81e12  # bytes/s, measured
 VALUE = {"bf16": 2.29, "fp32": 3.43}  # ms, of the prototype, H200
 CHANNELS, POINTS = 70, 16
@@ -67,6 +68,19 @@ def expected(kind: str) -> Iterator[tuple[str, float, float, float, float]]:
             yield name, issued, passed, *(bound / share for share in REACHED)
 
 
+def deterministic(kind: str) -> tuple[float, float]:
+    """Milliseconds of the value's gradient by integer sums: those of its walk along the entries."""
+    cut = scatter_cut(CHANNELS, POINTS, KINDS[kind].itemsize, exact=True)
+    code = launch(kind, True, exact=True).code("cuda_scatter.cu", cut)
+    with TemporaryDirectory() as folder:
+        function = functions(code, 90, Path(folder))["scatter"]
+    body = max(map(function.body, function.inner_loops()), key=lambda body: count(body, "F2I"))
+    cycles = max(len(body) / ISSUES, 32 / CONVERTED * count(body, "F2I"))
+    entries = 2 * 32 / 9  # of a turn of a warp; each sample has two
+    bound = cycles / entries * 2 * SAMPLES / PROCESSORS / CLOCK * 1e3
+    return bound / REACHED[0], bound / REACHED[1]
+
+
 def whole(kind: str) -> tuple[tuple[float, float], tuple[float, float]]:
     """Milliseconds of the forward pass, and with the backward."""
     pixels = 78_820 * 4 * CHANNELS
@@ -85,7 +99,8 @@ def main() -> None:
                 f"{kind} {name}: {issued:.1f} instructions, {passed:.1f} passes a sample, "
                 f"{least:.2f} to {most:.2f} ms"
             )
-        for name, (least, most) in zip(("forward", "with backward"), whole(kind)):
+        ranges = (*whole(kind), deterministic(kind))
+        for name, (least, most) in zip(("forward", "with backward", "value, exact"), ranges):
             print(f"{kind} {name}: {least:.1f} to {most:.1f} ms")
 
 
