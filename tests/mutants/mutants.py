@@ -95,7 +95,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("copies = 1 if shared else tasks", "copies = 1"),
         ("nn.MaxPool2d(2, ", "nn.AvgPool2d(2, "),
     )),
-    "blocks": ("models/demt.py", "systems released itsa", (
+    "blocks": ("models/demt.py", "released systems itsa", (
         ("return x_BHWC + self.mlp(found).view(x_BHWC.shape)",
          "return self.mlp(found).view(x_BHWC.shape)"),
         ("nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))",
