@@ -113,6 +113,13 @@ def test_the_loss_that_is_trained_weighs_the_tasks():
     assert total.item() == 1 * 1 + 1 * 10 + 10 * 100 + 50 * 1000
 
 
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_an_epoch_is_as_many_passes_as_show_every_picture(accumulate):
+    config = RunConfig(tasks=("depth",), weighting="dwa", accumulate=accumulate)
+    passes = make_weighting(config, Info(), nn.Linear(1, 1), 795).epoch
+    assert passes == 795 * accumulate // 8
+
+
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
 def test_all_of_the_network_decays_and_no_learnt_weight_of_a_loss_does(weighting):
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
