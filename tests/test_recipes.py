@@ -65,6 +65,15 @@ def test_what_a_recipe_owes_to_a_choice_of_ours_is_noted(name):
     assert ("lambda" in its.note) == (its.system == "demt_itsa")
 
 
+@pytest.mark.parametrize("name", recipes())
+def test_rows_of_released_code_compute_what_it_computes(name):
+    its = recipe(name)
+    released = {"demt": {"interaction": "self", "query": "pixel"},
+                "mqtransformer": {"attention": "self", "windows": False}}.get(its.system)  # fmt: skip
+    if released and name.split("/")[1] != "hrnet18":  # those the paper's authors trained
+        assert its.settings == released
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="nyud/hrnet18/demt_itsa"):
         recipe("nyud/hrnet18/demt_isa")
