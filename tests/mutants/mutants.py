@@ -108,7 +108,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("return self.mlp(self.attention(tokens, tokens)).view(x_BTHWC.shape)",
          "return x_BTHWC + self.mlp(self.attention(tokens, tokens)).view(x_BTHWC.shape)"),
     )),
-    "mixer": ("models/deformable_mixer.py", "released attention systems", (
+    "mixer": ("models/deformable_mixer.py", "released attention import_demt systems", (
         ("padding=1, groups=2)", "padding=1)"),
         ("nn.init.zeros_(self.correction.weight)", "pass"),
         ("return x + self.spatial(x)\n\n\nclass", "return self.spatial(x)\n\n\nclass"),
@@ -156,7 +156,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("(0, -width % PATCH, 0, -height % PATCH)", "(-width % PATCH, 0, -height % PATCH, 0)"),
         ("maps.append(self.norms[index // 2](x)", "maps.append((x)"),
     )),
-    "head": ("models/conv_head.py", "systems released constants", (
+    "head": ("models/conv_head.py", "import_demt released constants systems", (
         ("nn.init.normal_(self.logits.weight, std=deviation)", "pass"),
         ("nn.init.zeros_(self.logits.bias)", "nn.init.ones_(self.logits.bias)"),
         ("torch.cat([maps[0], *resized], 1)", "torch.cat([*resized, maps[0]], 1)"),
