@@ -90,3 +90,13 @@ def test_suppressed_maps_equal_the_originals_bit_for_bit():
             np.testing.assert_array_equal(suppress(case["pred"]), case["nms"])
             checked += 1
     assert checked
+
+
+def test_a_pixel_that_lifted_equals_its_neighbour_stays() -> None:
+    """100 x 1.01 is 101, also in float32; only what is lower goes."""
+    stripe = np.zeros((60, 80), np.uint8)
+    stripe[:, 39:41] = 100, 101
+    assert np.float32(100 / 255) * np.float32(1.01) == np.float32(101 / 255)
+    assert suppress(stripe)[30, 39:41].all()
+    stripe[:, 40] = 102
+    assert suppress(stripe)[30, 39:41].astype(bool).tolist() == [False, True]

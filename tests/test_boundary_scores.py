@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtlcli.boundary import BSDS, SEISM, Counts, score
+from mtlcli.boundary.pairs import candidate_pairs
 from mtlcli.boundary.scores import average_precision, best_interpolated
 from mtlcli.errors import InputError
 
@@ -33,6 +34,13 @@ def test_seism_takes_the_best_pooled_threshold_without_interpolation():
 def test_of_equal_pooled_scores_the_lowest_threshold_counts():
     alike = counts([5, 5], [10, 10], [5, 5], [10, 10])
     assert (score([alike], TWO).threshold, score([alike], TWO).odsF) == (0.3, 0.5)
+
+
+def test_a_pair_costs_its_distance_in_rounded_hundredths_of_a_pixel():
+    pixel, truth = np.array([5 * 20 + 5]), np.array([6 * 20 + 7, 6 * 20 + 6])  # 20 wide
+    of_pixel, of_truth = candidate_pairs(pixel, truth, (12, 20), 3.0)
+    assert of_pixel.cost.tolist() == [141, 224], "roots of 2 and 5, nearest first"
+    assert of_truth.cost.tolist() == [224, 141]
 
 
 def test_ois_sums_the_counts_at_each_images_best_threshold():

@@ -4,16 +4,18 @@ import inspect
 import math
 from dataclasses import asdict
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from skimage.morphology import thin
 from torch import nn
 
 from mtlcli import boundary, lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import distort_colours, is_balanced, random_view
 from mtlcli.data.hdf5 import Info
-from mtlcli.datasets._pascal_labels import parts_of, semseg_of_context
+from mtlcli.datasets._pascal_labels import boundaries, parts_of, semseg_of_context
 from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.runs.config import RunConfig
@@ -111,6 +113,13 @@ def test_the_loss_that_is_trained_weighs_the_tasks():
     weigh = make_weighting(config, Info(), nn.Linear(1, 1), 795)
     total = weigh({name: torch.tensor(value) for name, value in told.items()})
     assert total.item() == 1 * 1 + 1 * 10 + 10 * 100 + 50 * 1000
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_an_epoch_is_as_many_passes_as_show_every_picture(accumulate):
+    config = RunConfig(tasks=("depth",), weighting="dwa", accumulate=accumulate)
+    passes = make_weighting(config, Info(), nn.Linear(1, 1), 795).epoch
+    assert passes == 795 * accumulate // 8
 
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
@@ -302,6 +311,12 @@ def test_context_ids_become_voc_classes():
     names = record("datasets", "pascal").classes["semseg"]
     found = semseg_of_context(np.array([[0, 1, 459, *CONTEXT.values()]], np.uint16))[0]
     assert [names[i] for i in found] == ["background"] * 3 + list(CONTEXT)
+
+
+def test_pascals_edges_are_the_thinned_laplacian_of_opencv_up_to_the_rim():
+    ids = np.random.default_rng(0).integers(0, 3, (30, 40)).astype(np.float64)
+    expected = thin(cv2.Laplacian(ids, cv2.CV_64F) != 0)
+    assert (boundaries(ids.astype(np.uint16)) == 255 * expected).all()
 
 
 def test_every_setting_is_listed_above():

@@ -65,6 +65,23 @@ def test_what_a_recipe_owes_to_a_choice_of_ours_is_noted(name):
     assert ("lambda" in its.note) == (its.system == "demt_itsa")
 
 
+def test_rows_of_table_4_differ_in_lambda_alone():
+    for scale in (1, 10, 30, 50, 200):
+        assert recipe(f"nyud/hrnet18/demt_itsa/lambda_{scale}").settings == {
+            "gradient_scale": scale
+        }
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_rows_of_released_code_compute_what_it_computes(name):
+    its = recipe(name)
+    if its.backbone == "hrnet18":  # trained by the paper's authors
+        return
+    released = {"demt": {"interaction": "self", "query": "pixel"},
+                "mqtransformer": {"attention": "self", "windows": False}}  # fmt: skip
+    assert its.settings == released.get(its.system, {})
+
+
 def test_an_unknown_recipe_names_the_nearest():
     with pytest.raises(InputError, match="nyud/hrnet18/demt_itsa"):
         recipe("nyud/hrnet18/demt_isa")

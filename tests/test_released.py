@@ -3,6 +3,7 @@
 import torch
 
 from mtlcli.models.attention import Attention
+from mtlcli.models.demt import InteractionDecoder, TaskInteraction, TaskQuery
 from mtlcli.models.mqtransformer import MultiQueryDecoder, PixelDecoder
 
 TASKS, PIXELS, WIDTH, HEADS = 3, 7, 8, 2
@@ -34,6 +35,43 @@ def test_query_with_the_batch_as_sequence_is_pixel_attention():
     for task in range(TASKS):
         expected = theirs(x[:, task], folded, folded)[0]
         torch.testing.assert_close(ours(x[:, task : task + 1], x)[:, 0], expected)
+
+
+def normed(layers, x):
+    """DeMT's MLP: a linear map, then a layer norm."""
+    line, norm = layers
+    x = torch.nn.functional.linear(x, line.weight, line.bias)
+    return torch.nn.functional.layer_norm(x, (WIDTH,), norm.weight, norm.bias)
+
+
+def test_demts_blocks_are_attention_and_a_normed_linear_map_the_queries_with_a_residual():
+    torch.manual_seed(0)
+    interaction = TaskInteraction(WIDTH, Attention(WIDTH, HEADS)).double()
+    query = TaskQuery(WIDTH, Attention(WIDTH, HEADS)).double()
+    for block in (interaction, query):
+        torch.nn.init.normal_(block.mlp[1].weight)
+        torch.nn.init.normal_(block.mlp[1].bias)
+    x, refined = torch.randn(2, 2, TASKS, 4, 5, WIDTH, dtype=torch.float64)
+    tokens = x.flatten(2, 3)
+    expected = normed(interaction.mlp, interaction.attention(tokens, tokens)).view(x.shape)
+    torch.testing.assert_close(interaction(x), expected)
+    own = x[:, 1].flatten(1, 2)
+    found = query.attention(own[:, None], refined.flatten(2, 3))[:, 0]
+    expected = (own + normed(query.mlp, found)).view(x[:, 1].shape)
+    torch.testing.assert_close(query(x[:, 1], refined), expected)
+
+
+def test_demts_queries_ask_what_the_interaction_made_of_the_mixed_maps():
+    class Told(torch.nn.Module):
+        def forward(self, x, refined=None):
+            return 10 * x if refined is None else x + refined
+
+    mixers = [torch.nn.Identity(), torch.nn.ReLU()]
+    decoder = InteractionDecoder(3, WIDTH, mixers, Told(), Told()).double()
+    features = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    x = normed(decoder.projection, features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    for found, mixed in zip(decoder(features), (x, x.relu()), strict=True):
+        torch.testing.assert_close(found, 11 * mixed)
 
 
 def test_released_pixel_decoder():
