@@ -1,6 +1,7 @@
 """Folders below folders and addresses of the web, and what is written of them."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -132,6 +133,13 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.png"])
+def test_a_pipe_is_not_waited_for(folder: Path, mtl, name: str) -> None:
+    os.mkfifo(folder / name)
+    answer = mtl("visualize", name, "--quiet")
+    assert (answer.code, answer.err) == (2, f"mtl: {name} is no regular file.\n")
 
 
 def test_a_picture_of_the_web_is_drawn(folder: Path, network: Path, mtl, site: str) -> None:

@@ -123,8 +123,8 @@ def look_at(its: Map, stored: np.ndarray) -> Seen:
 
 def look_at_image(image: np.ndarray | bytes) -> Seen:
     """Count one picture."""
-    is_file = isinstance(image, bytes)
-    return Seen(dim=int(is_file and is_taken_for_12_bits(io.BytesIO(image))))
+    dim = isinstance(image, bytes) and is_taken_for_12_bits(io.BytesIO(image))
+    return Seen(dim=int(dim))
 
 
 class Ledger:

@@ -32,6 +32,8 @@ def find(word: str) -> Sequence[Source]:
     """What one word means."""
     path = Path(word)
     if not path.is_dir() and path.exists():
+        if not path.is_file():  # reading a pipe would wait
+            raise InputError(f"{word} is no regular file.")
         return [path]
     if word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS and not path.exists():
         return [int(word)]

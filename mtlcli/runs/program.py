@@ -9,7 +9,7 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 MODEL, INPUTS = "models/model.json", "data/sample_inputs/model.pt"
@@ -32,7 +32,7 @@ OPERATION = re.compile(
 )
 SPEC = {"builtins.tuple", "builtins.list", "builtins.dict"}
 REMARKS = ("metadata", "torch_version")  # text that nothing is made of
-RULES = {
+RULES: dict[str, Callable[[str], object]] = {
     "expr_str": lambda text: is_formula(text),
     "as_string": MODE.fullmatch,
     "as_float": re.compile(r"-?Infinity|NaN").fullmatch,

@@ -83,7 +83,10 @@ def boundary_result(statistics: Sequence[Statistics], options: Options) -> "boun
     """All that `mtlcli.boundary` says of the pictures."""
     from mtlcli import boundary
 
-    counts = [boundary.Counts(id=str(i), **s) for i, s in enumerate(statistics)]
+    counts = [
+        boundary.Counts(id=str(i), cntR=s["cntR"], sumR=s["sumR"], cntP=s["cntP"], sumP=s["sumP"])
+        for i, s in enumerate(statistics)
+    ]
     return boundary.score(counts, boundary.protocol_named(options.get("protocol", "seism")))
 
 
