@@ -18,6 +18,7 @@ PATIENCE = 20.0  # seconds for one answer
 LONGEST = 300.0  # seconds for everything
 KINDS = ("image/", "video/", "application/octet-stream", "binary/octet-stream")
 MOVED = (301, 302, 303, 307, 308)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # addresses that end in one of IPv4
 
 
 def is_url(word: str) -> bool:
@@ -101,6 +102,8 @@ def is_public(address: str) -> bool:
     """Whether an address belongs to the open internet."""
     its = ipaddress.ip_address(address.split("%")[0])
     inner = getattr(its, "ipv4_mapped", None) or getattr(its, "sixtofour", None)
+    if its in NAT64:
+        inner = ipaddress.IPv4Address(int(its) % 2**32)
     return its.is_global and not its.is_multicast and (inner is None or is_public(str(inner)))
 
 
@@ -121,7 +124,7 @@ def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path, en
     length = answer.getheader("Content-Length") or "0"
     size = int(length) if length.isdigit() else 0
     with path.open("wb") as file:
-        while size <= LARGEST and (block := answer.read(BLOCK)):
+        while size <= LARGEST and (block := answer.read1(BLOCK)):
             file.write(block)
             size = max(size, file.tell())
             if time.monotonic() > end:
