@@ -106,6 +106,7 @@ def test_all_files_of_a_picture_bear_one_name(run: Path, mtl: Any) -> None:
         ("--points", "picture", "--fov", 60, "--focal", 50),
         ("--points", "picture", "--tasks", "semseg", "--layout", "sal"),
         ("--fov", 60),
+        ("--fov", 0),
         ("--layout", "heat"),
     ],
 )

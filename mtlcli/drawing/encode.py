@@ -79,7 +79,8 @@ class Film:
 
     def _mux_pictures(self, picture: av.VideoFrame | None) -> None:
         for packet in self.pictures.encode(picture):
-            packet.duration = self.shown.pop(packet.pts, packet.duration)
+            assert packet.pts is not None, "every picture has its time"
+            packet.duration = self.shown.pop(packet.pts)
             self.file.mux(packet)
 
     def _mux_sound(self, until: float) -> None:

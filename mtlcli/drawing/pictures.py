@@ -20,10 +20,10 @@ from mtlcli.drawing.files import (
     write_separate,
     write_sheet,
 )
-from mtlcli.drawing.lens import check_lens, lens_of
+from mtlcli.drawing.lens import lens_of
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
-from mtlcli.drawing.panels import check_panels, draw_panels
-from mtlcli.drawing.points import cloud_of, depth_task, size_of, units_of, write_glb, write_ply
+from mtlcli.drawing.panels import draw_panels
+from mtlcli.drawing.points import cloud_of, size_of, write_glb, write_ply
 from mtlcli.drawing.prediction import Maps, predict
 from mtlcli.drawing.sources import (
     Source,
@@ -33,6 +33,7 @@ from mtlcli.drawing.sources import (
     list_sources,
     patterns,
 )
+from mtlcli.drawing.wanted import Wanted
 from mtlcli.errors import InputError
 from mtlcli.maps._picture import is_animated
 from mtlcli.runs.checkpoint import Trained
@@ -53,44 +54,6 @@ class Drawn:
     notes: tuple[str, ...] = ()  # of what was assumed or applied
     passed_over: int = 0  # files of folders, neither picture nor video
     moving: tuple[str, ...] = ()  # animations of which the first picture is drawn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is written of each source; a sheet where nothing else is said."""
-
-    separate: bool = False  # one file per task and the raw values, see `write_separate`
-    layout: tuple[str, ...] = ()  # plain panels side by side, see `mtlcli.drawing.panels`
-    points: str = ""  # also .ply and .glb, in the colours of the "picture" or its "classes"
-    fov: float | None = None  # of the camera, degrees across
-    focal: float | None = None  # or its focal length, pixels
-    frames: int | None = None  # of a video, only the first so many
-
-    def check(self, networks: Networks, found: Sequence[Source]) -> None:
-        """Refuse what excludes each other, or needs what the networks lack.
-
-        Raises:
-            InputError: says which options.
-        """
-        several = len(networks.trained) > 1
-        one = next(iter(networks.trained.values()))
-        for option, given in (
-            ("--separate", self.separate),
-            ("--layout", self.layout),
-            ("--points", self.points),
-        ):
-            if given and several:
-                raise InputError(f"{option} and --compare exclude each other: choose one.")
-        if self.layout and self.separate:
-            raise InputError("--layout and --separate exclude each other: choose one.")
-        check_panels(one, self.layout)
-        if not self.points and (self.fov or self.focal):
-            raise InputError("--fov and --focal are for --points: say that, too.")
-        if self.points:
-            check_lens(self.fov, self.focal)
-            depth_task(one.tasks, units_of(one))
-            if any(map(is_video, found)):
-                raise InputError("--points is for pictures, not for videos.")
 
 
 def visualize(
