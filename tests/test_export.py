@@ -96,16 +96,46 @@ def _onnx() -> None:
 
 def logits_differ_by(monkeypatch: pytest.MonkeyPatch, run: Path, format: str) -> float:
     """The largest difference of the logits, which no decoding compresses, as a share of each map's
-    largest.
+    largest; of ONNX in every program there is that runs it.
     """
 
     def share_of_largest(task: Any, logits: torch.Tensor) -> torch.Tensor:
         return logits / logits.abs().amax((1, 2, 3), keepdim=True)
 
     monkeypatch.setattr(exporting, "prediction", share_of_largest)
-    done = exporting.export(run, format=format, quiet=True)
+    done = exporting.export(run, format=format, compare=format == "onnx", quiet=True)
     assert set(done.difference) == set(TASKS)
-    return max(done.difference.values())
+    found = [done.difference, *(row.difference for row in done.runtimes if row.difference)]
+    return max(max(of_tasks.values()) for of_tasks in found)
+
+
+# Of the operators that TensorRT's importer for ONNX has, those that networks may be written with
+# (GridSample, which it has, too, is misread by it).
+TENSORRT = (
+    "Abs Add And BatchNormalization Cast Ceil Clip Concat Constant ConstantOfShape Conv Cos Div "
+    "Einsum Equal Erf Exp Expand Floor Gather Gemm Greater Identity LayerNormalization Less Loop "
+    "MatMul Max MaxPool Min Mod Mul Neg Not Or Pad Pow Range ReduceMax ReduceMean ReduceMin "
+    "ReduceSum Relu Reshape Resize Shape Sigmoid Sin Slice Softmax Softplus Split Sqrt Squeeze Sub "
+    "Sum Tanh Tile Transpose Unsqueeze Where"
+)
+
+
+def operators(path: Path) -> dict[str, set[str]]:
+    """Operators of an ONNX file, also in its functions and loops, but not the functions themselves
+    -> spellings of their mode.
+    """
+    import onnx
+
+    found: dict[str, set[str]] = {}
+    model = onnx.load(path)
+    own = {function.name for function in model.functions}
+    nodes = [*model.graph.node, *(node for f in model.functions for node in f.node)]
+    while nodes:
+        node = nodes.pop()
+        modes = [a.s.decode() for a in node.attribute if a.name == "mode"]
+        found.setdefault(node.op_type, set()).update(modes)
+        nodes += [inner for a in node.attribute for inner in a.g.node]
+    return {name: modes for name, modes in found.items() if name not in own}
 
 
 @pytest.mark.usefixtures("_onnx")
@@ -114,7 +144,9 @@ def test_onnx_computes_what_every_system_computes(
     system: str, backbone: str, settings: dict, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mtlcli.formats._onnx_graph.BLOCK", 50)  # several blocks of queries
-    assert logits_differ_by(monkeypatch, make_run(system, backbone, **settings), "onnx") < 1e-4
+    run = make_run(system, backbone, **settings)
+    assert logits_differ_by(monkeypatch, run, "onnx") < 1e-4
+    assert operators(run / "last.onnx").keys() <= set(TENSORRT.split())
 
 
 @pytest.mark.usefixtures("_onnx")
@@ -175,21 +207,6 @@ def test_the_file_runs_without_this_package_and_says_what_it_holds(make_run: Any
     assert said["depth"]["holds"].startswith("metres")
 
 
-def operators(path: Path) -> dict[str, set[str]]:
-    """Operators of an ONNX file, also in its functions and loops -> spellings of their mode."""
-    import onnx
-
-    found: dict[str, set[str]] = {}
-    model = onnx.load(path)
-    nodes = [*model.graph.node, *(node for f in model.functions for node in f.node)]
-    while nodes:
-        node = nodes.pop()
-        modes = [a.s.decode() for a in node.attribute if a.name == "mode"]
-        found.setdefault(node.op_type, set()).update(modes)
-        nodes += [inner for a in node.attribute for inner in a.g.node]
-    return found
-
-
 @pytest.mark.usefixtures("_onnx")
 def test_the_programs_of_the_reference_run_the_files_that_are_exported(
     make_run: Any, mtl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -212,7 +229,7 @@ def test_the_programs_of_the_reference_run_the_files_that_are_exported(
 def test_maps_are_read_without_grid_sample_unless_it_is_asked_for(make_run: Any, mtl: Any) -> None:
     run = make_run("demt_itsa", width=16, query="deformable", **ITSA)
     assert mtl("export", run, "--quiet").code == 0
-    assert "GridSample" not in operators(run / "last.onnx")
+    assert operators(run / "last.onnx").keys() <= set(TENSORRT.split())
     assert mtl("export", run, "--grid-sample", "--quiet").code == 0
     assert operators(run / "last.onnx")["GridSample"] == {"bilinear"}
     answer = mtl("export", run, "--grid-sample", "--opset", 20)
@@ -220,13 +237,9 @@ def test_maps_are_read_without_grid_sample_unless_it_is_asked_for(make_run: Any,
 
 
 @pytest.mark.usefixtures("_onnx")
-@pytest.mark.parametrize(("system", "backbone", "settings"), [NETWORKS[3], NETWORKS[7]])
-def test_openvino_computes_what_every_system_computes(
-    system: str, backbone: str, settings: dict, make_run: Any, mtl: Any
-) -> None:
+def test_runtimes_are_compared_by_size_time_and_difference(make_run: Any, mtl: Any) -> None:
     pytest.importorskip("openvino")
-    run = make_run(system, backbone, **settings)
-    answer = mtl("export", run, "--compare", "--json", "--quiet")
+    answer = mtl("export", make_run(), "--compare", "--json", "--quiet")
     assert answer.code == 0, answer.err
     rows = {row["runtime"]: row for row in json.loads(answer.out)["runtimes"]}
     assert list(rows) == ["mtl", "onnxruntime", "openvino"]

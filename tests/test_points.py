@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli.drawing import fit_scale, points
+from mtlcli.drawing import fit_scale, lens
 from mtlcli.drawing.prediction import predict
 from mtlcli.runs import checkpoint
 from mtlcli.runs.record import Record
@@ -75,12 +75,23 @@ def test_the_lens_is_what_is_said_or_what_exif_says_or_assumed(tmp_path: Path) -
     picture(tmp_path / "silent.jpg")
     told, silent = tmp_path / "told.jpg", tmp_path / "silent.jpg"
     diagonal = math.hypot(60, 40)
-    assert points.lens_of(told, 60, 40, None, None).focal == pytest.approx(28 / 43.2666 * diagonal)
-    assert points.lens_of(told, 60, 40, 90, None).focal == pytest.approx(30)
-    assert points.lens_of(told, 60, 40, None, 30).view == pytest.approx(90)
-    assumed = points.lens_of(silent, 60, 40, None, None)
+    assert lens.lens_of(told, 60, 40, None, None).focal == pytest.approx(28 / 43.2666 * diagonal)
+    assert lens.lens_of(told, 60, 40, 90, None).focal == pytest.approx(30)
+    assert lens.lens_of(told, 60, 40, None, 30).view == pytest.approx(90)
+    assumed = lens.lens_of(silent, 60, 40, None, None)
     assert assumed.view == pytest.approx(60)
     assert "assumed" in assumed.why
+
+
+def test_all_files_of_a_picture_bear_one_name(run: Path, mtl: Any) -> None:
+    picture(Path("a.png"))
+    Path("out").mkdir()
+    Path("out/a.ply").write_text("another's")
+    wish = ("a.png", "--points", "picture", "--checkpoint", run, "--out", "out")
+    for options, others in ((), ("a_2.png",)), (("--separate",), ("a_2.json", "a_2.npz")):
+        assert mtl("visualize", *wish, *options).code == 0
+        assert {"a.ply", "a_2.ply", "a_2.glb", *others} <= {p.name for p in Path("out").iterdir()}
+        assert not list(Path("out").rglob("a.[!p]*")) + list(Path("out").rglob("a.png"))
 
 
 @pytest.mark.parametrize(
@@ -90,9 +101,12 @@ def test_the_lens_is_what_is_said_or_what_exif_says_or_assumed(tmp_path: Path) -
         ("--points", "picture", "--fov", 180),
         ("--points", "picture", "--fov", "nan"),
         ("--points", "picture", "--focal", -3),
+        ("--points", "picture", "--focal", 0.1),
+        ("--points", "picture", "--focal", 1e30),
         ("--points", "picture", "--fov", 60, "--focal", 50),
         ("--points", "picture", "--tasks", "semseg", "--layout", "sal"),
         ("--fov", 60),
+        ("--fov", 0),
         ("--layout", "heat"),
     ],
 )
@@ -137,3 +151,30 @@ def test_what_cannot_be_fitted_is_one_line(run: Path, mtl: Any) -> None:
     answer = mtl("eval", run, "--fit-scale", "own")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert "one size" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("suffix", "depth", "said"),
+    [
+        (".npy", np.full((40, 60), 2500, np.uint16), "must be in metres"),
+        (".npy", np.full((40, 60), 1e300), "must be in metres"),
+        (".npy", np.full((40, 60), np.nan), "no pixel"),
+        (".npy", np.ones((40, 60)), "nothing is kept"),
+        (".png", np.full((40, 60), 200, np.uint8), "8 bits"),
+        (".png", np.full((40, 60, 3), 200, np.uint8), "8 bits"),
+    ],
+)
+def test_depth_that_cannot_be_meant_leaves_a_run_as_it_is(
+    suffix: str, depth: np.ndarray, said: str, run: Path, mtl: Any
+) -> None:
+    Path("own/depth").mkdir(parents=True)
+    picture(Path("own/a.jpg"))
+    if suffix == ".npy":
+        np.save("own/a.npy", depth)
+    else:
+        Image.fromarray(depth).save("own/depth/a.png")
+    before = (run / "run.json").read_bytes()
+    answer = mtl("eval", run, "--fit-scale", "own")
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert said in answer.err
+    assert (run / "run.json").read_bytes() == before

@@ -60,7 +60,7 @@ def test_the_files_of_a_picture_say_what_they_mean(folder: Path, network: Path, 
     out = folder / "visualized"
     said = json.loads((out / "a.json").read_text())
     assert all((out / name).is_file() for name in said["files"])
-    assert said["picture"] == {"width": 40, "height": 30}
+    assert said["picture"] == {"source": "a.png", "width": 40, "height": 30}
     classes = said["tasks"]["semseg"]["classes"]
     with np.load(out / "a.npz") as file:
         counts = np.bincount(file["semseg"].ravel(), minlength=3)
@@ -210,6 +210,7 @@ def test_what_an_address_carries_decides(address: str, public: bool) -> None:
         "http://127.0.0.1/a.png",
         "http://[::1]/a.png",
         "http://[::ffff:10.0.0.1]/a.png",
+        "http://[64:ff9b::a9fe:a9fe]/a.png",
         "http://192.168.1.1/a.png",
         "http://169.254.169.254/latest",
         "http://0.0.0.0/a.png",

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from mtlcli.drawing import video
-from mtlcli.drawing.video import Writer, ahead, open_video
+from mtlcli.drawing.threads import Writer, ahead
+from mtlcli.drawing.video import open_video
 from mtlcli.errors import InputError, RunError
 
 
@@ -292,6 +293,7 @@ def test_what_comes_out_plays_in_browsers_with_the_sound_and_the_times_of_what_w
     with av.open(str(folder / "visualized" / "a.mp4")) as file:
         seen, heard = file.streams.video[0], file.streams.audio[0]
         assert (seen.codec_context.name, seen.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert float(seen.duration * seen.time_base) == pytest.approx(1, abs=0.01)
         assert heard.codec_context.name == "aac"
         packets = list(file.demux())
         shown = sorted(

@@ -125,7 +125,8 @@ def visualize(
 
     Ctrl-C ends a video or camera; its file stays whole.
     """
-    from mtlcli.drawing.pictures import visualize, visualize_samples
+    from mtlcli.drawing.pictures import visualize
+    from mtlcli.drawing.samples import visualize_samples
     from mtlcli.errors import InputError
 
     if bool(source) == bool(dataset):

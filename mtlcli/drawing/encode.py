@@ -12,7 +12,8 @@ import numpy as np
 from mtlcli.errors import RunError
 
 CLOCK = Fraction(1, 90_000)  # seconds that times are counted in
-QUALITY = {"preset": "veryfast", "crf": "20"}
+# Frames are stored in the order they are shown in: else the file's length is not that of its film.
+QUALITY = {"preset": "veryfast", "crf": "20", "bf": "0"}
 FASTEST = 60.0  # frames/s that the encoder plans for
 KEPT = ("aac", "mp3", "opus", "ac3", "eac3", "alac")  # sound that .mp4 holds as it is
 
@@ -34,6 +35,9 @@ class Film:
         self, path: Path, rate: float, size: tuple[int, int], source: Path | None = None
     ) -> None:
         self.path, self.rate, self.given = path, rate, 0
+        self.shown: dict[
+            int, int
+        ] = {}  # time of a frame that is being encoded -> how long it lasts
         self.close_source = lambda: None
         with self._told():
             self.file = av.open(str(path), "w", format="mp4")
@@ -51,15 +55,15 @@ class Film:
         self.given += steps
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         picture.pts, picture.time_base = round(seconds / CLOCK), CLOCK
-        picture.duration = round(self.given / self.rate / CLOCK) - picture.pts
+        self.shown[picture.pts] = round(self.given / self.rate / CLOCK) - picture.pts
         with self._told():
             self._mux_sound(seconds)
-            self.file.mux(self.pictures.encode(picture))
+            self._mux_pictures(picture)
 
     def close(self) -> None:
         """End the file, with the sound up to the end of its last frame."""
         with self._told():
-            self.file.mux(self.pictures.encode(None))
+            self._mux_pictures(None)
             self._mux_sound(self.given / self.rate)
             self.file.close()
         self.close_source()
@@ -72,6 +76,12 @@ class Film:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise RunError(f"Cannot write {self.path}: {reason}.") from error
+
+    def _mux_pictures(self, picture: av.VideoFrame | None) -> None:
+        for packet in self.pictures.encode(picture):
+            assert packet.pts is not None, "every picture has its time"
+            packet.duration = self.shown.pop(packet.pts)
+            self.file.mux(packet)
 
     def _mux_sound(self, until: float) -> None:
         while self.next_sound and self.next_sound[0] < until:

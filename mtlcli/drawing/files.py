@@ -54,7 +54,7 @@ def unwritable(target: Path, error: OSError) -> MtlError:
 
 
 def write_separate(
-    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str
+    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str, source: str = ""
 ) -> list[Path]:
     """Write for each map its values and a picture to look at, and what belongs to all of them.
 
@@ -66,19 +66,24 @@ def write_separate(
     returned: what the Python API gives (`Prediction`).
     """
     paths = [out / place.format(name) for place in places_of(trained, maps)]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    *pictures, notes, values = paths
-    kept: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
-    np.savez(values, **kept)
-    mark_zip(values)
-    write_json(notes, describe(trained, image, maps, [p.relative_to(out) for p in paths]))
-    for (task, own), path, drawn in zip(maps.items(), pictures[::2], pictures[1::2]):
-        options = trained.dataset.drawing(task)
-        save_picture(make_picture(trained.tasks[task].map, own, options), path)
-        save_picture(Image.fromarray(draw_grid(tiles_of(trained, {task: own}))), drawn)
-    if len(pictures) > 2 * len(maps):
-        save_picture(Image.fromarray(overlay(trained, image, maps)), pictures[-1])
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        *pictures, notes, values = paths
+        kept: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
+        np.savez(values, **kept)
+        mark_zip(values)
+        write_json(
+            notes, describe(trained, image, maps, [p.relative_to(out) for p in paths], source)
+        )
+        for (task, own), path, drawn in zip(maps.items(), pictures[::2], pictures[1::2]):
+            options = trained.dataset.drawing(task)
+            save_picture(make_picture(trained.tasks[task].map, own, options), path)
+            save_picture(Image.fromarray(draw_grid(tiles_of(trained, {task: own}))), drawn)
+        if len(pictures) > 2 * len(maps):
+            save_picture(Image.fromarray(overlay(trained, image, maps)), pictures[-1])
+    except OSError as error:
+        raise unwritable(out, error) from error
     return paths
 
 
@@ -92,32 +97,19 @@ def places_of(trained: Trained, maps: Iterable[str]) -> list[str]:
 
 
 def save_separate(
-    trained: Trained,
-    image: np.ndarray,
-    maps: Maps,
-    out: Path,
-    name: str,
-    targets: Targets | None = None,
+    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str
 ) -> list[Path]:
     """`write_separate` under a name that costs no file of others.
-
-    Args:
-        trained, image, maps, out: as there.
-        name: wanted; one with folders in it only beside `targets`.
-        targets: of several pictures that are written into `out`.
 
     Raises:
         InputError: `out` is a file, or `name` no name of a file.
         RunError: nothing can be written there.
     """
     require_folder("Folder", out)
-    if not targets and (name in ("", ".", "..") or Path(name).name != name):
+    if name in ("", ".", "..") or Path(name).name != name:
         raise InputError(f"'{name}' is no name of a file: leave out folders and suffixes.")
-    name = (targets or Targets(out, ())).name(name, *places_of(trained, maps))
-    try:
-        return write_separate(trained, image, maps, out, name)
-    except OSError as error:
-        raise unwritable(out, error) from error
+    name = Targets(out, ()).name(name, *places_of(trained, maps))
+    return write_separate(trained, image, maps, out, name)
 
 
 def make_picture(its: Map, values: np.ndarray, options: Options) -> Image.Image:

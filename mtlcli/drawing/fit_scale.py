@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mtlcli.data.images import read_image
-from mtlcli.drawing.pictures import units_of
-from mtlcli.drawing.points import depth_task
+from mtlcli.drawing.points import depth_task, units_of
 from mtlcli.drawing.prediction import predict
 from mtlcli.errors import InputError
 from mtlcli.files import write_json
@@ -22,6 +21,7 @@ from mtlcli.runs.record import read_record
 from mtlcli.runs.scale import DepthScale
 
 LAYOUT = "NAME.jpg with NAME.npy (metres) or depth/NAME.png (16 bit, millimetres)"
+FARTHEST = 1000.0  # metres; what lies beyond in the middle is of another unit
 EVERY = 100_000  # pixels of a picture that are looked at, at most
 FLAT = 1e-3  # spread of log depth below which an exponent cannot be told
 
@@ -67,6 +67,11 @@ def fit_scale(run: Path, folder: Path, device: str = "auto") -> DepthScale:
         own.append(found[known][::step].astype(np.float64))
         truth.append(metres[known][::step].astype(np.float64))
     scale = fit(np.concatenate(own), np.concatenate(truth), len(pairs))
+    if not scale.after <= scale.before:
+        raise InputError(
+            f"--fit-scale {folder}: no scale helps this depth (RMSE {scale.before:.3g} -> "
+            f"{scale.after:.3g} m); nothing is kept. Is the measured depth in metres?"
+        )
     scales = {**(record.scales or {}), task: asdict(scale)}
     write_json(path, read_object(path) | {"scales": scales})
     return scale
@@ -129,9 +134,14 @@ def read_depth(path: Path) -> np.ndarray:
         if path.suffix == ".npy":
             metres = numbers(content)
         else:
-            metres = read_grey(io.BytesIO(content)).astype(np.float32) * MILLIMETRE
+            read = read_grey(io.BytesIO(content))
+            if read.dtype == np.uint8:
+                raise InputError(f"{path} is no depth map: it has 8 bits; 16 are millimetres.")
+            metres = read.astype(np.float32) * MILLIMETRE
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no depth map: {LAYOUT}.") from error
     if metres.ndim != 2:
         raise InputError(f"{path} is no depth map: it is {metres.shape}, not (height, width).")
+    if (middle := np.median(metres[metres > 0]) if (metres > 0).any() else 0) > FARTHEST:
+        raise InputError(f"{path}: depth of {middle:g} m in the middle; it must be in metres.")
     return metres

@@ -1,50 +1,45 @@
-"""`mtl visualize`: pictures, videos and samples of a dataset with every task's prediction."""
+"""`mtl visualize`: pictures and videos with every task's prediction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import escape
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory, mkdtemp
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from mtlcli.data.images import read_image, to_resolution
+from mtlcli.data.images import read_image
 from mtlcli.drawing.choices import ColourMap
 from mtlcli.drawing.files import (
+    places_of,
     require_folder,
-    save_separate,
     unwritable,
     write_picture,
+    write_separate,
     write_sheet,
 )
+from mtlcli.drawing.lens import lens_of
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
-from mtlcli.drawing.panels import check_panels, draw_panels
-from mtlcli.drawing.points import (
-    Cloud,
-    Lens,
-    check_lens,
-    depth_task,
-    lens_of,
-    make_cloud,
-    size_of,
-    write_glb,
-    write_ply,
+from mtlcli.drawing.panels import draw_panels
+from mtlcli.drawing.points import cloud_of, size_of, write_glb, write_ply
+from mtlcli.drawing.prediction import Maps, predict
+from mtlcli.drawing.sources import (
+    Source,
+    Targets,
+    count_others,
+    is_video,
+    list_sources,
+    patterns,
 )
-from mtlcli.drawing.prediction import Maps, grid, predict
-from mtlcli.drawing.remote import fetch, is_url
-from mtlcli.drawing.sources import Source, Targets, count_others, find_sources, is_video
+from mtlcli.drawing.wanted import Wanted
 from mtlcli.errors import InputError
-from mtlcli.home import datasets_dir
 from mtlcli.maps._picture import is_animated, is_taken_for_12_bits
 from mtlcli.runs.checkpoint import Trained
 
 if TYPE_CHECKING:
     from mtlcli.drawing.stream import Played
-
-__all__ = ["Drawn", "grid", "visualize", "visualize_samples"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,44 +54,6 @@ class Drawn:
     notes: tuple[str, ...] = ()  # of what was assumed or applied
     passed_over: int = 0  # files of folders, neither picture nor video
     moving: tuple[str, ...] = ()  # animations of which the first picture is drawn
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is written of each source; a sheet where nothing else is said."""
-
-    separate: bool = False  # one file per task and the raw values, see `write_separate`
-    layout: tuple[str, ...] = ()  # plain panels side by side, see `mtlcli.drawing.panels`
-    points: str = ""  # also .ply and .glb, in the colours of the "picture" or its "classes"
-    fov: float | None = None  # of the camera, degrees across
-    focal: float | None = None  # or its focal length, pixels
-    frames: int | None = None  # of a video, only the first so many
-
-    def check(self, networks: Networks, found: Sequence[Source]) -> None:
-        """Refuse what excludes each other, or needs what the networks lack.
-
-        Raises:
-            InputError: says which options.
-        """
-        several = len(networks.trained) > 1
-        one = next(iter(networks.trained.values()))
-        for option, given in (
-            ("--separate", self.separate),
-            ("--layout", self.layout),
-            ("--points", self.points),
-        ):
-            if given and several:
-                raise InputError(f"{option} and --compare exclude each other: choose one.")
-        if self.layout and self.separate:
-            raise InputError("--layout and --separate exclude each other: choose one.")
-        check_panels(one, self.layout)
-        if not self.points and (self.fov or self.focal):
-            raise InputError("--fov and --focal are for --points: say that, too.")
-        if self.points:
-            check_lens(self.fov, self.focal)
-            depth_task(one.tasks, units_of(one))
-            if any(map(is_video, found)):
-                raise InputError("--points is for pictures, not for videos.")
 
 
 def visualize(
@@ -165,40 +122,6 @@ def visualize(
     )
 
 
-def patterns(words: Sequence[str], recursive: bool) -> list[str]:
-    """What the words mean on the disk, folders with all below them if `recursive`."""
-    here = [word for word in words if not is_url(word)]
-    return [f"{escape(w)}/**/*" if recursive and Path(w).is_dir() else w for w in here]
-
-
-def list_sources(
-    words: Sequence[str], recursive: bool, out: Path, fetched: Path
-) -> dict[Source, tuple[str, str]]:
-    """Source -> the name of what is written of it, and what it is called in errors.
-
-    Args:
-        words: as typed.
-        recursive: whether folders are looked into below; what lies in `out` is passed over.
-        fetched: folder for what comes from the web.
-    """
-    found: dict[Source, tuple[str, str]] = {}
-    for word in words:
-        if is_url(word):
-            path = fetch(word, Path(mkdtemp(dir=fetched)))
-            found.setdefault(path, (path.stem, word))
-            continue
-        below = recursive and Path(word).is_dir()
-        for source in find_sources(patterns([word], recursive)):
-            if isinstance(source, int):
-                found.setdefault(source, (f"camera{source}", str(source)))
-            elif not (below and out.resolve() in source.resolve().parents):
-                name = source.relative_to(word).with_suffix("") if below else Path(source.stem)
-                found.setdefault(source, (name.as_posix(), str(source)))
-    if not found:
-        raise InputError(f"{' '.join(words)}: nothing there but what lies in --out {out}.")
-    return found
-
-
 @dataclass
 class Work:
     """Draws source after source and remembers what came of it."""
@@ -230,16 +153,23 @@ class Work:
         with source.open("rb") as file:
             if is_taken_for_12_bits(file):
                 self.notes.append(f"{said}: 16 bits and nothing above 4095, so taken for 12 bits")
+        name = self.targets.name(name, *self.places())
         if self.want.points:
             self.draw_points(source, image, name)
         if self.want.separate:
-            self.written += self.separate(image, name)
+            self.separate(image, name, said)
         else:
             self.draw_picture(image, name)
 
+    def places(self) -> list[str]:
+        """The files of a picture, `{}` for the name, which they have in common."""
+        points = ["{}.ply", "{}.glb"] if self.want.points else []
+        apart = self.want.separate
+        return [*points, *(places_of(self.one, self.networks.tasks) if apart else ["{}.png"])]
+
     def draw_picture(self, image: np.ndarray, name: str) -> None:
         """Write OUT/NAME.png, a sheet or panels."""
-        path = self.targets.folder / f"{self.targets.name(name, '{}.png')}.png"
+        path = self.targets.folder / f"{name}.png"
         if self.want.layout:
             maps = self.maps_of(image)
             strip = draw_panels(self.one, self.want.layout, image, maps)
@@ -253,10 +183,10 @@ class Work:
         """Those of the one network, at the picture's size or another."""
         return next(iter(all_maps(self.networks, image, size or image.shape[:2]).values()))
 
-    def separate(self, image: np.ndarray, name: str) -> list[Path]:
+    def separate(self, image: np.ndarray, name: str, said: str) -> None:
         """Write the files of a picture's tasks."""
-        folder = self.targets.folder
-        return save_separate(self.one, image, self.maps_of(image), folder, name, self.targets)
+        maps, folder = self.maps_of(image), self.targets.folder
+        self.written += write_separate(self.one, image, maps, folder, name, said)
 
     def draw_points(self, source: Path, image: np.ndarray, name: str) -> None:
         """Write OUT/NAME.ply and OUT/NAME.glb."""
@@ -266,10 +196,9 @@ class Work:
             f"Points of {name}: {eye.view:.1f}° across, focal length {eye.focal:.0f} px ({eye.why})"
         )
         size = size_of(height, width)
-        place = self.targets.name(name, "{}.ply", "{}.glb")
         cloud = cloud_of(self.one, image, predict(self.one, image, size), eye, self.want.points)
         for suffix, write in ((".ply", write_ply), (".glb", write_glb)):
-            path = self.targets.folder / f"{place}{suffix}"
+            path = self.targets.folder / f"{name}{suffix}"
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write(path, cloud)
@@ -300,72 +229,7 @@ class Work:
         with open_video(source) as video:
             shown = islice(video.frames, self.want.frames)
             for i, (frame, _) in enumerate(tqdm(shown, video.name, disable=self.quiet or None), 1):
-                self.written += self.separate(frame, f"{name}/{i:06d}")
+                place = self.targets.name(f"{name}/{i:06d}", *self.places())
+                self.separate(frame, place, said)
             if lost := video.frames.lost:
                 self.failed[said] = f"{said}: {lost} frames could not be read and are left out."
-
-
-def cloud_of(trained: Trained, image: np.ndarray, maps: Maps, eye: Lens, colours: str) -> Cloud:
-    """The points of a picture's maps, coloured by it or by its classes.
-
-    Raises:
-        InputError: colours of classes are wanted, and the network predicts none.
-    """
-    metres = maps[depth_task(trained.tasks, units_of(trained))][0]
-    height, width = metres.shape
-    shown = to_resolution(image, (height / image.shape[0], width / image.shape[1]))
-    if colours == "classes":
-        named = next((n for n in maps if trained.tasks[n].map.has_classes), None)
-        if named is None:
-            raise InputError("--points classes: this network predicts no classes.")
-        shown = trained.tasks[named].map.draw(maps[named], trained.dataset.drawing(named))
-    facing = next((n for n in maps if trained.tasks[n].map.pointed == "direction"), None)
-    if not (np.isfinite(metres) & (metres > 0)).any():
-        raise InputError("--points: the network sees no depth anywhere in this picture.")
-    focal = eye.focal * width / image.shape[1]
-    return make_cloud(metres, focal, shown, maps[facing] if facing else None)
-
-
-def units_of(trained: Trained) -> dict[str, str]:
-    """Task -> unit, where the dataset says one."""
-    options = trained.dataset.options
-    return {task: said["unit"] for task, said in options.items() if said.get("unit")}
-
-
-def visualize_samples(
-    dataset: str,
-    indices: Sequence[int] = (0,),
-    *,
-    split: str = "val",
-    paths: Sequence[Path] = (),
-    tasks: Sequence[str] = (),
-    out: Path = Path("visualized"),
-    force: bool = False,
-    device: str = "auto",
-    quiet: bool = False,
-) -> Drawn:
-    """Draw samples of a prepared dataset: ground truth, prediction and error in rows.
-
-    Args:
-        dataset: its name, as `mtl prepare` has it.
-        indices: of the samples in the split.
-        split: of the dataset.
-        paths, tasks, out, force, device, quiet: as in `visualize`.
-
-    Raises:
-        InputError: the dataset is not prepared, or has no such split or sample.
-        RunError: nothing can be written to `out`.
-    """
-    from mtlcli.data.reader import Reader
-    from mtlcli.drawing.samples import check_indices, sample_cells
-
-    require_folder("--out", out)
-    reader = Reader(datasets_dir() / f"{dataset}.h5", split)
-    check_indices(reader, indices)
-    networks = load_networks(paths, tasks, device, dataset)
-    written, targets = [], Targets(out, (), force)
-    for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
-        cells, names = sample_cells(networks, reader, index)
-        name = targets.name(f"{dataset}_{split}_{index}", "{}.png")
-        written.append(write_sheet(cells, names, out / f"{name}.png"))
-    return Drawn(networks=networks.paths, remark=networks.remark, written=tuple(written))

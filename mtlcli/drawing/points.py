@@ -6,36 +6,25 @@ of what networks here predict.
 """
 
 import json
-import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import mtlcli
+from mtlcli.data.images import to_resolution
+from mtlcli.drawing.lens import Lens
+from mtlcli.drawing.prediction import Maps
 from mtlcli.errors import InputError
 from mtlcli.files import MARK, replacing
 from mtlcli.maps import depth
+from mtlcli.runs.checkpoint import Trained
 from mtlcli.tasks._task import Task
 
-USUAL_VIEW = 60.0  # degrees across, where nothing says the camera's
-NARROWEST, WIDEST = 1.0, 179.0  # degrees
-FILM_DIAGONAL = math.hypot(36, 24)  # mm, that "35 mm equivalent" speaks of
-EXIF, FOCAL_35 = 0x8769, 0xA405
 MOST = 1_000_000  # points
 TURN = np.array([1, -1, -1], np.float32)  # camera frame -> glTF's
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lens:
-    """How wide a picture's camera looks."""
-
-    focal: float  # pixels of the picture
-    view: float  # degrees, horizontally
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,58 +34,6 @@ class Cloud:
     points: np.ndarray  # (N, 3) float32, metres, camera frame
     colours: np.ndarray  # (N, 3) uint8
     normals: np.ndarray | None  # (N, 3) float32, facing the camera
-
-
-def check_lens(fov: float | None, focal: float | None) -> None:
-    """Refuse what no camera has.
-
-    Raises:
-        InputError: names the option and the value.
-    """
-    if fov is not None and focal is not None:
-        raise InputError("--fov and --focal exclude each other: each gives the other.")
-    if fov is not None and not NARROWEST <= fov <= WIDEST:
-        raise InputError(
-            f"--fov {fov:g}: degrees across the picture, {NARROWEST:g} to {WIDEST:g}; 60 is usual."
-        )
-    if focal is not None and not (0 < focal < math.inf):
-        raise InputError(f"--focal {focal:g}: pixels of the picture, more than 0.")
-
-
-def lens_of(picture: Path, width: int, height: int, fov: float | None, focal: float | None) -> Lens:
-    """What is asked for, else what the picture's EXIF says, else `USUAL_VIEW`.
-
-    Args:
-        picture: its file.
-        width, height: pixels.
-        fov: degrees across.
-        focal: pixels.
-    """
-    if fov is not None:
-        return lens(width, width / 2 / math.tan(math.radians(fov) / 2), "--fov")
-    if focal is not None:
-        return lens(width, focal, "--focal")
-    equivalent = focal_35(picture)
-    if equivalent:
-        pixels = equivalent / FILM_DIAGONAL * math.hypot(width, height)
-        return lens(width, pixels, f"EXIF, {equivalent:g} mm on 35 mm film")
-    assumed = width / 2 / math.tan(math.radians(USUAL_VIEW) / 2)
-    return lens(width, assumed, "assumed, the picture does not say; --fov or --focal tells it")
-
-
-def lens(width: int, focal: float, why: str) -> Lens:
-    """From the focal length in pixels."""
-    return Lens(focal=focal, view=math.degrees(2 * math.atan(width / 2 / focal)), why=why)
-
-
-def focal_35(picture: Path) -> float:
-    """Millimetres on 35 mm film that EXIF tells, 0 if it does not."""
-    try:
-        with Image.open(picture) as opened:
-            said = float(opened.getexif().get_ifd(EXIF).get(FOCAL_35, 0))
-    except (OSError, SyntaxError, ValueError, TypeError, ZeroDivisionError):
-        return 0.0
-    return said if 1 <= said <= 5000 else 0.0
 
 
 def depth_task(tasks: Mapping[str, Task], known: Mapping[str, str]) -> str:
@@ -145,6 +82,33 @@ def make_cloud(
         colours=colours[there],
         normals=facing,
     )
+
+
+def cloud_of(trained: Trained, image: np.ndarray, maps: Maps, eye: Lens, colours: str) -> Cloud:
+    """The points of a picture's maps, coloured by it or by its classes.
+
+    Raises:
+        InputError: colours of classes are wanted, and the network predicts none.
+    """
+    metres = maps[depth_task(trained.tasks, units_of(trained))][0]
+    height, width = metres.shape
+    shown = to_resolution(image, (height / image.shape[0], width / image.shape[1]))
+    if colours == "classes":
+        named = next((n for n in maps if trained.tasks[n].map.has_classes), None)
+        if named is None:
+            raise InputError("--points classes: this network predicts no classes.")
+        shown = trained.tasks[named].map.draw(maps[named], trained.dataset.drawing(named))
+    facing = next((n for n in maps if trained.tasks[n].map.pointed == "direction"), None)
+    if not (np.isfinite(metres) & (metres > 0)).any():
+        raise InputError("--points: the network sees no depth anywhere in this picture.")
+    focal = eye.focal * width / image.shape[1]
+    return make_cloud(metres, focal, shown, maps[facing] if facing else None)
+
+
+def units_of(trained: Trained) -> dict[str, str]:
+    """Task -> unit, where the dataset says one."""
+    options = trained.dataset.options
+    return {task: said["unit"] for task, said in options.items() if said.get("unit")}
 
 
 def write_ply(path: Path, cloud: Cloud) -> None:

@@ -167,7 +167,7 @@ def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path) ->
     length = answer.getheader("Content-Length") or "0"
     size = int(length) if length.isdigit() else 0
     with path.open("wb") as file:
-        while size <= LARGEST and (block := answer.read(BLOCK)):
+        while size <= LARGEST and (block := answer.read1(BLOCK)):
             file.write(block)
             size = max(size, file.tell())
     if size > LARGEST:

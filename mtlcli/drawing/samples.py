@@ -2,21 +2,63 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
+from mtlcli.drawing.files import require_folder, write_sheet
 from mtlcli.drawing.grid import BEHIND, Cells, Tile, tile_of
-from mtlcli.drawing.networks import Networks, all_maps, by_task, shared_scales
+from mtlcli.drawing.networks import Networks, all_maps, by_task, load_networks, shared_scales
+from mtlcli.drawing.pictures import Drawn
 from mtlcli.drawing.prediction import Maps, tiles_of
 from mtlcli.drawing.scales import OWN, Range, ranges
+from mtlcli.drawing.sources import Targets
 from mtlcli.errors import InputError
+from mtlcli.home import datasets_dir
 from mtlcli.runs.checkpoint import Trained, tasks_of
 
-Targets = Mapping[str, np.ndarray]
+Labels = Mapping[str, np.ndarray]
 Ranges = Mapping[str, Range]  # task -> range
+
+
+def visualize_samples(
+    dataset: str,
+    indices: Sequence[int] = (0,),
+    *,
+    split: str = "val",
+    paths: Sequence[Path] = (),
+    tasks: Sequence[str] = (),
+    out: Path = Path("visualized"),
+    force: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Drawn:
+    """Draw samples of a prepared dataset: ground truth, prediction and error in rows.
+
+    Args:
+        dataset: its name, as `mtl prepare` has it.
+        indices: of the samples in the split.
+        split: of the dataset.
+        paths, tasks, out, force, device, quiet: as in `visualize`.
+
+    Raises:
+        InputError: the dataset is not prepared, or has no such split or sample.
+        RunError: nothing can be written to `out`.
+    """
+    require_folder("--out", out)
+    reader = Reader(datasets_dir() / f"{dataset}.h5", split)
+    check_indices(reader, indices)
+    networks = load_networks(paths, tasks, device, dataset)
+    written, targets = [], Targets(out, (), force)
+    for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
+        cells, names = sample_cells(networks, reader, index)
+        name = targets.name(f"{dataset}_{split}_{index}", "{}.png")
+        written.append(write_sheet(cells, names, out / f"{name}.png"))
+    return Drawn(networks=networks.paths, remark=networks.remark, written=tuple(written))
 
 
 def check_indices(reader: Reader, indices: Sequence[int]) -> None:
@@ -54,7 +96,7 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
     return list(rows.values()), list(rows)
 
 
-def targets_of(dataset: Info, tasks: Sequence[str], stored: Mapping[str, np.ndarray]) -> Targets:
+def targets_of(dataset: Info, tasks: Sequence[str], stored: Mapping[str, np.ndarray]) -> Labels:
     """The labels that a sample has for these tasks, as the losses want them."""
     return {name: dataset.map(name).target(stored[name]) for name in tasks if name in stored}
 
@@ -64,14 +106,14 @@ def image_tile(reader: Reader, index: int, image: np.ndarray) -> Tile:
     return Tile(title="Image", picture=image, note=f"{reader.split} {reader.ids[index]}")
 
 
-def scales_of(dataset: Info, targets: Targets) -> dict[str, Range]:
+def scales_of(dataset: Info, targets: Labels) -> dict[str, Range]:
     """The range of the labels that have one."""
     maps = {name: dataset.map(name) for name in targets}
     return {name: its.scale(targets[name]) for name, its in maps.items() if its.scale}
 
 
 def ranges_of(
-    networks: Networks, targets: Targets, maps: Mapping[str, Maps], dataset: Info
+    networks: Networks, targets: Labels, maps: Mapping[str, Maps], dataset: Info
 ) -> tuple[Ranges, Mapping[str, Ranges]]:
     """Task -> range of the labels, and the same for each network, of the maps that have one."""
     together = shared_scales(networks, maps)
@@ -97,7 +139,7 @@ def is_off(task: str, truths: Ranges, predicted: Ranges) -> bool:
 def truth_tiles(
     dataset: Info,
     names: Sequence[str],
-    targets: Targets,
+    targets: Labels,
     shared: Mapping[str, Mapping[str, Any]],
 ) -> list[Tile | None]:
     """The labels, None where the sample has none."""
@@ -113,7 +155,7 @@ def error_tiles(
     networks: Networks,
     trained: Trained,
     maps: Maps,
-    targets: Targets,
+    targets: Labels,
     dataset: Info,
 ) -> list[Tile | None]:
     """Where predictions depart from labels; None where there is no label or prediction, an empty

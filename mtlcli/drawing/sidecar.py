@@ -16,7 +16,7 @@ from mtlcli.tasks._task import Task
 
 
 def describe(
-    trained: Trained, image: np.ndarray, maps: Maps, files: Sequence[Path]
+    trained: Trained, image: np.ndarray, maps: Maps, files: Sequence[Path], source: str = ""
 ) -> dict[str, Any]:
     """Everything that the numbers of the maps do not say themselves.
 
@@ -25,11 +25,12 @@ def describe(
         image: RGB (H, W, 3) uint8.
         maps: of the picture, as `predict` returns them.
         files: what was written, relative to the folder.
+        source: the picture's file, video or address; "" where there is none.
     """
     height, width = image.shape[:2]
     return {
         "program": f"mtl {mtlcli.__version__}, {MARK}",
-        "picture": {"width": width, "height": height},
+        "picture": {"source": source or None, "width": width, "height": height},
         "network": {
             "run": str(trained.path),
             "system": trained.config.system,

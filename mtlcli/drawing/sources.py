@@ -1,9 +1,11 @@
 """What the user points at: pictures, folders, patterns, videos, cameras."""
 
 from collections.abc import Iterable, Sequence
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path
+from tempfile import mkdtemp
 
+from mtlcli.drawing.remote import fetch, is_url
 from mtlcli.errors import InputError
 from mtlcli.files import MAC, is_litter, may_write
 from mtlcli.maps._picture import is_animated, suffixes
@@ -13,6 +15,40 @@ GIF = ".gif"  # a video if it moves
 MOST_DIGITS = 4  # of the number of a camera
 
 Source = Path | int  # a file, or the number of a camera
+
+
+def list_sources(
+    words: Sequence[str], recursive: bool, out: Path, fetched: Path
+) -> dict[Source, tuple[str, str]]:
+    """Source -> the name of what is written of it, and what it is called in errors.
+
+    Args:
+        words: as typed.
+        recursive: whether folders are looked into below; what lies in `out` is passed over.
+        fetched: folder for what comes from the web.
+    """
+    found: dict[Source, tuple[str, str]] = {}
+    for word in words:
+        if is_url(word):
+            path = fetch(word, Path(mkdtemp(dir=fetched)))
+            found.setdefault(path, (path.stem, word))
+            continue
+        below = recursive and Path(word).is_dir()
+        for source in find_sources(patterns([word], recursive)):
+            if isinstance(source, int):
+                found.setdefault(source, (f"camera{source}", str(source)))
+            elif not (below and out.resolve() in source.resolve().parents):
+                name = source.relative_to(word).with_suffix("") if below else Path(source.stem)
+                found.setdefault(source, (name.as_posix(), str(source)))
+    if not found:
+        raise InputError(f"{' '.join(words)}: nothing there but what lies in --out {out}.")
+    return found
+
+
+def patterns(words: Sequence[str], recursive: bool) -> list[str]:
+    """What the words mean on the disk, folders with all below them if `recursive`."""
+    here = [word for word in words if not is_url(word)]
+    return [f"{escape(w)}/**/*" if recursive and Path(w).is_dir() else w for w in here]
 
 
 def find_sources(words: Sequence[str]) -> list[Source]:

@@ -30,7 +30,8 @@ from mtlcli.drawing.networks import (
     shared_scales,
 )
 from mtlcli.drawing.panels import draw_panels
-from mtlcli.drawing.video import Video, Writer, ahead, open_video
+from mtlcli.drawing.threads import Writer, ahead
+from mtlcli.drawing.video import Video, open_video
 
 S = TypeVar("S")
 T = TypeVar("T")

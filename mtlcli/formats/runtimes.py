@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ from torch import nn
 from mtlcli.errors import InputError
 from mtlcli.formats._format import Format
 
-TIMED = 5  # runs of one picture, after one that is not timed
+TIMED = 5  # runs of one picture in turns, after one of each that is not timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,8 @@ def compare_runtimes(
     """
     pixels = torch.from_numpy(picture)
     wanted = dict(zip(names, network(pixels)))
-    rows = [Row(runtime="mtl", bytes=own.stat().st_size, seconds=time_of(lambda: network(pixels)))]
+    rows = [Row(runtime="mtl", bytes=own.stat().st_size)]
+    works: dict[str, Callable[[], object]] = {"mtl": lambda: network(pixels)}
     for runtime, start in {form.runtime: form.open, **form.others}.items():
         size = path.stat().st_size
         try:
@@ -58,17 +60,20 @@ def compare_runtimes(
             continue
         found = run(picture)
         apart = {n: float(np.abs(found[n] - wanted[n].numpy()).max()) for n in names}
-        seconds = time_of(lambda run=run: run(picture))  # type: ignore[misc]
-        rows.append(Row(runtime=runtime, bytes=size, seconds=seconds, difference=apart))
-    return rows
+        works[runtime] = partial(run, picture)
+        rows.append(Row(runtime=runtime, bytes=size, difference=apart))
+    seconds = time_in_turns(works)
+    return [replace(row, seconds=seconds.get(row.runtime)) for row in rows]
 
 
-def time_of(work: Callable[[], object]) -> float:
-    """Seconds that it takes once it has been done before, median."""
-    work()
-    taken = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return median(taken)
+def time_in_turns(works: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Seconds that each takes once it has been done before, median; in turns, so that what else the
+    machine does is the same for all.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(1 + TIMED):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            taken[name].append(time.perf_counter() - start)
+    return {name: median(times[1:]) for name, times in taken.items()}

@@ -112,7 +112,7 @@ class Forecast:
         fits = [
             [
                 way.options,
-                gigabytes(way.needed(way.config.accumulate)),
+                f"{way.needed(way.config.accumulate) / GIGABYTE:.1f}",
                 *(describe(way, size) for size in self.sizes),
             ]
             for way in self.ways
@@ -146,11 +146,6 @@ class Forecast:
             for line in self.lines
         ]  # fmt: skip
         return {"memory": memory, "cards": cards, "basis": self.basis}
-
-
-def gigabytes(size: float) -> str:
-    """Of bytes, as a card's memory is named."""
-    return f"{size / GIGABYTE:.1f}"
 
 
 def describe(way: Way, size: float) -> str:
