@@ -63,6 +63,20 @@ def pickle_a_weight(members: Members) -> None:
     members[WEIGHTS] = json.dumps(config).encode()
 
 
+def pickle_a_remark(members: Members) -> None:
+    """A weight by the name of what is not looked at."""
+    entry = {"path_name": "weight_0", "is_param": "", "use_pickle": "yes", "tensor_meta": ""}
+    config = json.loads(members[WEIGHTS])
+    config["config"] = {"metadata": entry, **config["config"]}
+    members["data/weights/weight_0"] = saved(Evil())
+    members[WEIGHTS] = json.dumps(config).encode()
+
+
+def size_a_remark(said: Any) -> None:
+    sizes = said["graph_module"]["graph"]["sym_int_values"]
+    sizes["metadata"] = {"as_expr": {"expr_str": CODE, "hint": None}}
+
+
 def bring_an_object(members: Members) -> None:
     entry = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": False}
     members[CONSTANTS] = json.dumps({"config": {"x": entry}}).encode()
@@ -76,6 +90,8 @@ def aim_at(target: str) -> Callable[[Any], Any]:
 ATTACKS: dict[str, Callable[[Members], Any]] = {
     "weights as they once were": lambda m: m.update({"data/weights/model.pt": saved(Evil())}),
     "a pickled weight": pickle_a_weight,
+    "a pickled weight called metadata": pickle_a_remark,
+    "a size called metadata": edit(MODEL, size_a_remark),
     "an object among the constants": bring_an_object,
     "an example": lambda m: m.update({"data/sample_inputs/model.pt": saved(Evil())}),
     "a guard": edit(MODEL, lambda said: said.update(guards_code=[f"{CODE} is None"])),
@@ -137,7 +153,12 @@ def test_the_attacks_are_real(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(exported, "require_harmless", lambda file: None)
-    for attack in ("a pickled weight", "an example", "a guard", "a size"):
+    for attack in (
+        "a pickled weight",
+        "an example",
+        "a guard",
+        "a size",
+    ):
         with suppress(InputError):  # afterwards
             compute(rewrite(honest, tmp_path / "evil.pt2", ATTACKS[attack]))
         assert Path("ran").exists(), attack

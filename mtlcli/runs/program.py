@@ -31,7 +31,7 @@ OPERATION = re.compile(
     r"|_operator\.(getitem|add|sub|mul|floordiv|truediv|mod|neg|eq|ne|lt|le|gt|ge)"
 )
 SPEC = {"builtins.tuple", "builtins.list", "builtins.dict"}
-REMARKS = ("metadata", "torch_version")  # text that nothing is made of
+REMARKS = ("metadata", "torch_version")  # keys of words that nothing is made of, whatever they say
 RULES: dict[str, Callable[[str], object]] = {
     "expr_str": lambda text: is_formula(text),
     "as_string": MODE.fullmatch,
@@ -39,6 +39,7 @@ RULES: dict[str, Callable[[str], object]] = {
     "target": lambda text: OPERATION.fullmatch(text),
     "in_spec": lambda text: is_spec(text),
     "out_spec": lambda text: is_spec(text),
+    "a remark": lambda text: True,
 }
 
 
@@ -75,26 +76,26 @@ def require_harmless(file: BinaryIO) -> None:
     file.seek(0)
 
 
-def texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in what JSON holds, and the key that it belongs to; keys are texts as well.
+def texts(value: Any, key: str = "", is_remark: bool = False) -> Iterator[tuple[str, str]]:
+    """Every text in what JSON holds, and the key that it belongs to; keys are texts as well. What
+    has a rule of its own has it in a remark, too: any name may be that of one.
 
     Raises:
         Harmful: something is to be unpickled, or run as Python.
     """
     if isinstance(value, str):
-        yield key, value
+        yield ("a remark" if is_remark and key not in RULES else key), value
     elif isinstance(value, list):
         if key == "guards_code" and value:
             raise Harmful("it brings code that is to be run")
         for each in value:
-            yield from texts(each, key)
+            yield from texts(each, key, is_remark)
     elif isinstance(value, dict):
         if value.get("use_pickle"):
             raise Harmful("it holds pickled objects")
         for name, each in value.items():
             yield "a name", name
-            if name not in REMARKS:
-                yield from texts(each, name)
+            yield from texts(each, name, is_remark or name in REMARKS)
 
 
 def is_formula(text: str) -> bool:
