@@ -53,12 +53,12 @@ class Predictor:
                 or range. Nothing is predicted if one of several is wrong.
         """
         if holds_several(image):
-            return [self._predict(pixels, name) for pixels, name in read_all(image)]
-        return self._predict(as_pixels(image), name_of(image))
+            return [self._predict(pixels, source) for pixels, source in read_all(image)]
+        return self._predict(as_pixels(image), source_of(image))
 
-    def _predict(self, pixels: np.ndarray, name: str) -> Prediction:
+    def _predict(self, pixels: np.ndarray, source: str) -> Prediction:
         maps = predict(self.trained, pixels)
-        return Prediction(image=pixels, maps=maps, trained=self.trained, name=name)
+        return Prediction(image=pixels, maps=maps, trained=self.trained, source=source)
 
 
 def load(path: str | os.PathLike[str] | None = None, device: str = "auto") -> Predictor:
@@ -87,13 +87,13 @@ def holds_several(image: Picture | Pictures) -> TypeGuard[Pictures]:
     return isinstance(image, list | tuple) or (isinstance(image, np.ndarray) and image.ndim == 4)
 
 
-def name_of(image: object) -> str:
-    """That of a picture's own file, without suffix."""
-    return Path(image).stem if isinstance(image, str | os.PathLike) else "picture"
+def source_of(image: object) -> str:
+    """A picture's own file; "" where it has none."""
+    return str(Path(image)) if isinstance(image, str | os.PathLike) else ""
 
 
 def read_all(images: Pictures) -> list[tuple[np.ndarray, str]]:
-    """The pixels and the name of each picture.
+    """The pixels of each picture, and its file.
 
     Raises:
         InputError: there are none, or one is no picture; the message says which.
@@ -103,7 +103,7 @@ def read_all(images: Pictures) -> list[tuple[np.ndarray, str]]:
     pairs = []
     for place, image in enumerate(images):
         try:
-            pairs.append((as_pixels(image), name_of(image)))
+            pairs.append((as_pixels(image), source_of(image)))
         except InputError as error:
             raise InputError(f"Picture {place} of {len(images)}: {error}") from error
     return pairs

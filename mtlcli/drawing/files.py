@@ -97,7 +97,7 @@ def places_of(trained: Trained, maps: Iterable[str]) -> list[str]:
 
 
 def save_separate(
-    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str
+    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str, source: str = ""
 ) -> list[Path]:
     """`write_separate` under a name that costs no file of others.
 
@@ -109,7 +109,7 @@ def save_separate(
     if name in ("", ".", "..") or Path(name).name != name:
         raise InputError(f"'{name}' is no name of a file: leave out folders and suffixes.")
     name = Targets(out, ()).name(name, *places_of(trained, maps))
-    return write_separate(trained, image, maps, out, name)
+    return write_separate(trained, image, maps, out, name, source)
 
 
 def make_picture(its: Map, values: np.ndarray, options: Options) -> Image.Image:

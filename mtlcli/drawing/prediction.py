@@ -131,7 +131,7 @@ class Prediction(Mapping[str, np.ndarray]):
     image: np.ndarray  # RGB (H, W, 3) uint8
     maps: Maps  # as `predict` returns them
     trained: Trained
-    name: str = "picture"  # of its files; that of the picture's own, if it was read from one
+    source: str = ""  # the picture's file, if it was read from one
 
     def __getitem__(self, task: str) -> np.ndarray:
         if task not in self.maps:
@@ -147,6 +147,11 @@ class Prediction(Mapping[str, np.ndarray]):
     def __repr__(self) -> str:
         listed = ", ".join(f"{n} {m.shape} {m.dtype}" for n, m in self.items())
         return f"Prediction({listed})"
+
+    @property
+    def name(self) -> str:
+        """Of the files that are saved: that of the picture's own, or "picture"."""
+        return Path(self.source).stem or "picture"
 
     @property
     def classes(self) -> dict[str, tuple[str, ...]]:
@@ -181,7 +186,7 @@ class Prediction(Mapping[str, np.ndarray]):
         from mtlcli.drawing.files import save_separate
 
         name = self.name if name is None else name
-        return save_separate(self.trained, self.image, self.maps, Path(folder), name)
+        return save_separate(self.trained, self.image, self.maps, Path(folder), name, self.source)
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: `grid`."""
