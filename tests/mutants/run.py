@@ -34,7 +34,7 @@ OPTIONS = ("-n", "0", "-q", "-p", "no:cacheprovider")
 QUICK, SLOW = 0.5, 5.0  # seconds of a test
 PRELOADED = (
     "torch", "torchvision", "cv2", "h5py", "numba", "scipy.io", "skimage.morphology",
-    "safetensors.torch", "torchmetrics.functional.classification",
+    "safetensors.torch",
 )  # fmt: skip
 CONTEXT = multiprocessing.get_context("fork")  # a process for each mutant, packages loaded already
 COPIES = CONTEXT.Queue()  # of the repository, those that no process uses
