@@ -115,7 +115,7 @@ def test_limit_keeps_the_first_of_each_split(
         ({"size": (48, 64)}, "--size does not apply"),
         ({"source": "elsewhere"}, "no source 'elsewhere'; it has atrc, mti, official"),
         ({"source": "mti"}, "give one of them"),
-        ({"archive": Path("nowhere.tar")}, "nothing at --archive nowhere.tar"),
+        ({"archive": Path("nowhere.tar")}, "--archive nowhere.tar is not there"),
         ({"geometry": "1x1"}, "'1x1' is not one of 425x560, 480x640"),
     ],
 )
