@@ -18,6 +18,7 @@ from mtlcli.drawing.prediction import predict
 from mtlcli.errors import InputError, RunError
 from mtlcli.formats.export import export
 from mtlcli.runs import exported
+from mtlcli.runs.program import is_guard
 
 Members = dict[str, bytes]
 MODEL, WEIGHTS, CONSTANTS = (
@@ -95,6 +96,10 @@ ATTACKS: dict[str, Callable[[Members], Any]] = {
     "an object among the constants": bring_an_object,
     "an example": lambda m: m.update({"data/sample_inputs/model.pt": saved(Evil())}),
     "a guard": edit(MODEL, lambda said: said.update(guards_code=[f"{CODE} is None"])),
+    "a guard's side": edit(MODEL, lambda said: said.update(guards_code=[f"{CODE} <= 9"])),
+    "a guard of two": edit(MODEL, lambda said: said.update(guards_code=[f"1 <= 2 <= {CODE}"])),
+    "a guard's power": edit(MODEL, lambda said: said.update(guards_code=["9**9**9 <= 9"])),
+    "guards of another kind": edit(MODEL, lambda said: said.update(guards_code=CODE)),
     "a size": edit(MODEL, replace_text("Symbol('s", f"{CODE} or Symbol('s")),
     "a power": edit(MODEL, replace_text("Symbol('s", "9**9**9**9 or Symbol('s")),
     "an argument": edit(MODEL, replace_text('"image"', f'"image={CODE}"')),
@@ -111,6 +116,12 @@ def honest(save_network: Callable, tmp_path_factory: pytest.TempPathFactory) -> 
     """A file of `mtl export`."""
     run = save_network(tmp_path_factory.mktemp("run") / "last.pt")
     return export(run, format="pt2", size=(32, 32), quiet=True).path
+
+
+def test_a_guard_that_only_compares_sizes_is_let_in() -> None:
+    assert is_guard("16*L['image'].size()[0] + ((45*L['image'].size()[0]) // 4) <= 2147483647")
+    assert not is_guard("L['image'].size()[0]")
+    assert not is_guard(7)
 
 
 def rewrite(source: Path, out: Path, change: Callable[[Members], Any]) -> Path:
