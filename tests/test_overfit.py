@@ -11,7 +11,7 @@ import torch
 
 from mtlcli import lookup
 from mtlcli.backbones import _backbone as backbones
-from mtlcli.data.augment import show, whole
+from mtlcli.data.augment import View, show
 from mtlcli.data.moments import IMAGENET
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
@@ -28,6 +28,12 @@ SMALL = {
     "demt": {"width": 32, "query": "pixel", "mixer_coordinates": "relative"},
     "demt_itsa": ITSA | {"width": 32, "feedforward": 64},
 }
+
+
+def whole(source: tuple[int, int], size: tuple[int, int]) -> View:
+    """The view that shows a whole picture of `source` (H, W) pixels in `size` (H, W) pixels."""
+    step = (source[0] / size[0], source[1] / size[1])
+    return View(size=size, step=step, origin=(step[0] / 2 - 0.5, step[1] / 2 - 0.5))
 
 
 def coarse(sample: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,14 @@ def test_a_failure_reaches_the_caller(
 ) -> None:
     with pytest.raises(kind, match=said):
         list(in_order(Touch(tmp_path, 7, how), range(30), 2))
+
+
+def test_a_worker_that_is_gone_before_the_next_job_is_begun_is_told_as_killed(
+    tmp_path: Path,
+) -> None:
+    results = in_order(Touch(tmp_path, 7, "killed"), range(10_000), 2)
+    with pytest.raises(RunError, match="killed"):
+        deque(map(lambda _: time.sleep(0.3), results))  # the pool breaks while nobody asks it
 
 
 SLEEPER = """

@@ -301,4 +301,4 @@ def test_curves_collect_what_the_log_holds() -> None:
     ]  # fmt: skip
     panels = collect(lines)
     assert panels["loss"] == {"a": ([1, 5], [2.0, 1.0])}
-    assert panels["offsets (pixels)"] == {"steps.0 /1": ([1], [1]), "steps.0 /2": ([1], [2])}
+    assert panels["offsets (pixels)"] == {"step 1 /1": ([1], [1]), "step 1 /2": ([1], [2])}

@@ -30,22 +30,23 @@ def in_order(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -
     workers = min(workers, len(jobs), MOST_WORKERS)
     with worker_pool(workers, work) as pool:
         begun: deque[Future[Result]] = deque()
-        for job in jobs:
-            begun.append(pool.submit(do_given, job))
-            if len(begun) == AHEAD * workers:
+        try:
+            for job in jobs:
+                begun.append(pool.submit(do_given, job))
+                if len(begun) == AHEAD * workers:
+                    yield _result(begun.popleft())
+            while begun:
                 yield _result(begun.popleft())
-        while begun:
-            yield _result(begun.popleft())
+        except BrokenProcessPool:  # of a result, or of the next job that is begun
+            raise RunError(
+                "A worker process was killed (out of memory?); run the command again."
+            ) from None
 
 
 def _result(future: "Future[Result]") -> Result:
     try:
         return future.result()
-    except (MtlError, OSError):
+    except (MtlError, OSError, BrokenProcessPool):
         raise
-    except BrokenProcessPool:
-        raise RunError(
-            "A worker process was killed (out of memory?); run the command again."
-        ) from None
     except Exception as error:
         raise RunError(f"{type(error).__name__}: {error}") from error
