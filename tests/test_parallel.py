@@ -68,7 +68,7 @@ def test_a_worker_that_is_gone_before_the_next_job_is_begun_is_told_as_killed(
 ) -> None:
     results = in_order(Touch(tmp_path, 7, "killed"), range(10_000), 2)
     with pytest.raises(RunError, match="killed"):
-        deque(map(lambda _: time.sleep(0.3), results))  # the pool breaks while nobody asks it
+        deque(time.sleep(0.3) for _ in results)  # the pool breaks while nobody asks it
 
 
 SLEEPER = """
