@@ -23,7 +23,7 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.formats import export as exporting
 from mtlcli.ops import choice, deformable_attention, gather, grid_sample
 from mtlcli.ops.channels import sample_plainly
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, exported, seal
 from mtlcli.runs.checkpoint import build_network
 from mtlcli.runs.config import RunConfig
 from tests.pages import example
@@ -488,3 +488,20 @@ def test_large_pictures_are_tried_alone(size: tuple[int, int], counts: list[int]
     assert exporting.largest_differences(Nothing(), run, ("any",), size) == {"any": max(counts)}
     assert tried == counts
     assert exporting.WRITTEN not in tried
+
+
+@pytest.mark.usefixtures("_onnx")
+def test_a_changed_byte_anywhere_in_an_onnx_file_is_damage(make_run: Any, tmp_path: Path) -> None:
+    path = exporting.export(make_run("multi_task"), quiet=True).path
+    assert exported.load(path).config.system == "multi_task"
+    content = path.read_bytes()
+    for place in (len(content) // 3, len(content) // 2, len(content) - 9):
+        changed = bytearray(content)
+        changed[place] ^= 4
+        damaged = tmp_path / "damaged.onnx"
+        damaged.write_bytes(changed)
+        with pytest.raises(InputError, match="damaged"):
+            exported.load(damaged)
+    unsealed = tmp_path / "old.onnx"
+    unsealed.write_bytes(content.replace(seal.MARK, b"another-sum"))
+    assert exported.load(unsealed).config.system == "multi_task", "files of before have no seal"

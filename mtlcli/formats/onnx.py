@@ -13,6 +13,7 @@ from torch.export import Dim, export
 from mtlcli.errors import InputError, RunError, in_one_line
 from mtlcli.formats._format import Format, Spelling
 from mtlcli.runs.exported import REMEDY, Runner, open_with_onnxruntime
+from mtlcli.runs.seal import BLANK, seal
 
 OPSETS = range(18, 24)
 RESPELT = 20  # from here on GridSample's `bilinear` is `linear`, which TensorRT takes for nearest
@@ -27,7 +28,7 @@ def write(
     spelling: Spelling,
     file: BinaryIO,
 ) -> None:
-    """One file with weights inside; `facts` become its metadata_props.
+    """One file with weights inside, sealed; `facts` become its metadata_props.
 
     Raises:
         InputError: onnx or onnxscript is not installed, or no such opset.
@@ -50,8 +51,8 @@ def write(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(f"This network cannot be written as ONNX: {reason}") from error
     tidy(program.model)
-    program.model.metadata_props.update(facts)
-    file.write(program.model_proto.SerializeToString())
+    program.model.metadata_props.update({**facts, "checksum": BLANK.decode()})
+    file.write(seal(program.model_proto.SerializeToString()))
 
 
 def check_opset(spelling: Spelling) -> None:

@@ -23,6 +23,7 @@ from mtlcli.runs.config import RunConfig
 from mtlcli.runs.foreign import describe
 from mtlcli.runs.program import Harmful, require_harmless
 from mtlcli.runs.run import is_sound
+from mtlcli.runs.seal import is_unbroken
 from mtlcli.tasks._task import Task
 
 Runner = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> {name: maps}
@@ -148,7 +149,11 @@ def open_with_onnxruntime(path: Path, names: tuple[str, ...]) -> Runner:
 
 
 def read_onnx_facts(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file (raises InputError as `open_with_onnxruntime`)."""
+    """The metadata of an ONNX file (raises InputError as `open_with_onnxruntime`, and if a byte
+    is not as it was written).
+    """
+    if not is_unbroken(path.read_bytes()):
+        raise InputError(f"{path} is damaged: its checksum does not hold. Export it again.")
     return dict(start_session(path).get_modelmeta().custom_metadata_map)
 
 
