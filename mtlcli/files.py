@@ -69,15 +69,19 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class NoSpace(RunError):
+    """More bytes are needed than a disk has free."""
+
+
 def require_space(folder: Path, needed: int) -> None:
     """Check that `needed` bytes are free on the disk of `folder`.
 
     Raises:
-        RunError: they are not.
+        NoSpace: they are not.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise RunError(
+        raise NoSpace(
             f"{folder} has {gigabytes(free)} free, {gigabytes(needed)} are needed: free some "
             "space, or use another disk (--out, --download-dir or MTL_HOME)."
         )

@@ -15,6 +15,7 @@ from mtlcli import files
 from mtlcli.data import mirror
 from mtlcli.data.download import Downloader, DownloadError
 from mtlcli.errors import RunError
+from mtlcli.files import NoSpace
 from tests.hosts import DATA, MD5, SHA256, Host, hasty, known, remote, serving
 
 
@@ -210,6 +211,14 @@ def test_space_is_asked_for_before(downloader: Downloader, monkeypatch: pytest.M
         assert host.asked == []
         with pytest.raises(RunError, match=r"0\.3 MB are needed"):
             downloader.fetch(remote(base, "a"))
+
+
+def test_a_host_that_says_more_than_the_disk_holds_is_passed_over(downloader: Downloader) -> None:
+    boast = Host(raw=HEAD + b"Content-Length: %d\r\n\r\n" % 10**14)
+    with serving(a=boast, b=Host()) as base:
+        assert downloader.fetch(remote(base, "a", "b")).read_bytes() == DATA
+    with serving(a=boast, b=boast) as base, pytest.raises(NoSpace, match="free some"):
+        downloader.fetch(replace(remote(base, "a", "b"), file="y.tar.gz"))
 
 
 @pytest.mark.parametrize("total", [None, len(DATA)])

@@ -22,7 +22,7 @@ from mtlcli.data.transfer import Transfer
 from mtlcli.data.way import Bars, Part, Patience, Way
 from mtlcli.datasets._dataset import Remote
 from mtlcli.errors import RunError
-from mtlcli.files import checksums, read_json, size_of, write_json
+from mtlcli.files import NoSpace, checksums, read_json, size_of, write_json
 
 
 class DownloadError(RunError):
@@ -43,18 +43,22 @@ class Downloader:
 
         Raises:
             DownloadError: no mirror gave the right file; the message says why for each.
-            RunError: not enough space.
+            NoSpace: for the published size, or for what every mirror says of it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / remote.file
         if path.exists():
             self._verify(remote, path)
             return path
-        reasons = []
+        reasons, lacking = [], []
         for url in remote.urls:
             try:
                 self._whole_from(remote, url)
-            except MirrorError as error:
+            except (MirrorError, NoSpace) as error:
+                if isinstance(error, NoSpace):  # where no size is published, one host's word
+                    lacking.append(error)
+                if lacking and (remote.size is not None or len(lacking) == len(remote.urls)):
+                    raise
                 reasons.append(f"{mirror.host_of(url)}: {error}")
                 continue
             self._part(remote).become(path)
