@@ -6,7 +6,9 @@ from torchvision.ops import StochasticDepth
 
 from mtlcli.backbones import hrnet18, swin_s, swin_t
 from mtlcli.errors import InputError
+from mtlcli.models.conv_head import ConvHead
 from mtlcli.systems import demt, demt_itsa, mqtransformer, multi_task, single_task
+from mtlcli.systems._network import Network
 
 NYUD = {"semseg": 40, "depth": 1, "normals": 3, "edge": 1}
 PASCAL = {"semseg": 21, "human_parts": 7, "sal": 2, "normals": 3, "edge": 1}
@@ -322,3 +324,44 @@ def test_logits_start_as_far_apart_as_their_weights():
 def test_settings_that_make_no_sense_are_named(system, tasks, settings, message):
     with pytest.raises(InputError, match=message):
         small(system, tasks, **settings)
+
+
+def test_logits_are_read_between_the_centres_of_their_cells():
+    class Plain(torch.nn.Module):
+        def forward(self, features):
+            return [features[:, :1]]
+
+    class Coarse(torch.nn.Module):
+        channels = (1,)
+
+        def forward(self, image):
+            return [torch.tensor([[[[0.0, 1.0]]]])]
+
+    network = Network(Coarse(), Plain(), {"depth": torch.nn.Identity()})
+    along = network(torch.zeros(1, 3, 1, 4))["depth"][0, 0, 0]
+    torch.testing.assert_close(along, torch.tensor([0.0, 0.25, 0.75, 1.0]))
+
+
+@pytest.mark.parametrize("system", [multi_task, single_task, demt, demt_itsa, mqtransformer])
+def test_heads_start_with_logits_of_deviation_001_as_the_released_ones(system):
+    torch.manual_seed(0)
+    wide = {"width": 256} if system is mqtransformer else {}
+    network = system.build({"semseg": 400}, Backbone(), **SMALL[system] | wide)
+    weights = torch.cat([m.logits.weight.flatten() for m in network.modules() if heads(m)])
+    assert weights.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def heads(module):
+    return isinstance(module, ConvHead)
+
+
+@pytest.mark.parametrize("reach", ["pixel", "global"])
+def test_a_query_of_demt_sees_its_own_pixel_only_or_all(reach):
+    torch.manual_seed(0)
+    block = demt.task_queries(2, 8, 2, reach).eval()
+    maps = torch.randn(1, 2, 3, 3, 8)
+    changed = maps.clone()
+    changed[:, :, 2, 2] += 1
+    moved = (block(maps, changed) - block(maps, maps)).abs().amax((0, 1, 4))
+    assert moved[2, 2] > 1e-4
+    assert (moved[0, 0] > 1e-6) == (reach == "global")
