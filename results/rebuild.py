@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from mtlcli import tasks as known_tasks
 from mtlcli.experiments._intervals import tell_apart
@@ -88,14 +89,35 @@ def rooms_gradient_scale() -> str:
     return systems("rooms_gradient_scale")
 
 
+def rooms_gradient_scopes() -> str:
+    """What lambda scales, on rooms."""
+    return systems("rooms_gradient_scopes")
+
+
 def offsets() -> str:
-    """Where the attention of those runs looks at the end."""
-    rows = []
-    for run in record("rooms_gradient_scale")["runs"]:
+    """Where the attention of the runs with one seed looks at the end."""
+    return offsets_of("rooms_gradient_scale")
+
+
+def offsets_by_scope() -> str:
+    """The same of both scopes."""
+    return offsets_of("rooms_gradient_scopes")
+
+
+def offsets_of(name: str) -> str:
+    """Where the attention of an experiment's runs looks at the end, mean over the seeds."""
+    cells: dict[str, list[dict]] = {}
+    for run in record(name)["runs"]:
         (seen,) = list(run["offsets"].values())[:1]
-        moved = ", ".join(f"{value:.2f}" for value in seen["pixels"])
-        outside = ", ".join(f"{value:.0%}" for value in seen["outside"])
-        rows.append([run["cell"], moved, outside])
+        cells.setdefault(run["cell"], []).append(seen)
+    rows = []
+    for cell, seen in cells.items():
+        pixels, outside = (
+            [fmean(level) for level in zip(*(one[key] for one in seen))]
+            for key in ("pixels", "outside")
+        )
+        moved = ", ".join(f"{value:.2f}" for value in pixels)
+        rows.append([cell, moved, ", ".join(f"{value:.0%}" for value in outside)])
     head = ["", "mean offset at the end, cells of level 1, 2, 3", "points outside the map"]
     return markdown(head, rows, left=3)
 
