@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mtlcli.runs.seal import is_unbroken
 from mtlcli.tasks._task import Task
 
 Runner = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> {name: maps}
+RunnerOf = Callable[[tuple[str, ...]], Runner]  # names of outputs -> how to run what is read
 Open = Callable[[Path, tuple[str, ...]], Runner]  # file, names of its outputs -> how to run it
 REMEDY = "Install what it needs: pip install 'mtlcli[onnx]'."
 KEPT = ("program", "size", "config", "info", "iteration")  # facts that a network is rebuilt from
@@ -43,7 +45,7 @@ def load(file: Path) -> Trained:
     """
     with file.open("rb") as opened:
         is_torch = opened.read(2) == b"PK"  # an archive, whole or not
-    facts = read_pt2_facts(file) if is_torch else read_onnx_facts(file)
+    facts, runner_of = read_pt2(file) if is_torch else read_onnx(file)
     try:
         config = RunConfig.from_json(json.loads(facts["config"]))
         dataset = Info.from_json(json.loads(facts["info"]))
@@ -56,7 +58,7 @@ def load(file: Path) -> Trained:
             what = f"of another version ({facts['program']}): export it again"
         raise InputError(f"{file} is {what}.") from error
     names = tuple(config.tasks)
-    run = open_with_torch(file, names) if is_torch else open_with_onnxruntime(file, names)
+    run = runner_of(names)
     channels = {n: task.outputs(dataset.classes.get(n, ())) for n, task in tasks.items()}
     network = ExportedNetwork(file, run, tasks, channels, (height, width), config.moments)
     return Trained(
@@ -140,7 +142,11 @@ def open_with_onnxruntime(path: Path, names: tuple[str, ...]) -> Runner:
     Raises:
         InputError: onnxruntime is not installed, or cannot run it.
     """
-    session = start_session(path)
+    return run_session(start_session(path), names)
+
+
+def run_session(session: Any, names: tuple[str, ...]) -> Runner:
+    """Maps of these names out of a session of onnxruntime."""
 
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(list(names), {"image": image})))
@@ -148,13 +154,14 @@ def open_with_onnxruntime(path: Path, names: tuple[str, ...]) -> Runner:
     return run
 
 
-def read_onnx_facts(path: Path) -> dict[str, str]:
-    """The metadata of an ONNX file (raises InputError as `open_with_onnxruntime`, and if a byte
-    is not as it was written).
+def read_onnx(path: Path) -> tuple[dict[str, str], RunnerOf]:
+    """The metadata of an ONNX file, and what runs it (raises InputError as
+    `open_with_onnxruntime`, and if a byte is not as it was written).
     """
     if not is_unbroken(path.read_bytes()):
         raise InputError(f"{path} is damaged: its checksum does not hold. Export it again.")
-    return dict(start_session(path).get_modelmeta().custom_metadata_map)
+    session = start_session(path)
+    return dict(session.get_modelmeta().custom_metadata_map), partial(run_session, session)
 
 
 def start_session(path: Path) -> Any:
@@ -176,7 +183,12 @@ def start_session(path: Path) -> Any:
 
 def open_with_torch(path: Path, names: tuple[str, ...]) -> Runner:
     """Run a program of torch.export on the CPU (raises InputError: this torch cannot)."""
-    network = load_program(path, {}).module()
+    return run_program(load_program(path, {}), names)
+
+
+def run_program(program: torch.export.ExportedProgram, names: tuple[str, ...]) -> Runner:
+    """Maps of these names out of a program of torch.export."""
+    network = program.module()
 
     @torch.inference_mode()
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
@@ -186,11 +198,13 @@ def open_with_torch(path: Path, names: tuple[str, ...]) -> Runner:
     return run
 
 
-def read_pt2_facts(path: Path) -> dict[str, str]:
-    """What was written beside a program of torch.export."""
+def read_pt2(path: Path) -> tuple[dict[str, str], RunnerOf]:
+    """What was written beside a program of torch.export, and what runs it (raises InputError as
+    `open_with_torch`).
+    """
     facts = dict.fromkeys(KEPT, "")
-    load_program(path, facts)
-    return {key: said for key, said in facts.items() if said}
+    program = load_program(path, facts)
+    return {key: said for key, said in facts.items() if said}, partial(run_program, program)
 
 
 @contextmanager
