@@ -48,6 +48,20 @@ def rooms_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, $MTL_HOME."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
+    """A checkpoint with random weights in a run named `first`."""
+    return save_network(tmp_path_factory.mktemp("runs") / "first" / "last.pt")
+
+
+@pytest.fixture
 def home(tmp_path: Path, rooms_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, $MTL_HOME, in which rooms is prepared."""
     (tmp_path / "datasets").mkdir()

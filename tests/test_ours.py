@@ -18,11 +18,6 @@ from mtlcli.runs import checkpoint
 from tests.made_runs import write_run
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
-    return save_network(tmp_path_factory.mktemp("runs") / "first" / "last.pt")
-
-
 @pytest.fixture
 def draw(home: Path, network: Path, mtl: Callable) -> Callable:
     """`mtl visualize ...` with a small network; the paths it has written."""

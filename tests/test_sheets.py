@@ -24,14 +24,6 @@ from mtlcli.runs import checkpoint
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MTL_HOME", str(tmp_path))
-    return tmp_path
-
-
 def has_colour(sheet: np.ndarray, colour: tuple[int, int, int], pixels: int = 100) -> bool:
     return int((sheet == colour).all(axis=-1).sum()) >= pixels
 

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -18,18 +18,6 @@ from PIL import Image
 from mtlcli.drawing import remote
 from mtlcli.errors import InputError
 from mtlcli.maps import depth
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
-    return save_network(tmp_path_factory.mktemp("runs") / "first" / "last.pt")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MTL_HOME", str(tmp_path))
-    return tmp_path
 
 
 def png(width: int = 40, height: int = 30) -> bytes:

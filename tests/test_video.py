@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,18 +17,6 @@ from mtlcli.drawing import video
 from mtlcli.drawing.threads import Writer, ahead
 from mtlcli.drawing.video import open_video
 from mtlcli.errors import InputError, RunError
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
-    return save_network(tmp_path_factory.mktemp("runs") / "first" / "last.pt")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MTL_HOME", str(tmp_path))
-    return tmp_path
 
 
 def film(path: Path, frames: int = 12, size: tuple[int, int] = (64, 48), rate: float = 10) -> Path:

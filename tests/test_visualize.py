@@ -3,7 +3,6 @@
 import json
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +17,6 @@ from mtlcli.maps import _colours as colors
 from mtlcli.maps import boundaries
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory, save_network: Callable[..., Path]) -> Path:
-    return save_network(tmp_path_factory.mktemp("runs") / "first" / "last.pt")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MTL_HOME", str(tmp_path))
-    return tmp_path
 
 
 def picture(path: Path, width: int = 60, height: int = 40, seed: int = 0) -> Path:
