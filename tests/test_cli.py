@@ -37,6 +37,8 @@ def test_the_labels_that_boundaries_are_scored_on_are_named(mtl) -> None:
         ("--bogus", "no option --bogus. `mtl --help`"),
         ("trian", "'trian'. Did you mean 'train'?"),
         ("bench modle", "'modle'. Did you mean 'model'?"),
+        ("visualize a.jpg --layout ,", "--layout ,: it is empty"),
+        ("visualize a.jpg --tasks=,", "--tasks ,: it is empty"),
         ("visualize --dataset", "'--dataset' requires an argument. `mtl visualize --help`"),
         ("train --iterations many", "'--iterations'"),
         ("train --iterations many", "not 'many'"),

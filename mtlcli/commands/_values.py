@@ -62,7 +62,7 @@ def problem(value: Any) -> str:
         return f"at most {LARGEST} is possible"
     if isinstance(value, str | os.PathLike):
         text = os.fsencode(value)
-        if not text.strip() or b"\0" in text:
+        if not text.strip(b" \t\r\n,") or b"\0" in text:
             return "it is empty"
         if len(text) > LONGEST_PATH or max(map(len, text.split(b"/"))) > LONGEST:
             return f"it is longer than a name can be ({len(text)} bytes)"

@@ -45,6 +45,7 @@ class Networks:
             f"{task} is scaled as `mtl eval --fit-scale` found: {scale}"
             for trained in self.trained.values()
             for task, scale in trained.scales.items()
+            if task in trained.tasks
         )
 
     @property

@@ -142,7 +142,6 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
     "cuda_entries": ("ops/cuda_entries.cu", "ops_cuda", (
         ("- label + (mask + 1) / 2) & ~mask", "- label) & ~mask"),
         ("max(w, label) - label + (mask", "w + (mask"),
-        ("if (!next && !band.single)", "if (!next)"),
         ("inverse(0xffffffffu / (u32)pitch + 1)", "inverse(0xffffffffu / (u32)pitch)"),
         ("left[j] = next ? right[j] : 0;", "left[j] = 0;"),
     )),
