@@ -21,8 +21,7 @@ from statistics import fmean
 from mtlcli import tasks as known_tasks
 from mtlcli.experiments._intervals import tell_apart
 from mtlcli.experiments._table import table as experiment_table
-from mtlcli.recipes._reported import reported
-from mtlcli.runs.table import columns, markdown, mean_scores, metrics_table, number
+from mtlcli.runs.table import columns, markdown, metrics_table
 from mtlcli.systems import _settings as settings
 
 ROOT = Path(__file__).parents[1]
@@ -95,16 +94,6 @@ def rooms_gradient_scopes() -> str:
     return systems("rooms_gradient_scopes")
 
 
-def nyud_lite_sgd() -> str:
-    """Systems on a pretrained backbone, with the paper's optimiser."""
-    return systems("nyud_lite_sgd")
-
-
-def nyud_lite_adamw() -> str:
-    """The same with AdamW."""
-    return systems("nyud_lite_adamw")
-
-
 def nyud_lite_lambda() -> str:
     """Lambda, what it scales, and steps on a pretrained backbone."""
     return systems("nyud_lite_lambda")
@@ -113,40 +102,6 @@ def nyud_lite_lambda() -> str:
 def offsets_on_nyud() -> str:
     """Where the attention of these runs looks at the end."""
     return offsets_of("nyud_lite_lambda")
-
-
-def published() -> str:
-    """Reported rows of HRNet18 beside ours of NYUD-v2, each with what it was trained on."""
-    rows = [
-        (f"{one.method}, as reported by {one.source}", one.backbone, PUBLISHED_BUDGET, one.scores)
-        for one in reported("nyud/hrnet18/*")
-    ]
-    shipped = json.loads((SHIPPED / "results.json").read_text())
-    ours = [("nyud_small, which ships", shipped["config"], shipped["main"])]
-    for name in ("nyud_lite_sgd", "nyud_lite_adamw"):
-        cells: dict[str, list[dict]] = {}
-        for run in record(name)["runs"]:
-            cells.setdefault(run["cell"], []).append(run)
-        ours += [
-            (f"{cell}, {name}", runs[0]["config"], mean_scores([run["main"] for run in runs]))
-            for cell, runs in cells.items()
-        ]
-    rows += [(name, config["backbone"], budget(config), scores) for name, config, scores in ours]
-    heads = columns(known_tasks.named(shipped["main"]))
-    cells = [[name, backbone, trained,
-              *(number(scores.get(task), unit) for task, (_, unit) in heads.items())]
-             for name, backbone, trained, scores in rows]  # fmt: skip
-    head = ["", "backbone", "trained on", *(heading for heading, _ in heads.values())]
-    return markdown(head, cells, left=3)
-
-
-PUBLISHED_BUDGET = "40,000 x 8 at 425x560"
-
-
-def budget(config: dict) -> str:
-    """Iterations, pictures of each, and their size."""
-    size = "x".join(map(str, config.get("crop") or config["size"]))
-    return f"{config['iterations']:,} x {config['batch_size']} at {size}"
 
 
 def offsets() -> str:

@@ -52,7 +52,8 @@ def test_a_cloud_reopened_is_the_depth_within_a_millimetre(run: Path, mtl: Any) 
     ply = trimesh.load("visualized/a.ply", process=False)
     np.testing.assert_allclose(ply.vertices, wanted, atol=1e-3)
     np.testing.assert_array_equal(ply.colors[:, :3], pixels[there])
-    raw = Path("visualized/a.ply").read_bytes().split(b"end_header\n", 1)[1]
+    head, raw = Path("visualized/a.ply").read_bytes().split(b"end_header\n", 1)
+    assert b"degrees across" in head
     table = np.frombuffer(raw, np.dtype([("p", "<f4", 6), ("c", "u1", 3)]))
     np.testing.assert_allclose(table["p"][:, 3:], -normals[there], atol=1e-6)
     (cloud,) = trimesh.load("visualized/a.glb", process=False).geometry.values()
@@ -138,6 +139,15 @@ def test_a_run_keeps_its_depth_scale_and_says_so(run: Path, mtl: Any) -> None:
     assert "--fit-scale" in answer.err
     with np.load("visualized/a.npz") as file:
         np.testing.assert_allclose(file["depth"], 2 * plain, rtol=1e-2, atol=1e-4)
+    sidecar = Path("visualized/a.json").read_text()
+    assert "2 * depth^1" in json.loads(sidecar)["tasks"]["depth"]["scaled"]
+    assert str(run) not in sidecar, "a place on this machine goes out with the file"
+    assert mtl("export", run, "--format", "pt2", "--out", "scaled.pt2").code == 0
+    again = mtl("visualize", "own/a.png", "--checkpoint", "scaled.pt2", "--force")
+    assert "--fit-scale" in again.err
+    answer = mtl("eval", "scaled.pt2")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "score the run" in answer.err
 
 
 def test_what_cannot_be_fitted_is_one_line(run: Path, mtl: Any) -> None:

@@ -5,6 +5,7 @@ word; what each is said to write is there and can be opened.
 import json
 import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import av
 import numpy as np
 import pytest
 import trimesh
+import yaml
 from PIL import Image
 
 from tests.fake_hub import COMMIT, ask_instead, serving
@@ -52,6 +54,26 @@ def desk(home: Path, trained_run: Path, make_bundle: Callable, mtl: Callable) ->
     bundle = make_bundle(home / "bundle", "atrc", train=1, val=13)
     assert mtl("prepare", "nyud", "--archive", bundle, "--workers", 1, "--quiet").code == 0
     return home
+
+
+def test_a_folder_of_pictures_becomes_a_dataset_and_a_network(home: Path, mtl: Callable) -> None:
+    for folder in ("images", "masks"):
+        (home / folder).mkdir()
+    for number in range(52):
+        Image.new("RGB", (48, 32), (number, 90, 200)).save(home / f"images/{number}.jpg")
+        Image.fromarray(np.full((32, 48), number % 3, np.uint8)).save(home / f"masks/{number}.png")
+    said = yaml.safe_load(example("name: my", "yaml"))
+    said |= {"size": [32, 48], "tasks": {"semseg": said["tasks"]["semseg"]}}
+    said["splits"]["val"] = "lists/val.txt"
+    (home / "my.yaml").write_text(yaml.safe_dump(said))
+    block = example("mtl prepare my.yaml", "sh").replace("2000", "1").splitlines()
+    for line in block:
+        if line.startswith("mtl "):
+            done = mtl(*shlex.split(line, comments=True)[1:])
+            assert done.code == 0, (line, done.err)
+        else:
+            subprocess.run(line, shell=True, check=True, cwd=home)
+    assert json.loads((home / "weights/mine/results.json").read_text())["images"] == 50
 
 
 def test_the_first_command_of_the_readme_draws_the_picture_that_ships(

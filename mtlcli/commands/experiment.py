@@ -34,7 +34,8 @@ def experiment(
 
     if name is None:
         for known in lookup.names("experiments"):
-            print(f"{known}: {lookup.load('experiments', known).EXPERIMENT.title}")
+            its = lookup.load("experiments", known).EXPERIMENT
+            print(f"{known}: {its.title} ({its.extent}; `{its.prepare}`)")
         return
     from mtlcli.experiments._grid import collect, conduct, measure_costs, plan
     from mtlcli.experiments._intervals import tell_apart

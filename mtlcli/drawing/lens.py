@@ -22,6 +22,9 @@ class Lens:
     view: float  # degrees, horizontally
     why: str
 
+    def __str__(self) -> str:
+        return f"{self.view:.1f} degrees across, focal length {self.focal:.0f} px ({self.why})"
+
 
 def check_lens(fov: float | None, focal: float | None) -> None:
     """Refuse what no camera has.

@@ -24,8 +24,7 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.default_run import default_run
-from mtlcli.runs.foreign import is_exported
-from mtlcli.runs.names import file_of, title
+from mtlcli.runs.names import file_of
 
 Logits = Mapping[str, Mapping[str, Tensor]]  # name of the network -> task -> (B, C, h, w)
 
@@ -44,7 +43,7 @@ class Networks:
         return tuple(
             f"{task} is scaled as `mtl eval --fit-scale` found: {scale}"
             for trained in self.trained.values()
-            for task, scale in trained.scales.items()
+            for task, scale in {**trained.scales, **trained.inside}.items()
             if task in trained.tasks
         )
 
@@ -107,7 +106,7 @@ def with_colours(trained: Trained, colormap: ColourMap) -> Trained:
 def names_of(found: Sequence[Trained]) -> list[str]:
     """Names of the runs, with the file and a number where that is not clear."""
     files = [file_of(t.path) for t in found]
-    names = [f.name if is_exported(f) else title(f.absolute().parent) for f in files]
+    names = [t.title for t in found]
     twice = len(set(names)) < len(names)
     return [
         f"{name}/{file.stem} ({i})" if twice else name

@@ -192,9 +192,7 @@ class Work:
         """Write OUT/NAME.ply and OUT/NAME.glb."""
         height, width = image.shape[:2]
         eye = lens_of(source, width, height, self.want.fov, self.want.focal)
-        self.notes.append(
-            f"Points of {name}: {eye.view:.1f}° across, focal length {eye.focal:.0f} px ({eye.why})"
-        )
+        self.notes.append(f"Points of {name}: {eye}")
         size = size_of(height, width)
         cloud = cloud_of(self.one, image, predict(self.one, image, size), eye, self.want.points)
         for suffix, write in ((".ply", write_ply), (".glb", write_glb)):

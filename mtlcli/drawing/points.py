@@ -8,7 +8,7 @@ of what networks here predict.
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class Cloud:
     points: np.ndarray  # (N, 3) float32, metres, camera frame
     colours: np.ndarray  # (N, 3) uint8
     normals: np.ndarray | None  # (N, 3) float32, facing the camera
+    camera: str = ""  # how wide it looks, and why so
 
 
 def depth_task(tasks: Mapping[str, Task], known: Mapping[str, str]) -> str:
@@ -102,7 +103,8 @@ def cloud_of(trained: Trained, image: np.ndarray, maps: Maps, eye: Lens, colours
     if not (np.isfinite(metres) & (metres > 0)).any():
         raise InputError("--points: the network sees no depth anywhere in this picture.")
     focal = eye.focal * width / image.shape[1]
-    return make_cloud(metres, focal, shown, maps[facing] if facing else None)
+    cloud = make_cloud(metres, focal, shown, maps[facing] if facing else None)
+    return replace(cloud, camera=str(eye))
 
 
 def units_of(trained: Trained) -> dict[str, str]:
@@ -127,6 +129,7 @@ def write_ply(path: Path, cloud: Cloud) -> None:
         "format binary_little_endian 1.0",
         f"comment mtl {mtlcli.__version__}, {MARK}",
         "comment metres; x right, y down, z forward from the camera; normals face it",
+        *([f"comment camera: {cloud.camera}"] if cloud.camera else []),
         f"element vertex {len(table)}",
         *(f"property {kinds[kind]} {name}" for name, kind in fields),
         "end_header",
@@ -154,7 +157,11 @@ def write_glb(path: Path, cloud: Cloud) -> None:
     accessors[0] |= {"min": points.min(0).tolist(), "max": points.max(0).tolist()}
     attributes = {name: index for index, name in enumerate(parts)}
     content = {
-        "asset": {"version": "2.0", "generator": f"mtl {mtlcli.__version__}, {MARK}"},
+        "asset": {
+            "version": "2.0",
+            "generator": f"mtl {mtlcli.__version__}, {MARK}",
+            "extras": {"camera": cloud.camera},
+        },
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],

@@ -28,11 +28,12 @@ def describe(
         source: the picture's file, video or address; "" where there is none.
     """
     height, width = image.shape[:2]
+    scales = {**trained.scales, **trained.inside}
     return {
         "program": f"mtl {mtlcli.__version__}, {MARK}",
         "picture": {"source": source or None, "width": width, "height": height},
         "network": {
-            "run": str(trained.path),
+            "run": trained.title,
             "system": trained.config.system,
             "backbone": trained.config.backbone,
             "dataset": trained.config.dataset,
@@ -42,17 +43,19 @@ def describe(
         "files": [path.as_posix() for path in files],
         "tasks": {
             name: describe_task(trained.tasks[name], values, trained.dataset.drawing(name))
+            | ({"scaled": str(scales[name])} if name in scales else {})
             for name, values in maps.items()
         },
     }
 
 
 def describe_task(task: Task, values: np.ndarray, options: Options) -> dict[str, Any]:
-    """Title, meaning and unit of a map, and its classes or its range."""
+    """Title, meaning and unit of a map, and its range; or all its classes, and those in sight."""
     its = task.map
     said: dict[str, Any] = {"title": task.title, "holds": task.holds, "shape": list(values.shape)}
     if its.has_classes:
-        return said | {"classes": list_classes(values, options)}
+        names = list(options.get("names", ()))
+        return said | {"names": names, "classes": list_classes(values, options)}
     said |= {"unit": options.get("unit", its.unit), "range": [values.min(), values.max()]}
     if its.step:
         said["png_step"] = its.step(options)  # worth of one step of the 16-bit file

@@ -78,7 +78,10 @@ def find(word: str) -> Sequence[Source]:
     found = [p for p in files_of(word) if is_shown(p)]
     if not found:
         complaint = f"{path} holds no pictures" if path.is_dir() else f"No picture matches {word}"
-        raise InputError(f"{complaint} ({', '.join(suffixes())}) or videos ({', '.join(VIDEOS)}).")
+        below = path.is_dir() and any(map(is_shown, path.rglob("*")))
+        hint = "; those below it: --recursive" if below else ""
+        kinds = f"({', '.join(suffixes())}) or videos ({', '.join(VIDEOS)})"
+        raise InputError(f"{complaint} {kinds}{hint}.")
     return found
 
 

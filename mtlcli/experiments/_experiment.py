@@ -43,6 +43,14 @@ class Experiment:
     limit: int | None = None  # only the first so many validation pictures are scored
     prepare: str = ""  # the command that makes its dataset
 
+    @property
+    def extent(self) -> str:
+        """How many runs of what."""
+        its = self.budget
+        size = "x".join(map(str, its.crop or its.size or ()))
+        runs = len(self.cells) * self.seeds
+        return f"{runs} runs of {its.iterations} iterations of {its.batch_size} at {size}"
+
     def config(self, label: str, seed: int) -> RunConfig:
         """The options of one run."""
         return replace(self.budget, **self.cells[label], seed=seed)

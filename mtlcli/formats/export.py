@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +252,7 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
         }
         for name, task in trained.tasks.items()
     }
+    scales = {**trained.scales, **trained.inside}
     return {
         "program": f"mtl {mtlcli.__version__}, {MARK}",
         "input": f"image: uint8 (B, {size[0]}, {size[1]}, 3), RGB 0..255; normalised inside",
@@ -266,6 +267,7 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
         "deviation": json.dumps(trained.config.moments[1]),
         "licence": str((trained.record.init or {}).get("licence") or ""),
         "iteration": str(trained.iteration),
+        "scales": json.dumps({n: asdict(s) for n, s in scales.items() if n in trained.tasks}),
     }
 
 

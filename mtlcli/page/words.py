@@ -2,7 +2,7 @@
 ask it.
 """
 
-from mtlcli.page.look import MOST_PIXELS
+from mtlcli.page.look import MOST_PIXELS, SHOWN
 from mtlcli.page.uploads import FORGET, MOST_BYTES
 from mtlcli.runs.checkpoint import Trained
 
@@ -34,8 +34,9 @@ def footing(trained: Trained) -> str:
     """Which network this is, the limits, and how a program asks."""
     config = trained.config
     return (
-        f"Network: {config.system} on {config.backbone}, {trained.path}. Pictures up to "
-        f"{MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million pixels. Nothing leaves the "
+        f"Network: {config.system} on {config.backbone}, {trained.title}. Pictures up to "
+        f"{MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million pixels; what is longer "
+        f"than {SHOWN} pixels is made that small first. Nothing leaves the "
         f"computer that runs this page; files are deleted there after {FORGET // 60} minutes.\n\n"
         "From a program (`pip install gradio_client`):\n"
         "```python\n"

@@ -22,6 +22,7 @@ from mtlcli.report.page import colours, note, picture
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.runs.config import resolution
 from mtlcli.runs.folder import RESULTS
+from mtlcli.runs.names import spoken
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import number
 from mtlcli.tasks._shared import cut_out
@@ -111,12 +112,11 @@ def examples(run: Run, trained: Trained) -> list[Example]:
     Raises:
         InputError: the dataset is not there or is another one; results.json has no pictures.
     """
-    results = run.results
+    results, named = run.results, spoken(run.folder)
     scores = results.pictures if results else None
     if not results or not results.split or not scores:
         raise InputError(
-            f"{run.folder / RESULTS} has no scores of single pictures: run "
-            f"`mtl eval {run.folder}` again."
+            f"{RESULTS} of {named} has no scores of single pictures: run `mtl eval {named}` again."
         )
     reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results.split)
     tasks = trained.tasks
@@ -125,7 +125,7 @@ def examples(run: Run, trained: Trained) -> list[Example]:
     if absent:
         raise InputError(
             f"{reader.path} has no picture {min(absent)}: it is not the file that "
-            f"{run.folder} was scored on; run `mtl eval {run.folder}` again."
+            f"{named} was scored on; run `mtl eval {named}` again."
         )
     return [
         example(place, ident, scores[ident], reader, trained)

@@ -28,7 +28,7 @@ from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import CRC32, FACTS, crc32_of_tensors
 from mtlcli.runs.foreign import describe, is_exported
-from mtlcli.runs.names import file_of, pin
+from mtlcli.runs.names import file_of, pin, title
 from mtlcli.runs.scale import DepthScale, read_scales
 from mtlcli.systems import _settings as settings
 from mtlcli.tasks._task import Task
@@ -51,6 +51,7 @@ class Trained:
     iteration: int
     takes: tuple[int, int] | None = None  # height and width of all pictures, of an exported file
     scales: Mapping[str, DepthScale] = field(default_factory=dict)  # task -> see `DepthScale`
+    inside: Mapping[str, DepthScale] = field(default_factory=dict)  # those an exported file applies
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -70,6 +71,12 @@ class Trained:
         own = Record(config=self.config, dataset=self.dataset)
         beside = find_record(file_of(self.path)) or own
         return replace(beside, config=self.config, dataset=self.dataset)
+
+    @property
+    def title(self) -> str:
+        """What it is called: the name of an exported file or of its run, without its place."""
+        file = file_of(self.path)
+        return file.name if is_exported(file) else title(file.absolute().parent)
 
     @property
     def scenes(self) -> str:

@@ -24,6 +24,7 @@ from mtlcli.runs.config import RunConfig
 from mtlcli.runs.foreign import describe
 from mtlcli.runs.program import Harmful, require_harmless
 from mtlcli.runs.run import is_sound
+from mtlcli.runs.scale import read_scales
 from mtlcli.runs.seal import is_unbroken
 from mtlcli.tasks._task import Task
 
@@ -31,7 +32,7 @@ Runner = Callable[[np.ndarray], dict[str, np.ndarray]]  # pictures -> {name: map
 RunnerOf = Callable[[tuple[str, ...]], Runner]  # names of outputs -> how to run what is read
 Open = Callable[[Path, tuple[str, ...]], Runner]  # file, names of its outputs -> how to run it
 REMEDY = "Install what it needs: pip install 'mtlcli[onnx]'."
-KEPT = ("program", "size", "config", "info", "iteration")  # facts that a network is rebuilt from
+KEPT = ("program", "size", "config", "info", "iteration", "scales")  # facts that are read again
 UNREADABLE = (InputError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 """What facts of other programs end in."""
 SMALLEST = 1e-12  # probability that still has a logarithm
@@ -51,6 +52,7 @@ def load(file: Path) -> Trained:
         dataset = Info.from_json(json.loads(facts["info"]))
         height, width = read_size(facts["size"])
         iteration = int(facts["iteration"])
+        scales = read_scales(json.loads(facts.get("scales") or "{}"))
         tasks = tasks_of(config.tasks, dataset)
     except UNREADABLE as error:
         what = describe(file) or "not of mtl"
@@ -68,6 +70,7 @@ def load(file: Path) -> Trained:
         dataset=dataset,
         iteration=iteration,
         takes=(height, width),
+        inside=scales,
     )
 
 

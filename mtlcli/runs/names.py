@@ -73,6 +73,11 @@ def title(folder: Path) -> str:
     return hub_run.repository(folder) or folder.resolve().name
 
 
+def spoken(folder: Path) -> str:
+    """What a command calls a run: its name on the hub, the shipped network's, or its folder."""
+    return hub_run.name_of(folder) or (SHIPPED if is_shipped(folder / LAST) else str(folder))
+
+
 def find(top: Path | None = None, depth: int | None = None) -> Iterator[Path]:
     """Every folder of a run below a folder, sorted.
 

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
-from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import (
     CRC32,
@@ -28,7 +27,7 @@ from mtlcli.runs.folder import (
     split_log,
 )
 from mtlcli.runs.foreign import TENSORS, TORCH, describe
-from mtlcli.runs.names import CHECKPOINTS, find, is_run, resolve, title
+from mtlcli.runs.names import CHECKPOINTS, find, is_run, resolve, spoken, title
 from mtlcli.runs.record import Record, read_record
 from mtlcli.runs.results import Results, Scores, find_results, read_results
 
@@ -57,7 +56,7 @@ class Run:
             InputError: its run.json or results.json is damaged; the message names file and key.
         """
         record, results, lacks = read_record(folder), None, []
-        scores, named = find_results(folder), hub_run.name_of(folder) or folder
+        scores, named = find_results(folder), spoken(folder)
         if scores.is_file():
             results = read_results(scores)
         else:

@@ -92,6 +92,9 @@ def evaluate(
     require_writable(path)
     with joined(pick_device(device)) as target:
         trained = checkpoint.load(path, target)
+        if trained.inside:
+            scaled = ", ".join(trained.inside)
+            raise InputError(f"{path} scales its {scaled} for a camera: score the run it is from.")
         tasks = tasks_of(trained.config.tasks, trained.dataset)  # not scaled: as it was trained
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         scale = resolution(trained.config, trained.dataset.size)
@@ -223,7 +226,7 @@ def add_comparison(results: Results, trained: Trained, other: Run | None) -> Sco
 def comparison_table(path: Path, scored: Scored) -> str:
     """The network's row with its init, published and reference rows below it, and notes."""
     results, comparison = scored.results, scored.comparison
-    own = f"{path} (from {results.config.beginning})"
+    own = f"{path} (trained from {results.config.beginning})"
     rows: dict[str, Scores] = {own: results.main}
     if results.constant is not None:
         rows["best constant"] = results.constant

@@ -128,7 +128,9 @@ class Log:
         over = done == self.state.config.iterations
         if self.speaks and (over or now - self.spoken >= SILENCE):
             self.spoken = now
-            said = ", ".join(f"{name} {value}" for name, value in progress_text(line).items())
+            left = tqdm.format_interval(line["speed"]["eta_s"])
+            told = {**progress_text(line), "left": left}
+            said = ", ".join(f"{name} {value}" for name, value in told.items())
             print(
                 f"train: {done}/{self.state.config.iterations}, {said}", file=sys.stderr, flush=True
             )
