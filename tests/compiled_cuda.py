@@ -38,9 +38,9 @@ def launch(
         return Launch(Attention(value, sizes, points_, offsets, logits, clamp), exact)
 
 
-def cuts(channels: int, points: int, size: int) -> dict[str, Cut]:
-    """Of each file."""
-    scatter = cuda_launch.scatter_cut(channels, points, size)
+def cuts(channels: int, points: int, size: int, memory: int = cuda_launch.MEMORY) -> dict[str, Cut]:
+    """Of each file, on a multiprocessor with so many bytes of shared memory."""
+    scatter = cuda_launch.scatter_cut(channels, points, size, memory=memory)
     return dict(zip(FILES, (cuda_launch.forward_cut(), cuda_launch.differentiate_cut(), scatter)))
 
 

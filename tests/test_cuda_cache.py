@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -46,6 +47,26 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return given
 
 
+def test_sources_that_change_under_a_process_are_not_kept_under_the_name_of_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    for file in cuda_compile.SOURCES.glob("*.cu"):
+        shutil.copy(file, sources)
+    monkeypatch.setattr(cuda_compile, "SOURCES", sources)
+    cuda_compile._texts.cache_clear()
+    try:
+        first = compile(CODE, 90)
+        for file in sources.glob("*.cu"):
+            file.write_text("#error changed")
+        for file in files():
+            file.unlink()
+        assert compile(CODE, 90) == first
+    finally:
+        cuda_compile._texts.cache_clear()
+
+
 def test_a_second_process_finds_what_the_first_compiled(compiled: list[str]) -> None:
     first = compile(CODE, 90)
     assert (compile(CODE, 90), len(compiled)) == (first, 1)
@@ -85,10 +106,11 @@ def test_what_the_code_depends_on_names_the_file(
     compiled: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zeros = replace(CODE, macros=tuple((MACROS | {"CLAMP": 0}).items()))
+    texts = cuda_compile._texts()
     found = [compile(CODE, 90), compile(zeros, 90), compile(CODE, 80)]
     monkeypatch.setattr(cuda_compile, "nvrtc_version", lambda: (99, 0))
     compile(CODE, 90)
-    monkeypatch.setattr(cuda_compile, "_texts", lambda: ("another text",))
+    monkeypatch.setattr(cuda_compile, "_texts", lambda: texts | {"more.cu": b"// another"})
     compile(CODE, 90)
     assert len(compiled) == 5
     assert len(files()) == 5
@@ -98,9 +120,10 @@ def test_what_the_code_depends_on_names_the_file(
 def test_the_texts_are_all_that_the_sources_include() -> None:
     names = {path.name for path in cuda_compile.SOURCES.glob("*.cu")}
     texts = cuda_compile._texts()
-    assert len(texts) == len(names)
-    for text in texts:
-        included = {line.split('"')[1] for line in text.splitlines() if line.startswith("#include")}
+    assert set(texts) == names
+    for text in texts.values():
+        lines = text.decode().splitlines()
+        included = {line.split('"')[1] for line in lines if line.startswith("#include")}
         assert included <= names
 
 

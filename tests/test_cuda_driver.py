@@ -55,9 +55,11 @@ class Driver:
         return self.answer, len(self.loaded)
 
     def cuModuleGetFunction(self, module: int, name: bytes) -> tuple:
+        assert self.thread.context
         return GOOD, (module, name)
 
     def cuFuncSetAttribute(self, function: Any, attribute: str, number: int) -> tuple:
+        assert self.thread.context
         self.attributes[attribute] = number
         return (GOOD,)
 
@@ -85,7 +87,8 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
         "current_stream",
         lambda device: SimpleNamespace(cuda_stream=7 + device.index),
     )
-    for kept in (cuda_driver.load, cuda_driver._module, cuda_driver._context):
+    kept_things = (cuda_driver.load, cuda_driver._module, cuda_driver._context)
+    for kept in (*kept_things, cuda_driver.shared_memory):
         kept.cache_clear()
     return made
 
@@ -109,6 +112,19 @@ def test_a_thread_of_autograds_gets_the_context(driver: Driver) -> None:
     thread.start()
     thread.join()
     assert [context for context, *_ in driver.launched] == [101]
+
+
+def test_a_thread_of_autograds_may_ask_first_for_a_kernel_of_what_is_loaded(
+    driver: Driver,
+) -> None:
+    device, found = torch.device("cuda", 1), []
+    cuda_driver.load(CODE, "forward", device, 32, 0, 1)
+    ask = (CODE, "pack", device, 32, 0, 1)
+    thread = threading.Thread(target=lambda: found.append(cuda_driver.load(*ask)))
+    thread.start()
+    thread.join()
+    assert found
+    assert len(driver.loaded) == 1
 
 
 def test_the_cache_keeps_what_blocks_do_not_need(driver: Driver) -> None:

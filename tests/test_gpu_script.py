@@ -62,6 +62,9 @@ def test_checks_every_operator_of_the_device_and_trains_the_recipe(tmp_path: Pat
     assert sampled["ok"]
     assert len(sampled["distances"]) == 3
     assert "sampled channels: right and repeatable" in done.stdout
+    habits = {r["habit"]: r["ok"] for r in results if "habit" in r}
+    assert habits == dict.fromkeys(habits, True)
+    assert {"parts of a projection", "repeats"} <= set(habits)
     (ratios,) = [r for r in results if "ratios" in r]
     assert ratios["ratios"]["forward_backward"]["vs_sdpa_bf16"] > 0
     (step,) = [r for r in results if "step_ms" in r]
@@ -75,7 +78,7 @@ def test_what_does_not_fit_the_time_is_left_out_with_a_line(tmp_path: Path) -> N
     began = time.monotonic()
     done, results = run(tmp_path, 40)
     assert done.returncode == 0, done.stderr
-    stages = ["machine", "kernels", "operators", "attention", "steps", "train_cold"]
+    stages = ["machine", "kernels", "operators", "habits", "attention", "steps", "train_cold"]
     assert [r["stage"] for r in results] == stages
     assert all("left" in r["skipped"] for r in results[1:])
     assert time.monotonic() - began < 200

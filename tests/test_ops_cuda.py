@@ -247,6 +247,19 @@ def test_deterministic_sums_do_not_depend_on_an_order(
     assert (found[0].double() - wanted).norm() <= 1e-4 * wanted.norm()
 
 
+@pytest.mark.parametrize("kind", [FP32, BF16], ids=["fp32", "bf16"])
+def test_a_small_card_sorts_in_smaller_blocks(
+    kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case([(9, 11), (12, 13)], queries=99, points=16).stored(kind, FP32, FP32)
+    monkeypatch.setattr(cuda_launch, "shared_memory", lambda device: 100 * 1024)
+    wanted = case.exact()[1]
+    found = value_gradient(case).double()
+    assert (found - wanted).norm() <= 1e-4 * wanted.norm()
+    cut = cuda_launch.scatter_cut(70, 16, kind.itemsize, memory=100 * 1024)
+    assert cut.queries == 64
+
+
 def test_weights_that_carry_their_places_are_not_biased() -> None:
     case = Case([(9, 11), (40, 60)], queries=99, points=16, spread=15.0).stored(BF16, FP32, FP32)
     case.grad = torch.ones_like(case.grad)
@@ -414,8 +427,9 @@ class Others:
         self.plain = fused.Kernels(name="others", forward=self.refuse, backward=self.refuse)
         monkeypatch.setattr(cuda_gpu, "_others", lambda: self.plain)
 
-    def refuse(self, *args: object) -> None:
+    def refuse(self, attention: fused.Attention, *args: object) -> None:
         self.calls += 1
+        self.told_whole = attention.reference.is_contiguous()
         raise RuntimeError("nor here")
 
 
@@ -426,7 +440,10 @@ def test_others_take_over_where_a_kernel_fails_and_plain_pytorch_after_them(
     others = Others(monkeypatch)
     Refusing(monkeypatch, kernel)
     for border in BORDERS:
-        check(Case(DEGENERATE, batch=2), border)
+        case = Case(DEGENERATE, batch=2)
+        case.reference = case.reference.T.contiguous().T
+        check(case, border)
+    assert others.told_whole
     first, second = [r.message for r in caplog.records]
     assert "no fused cuda kernels (Refused: no such machine): triton's take over" in first
     assert "no fused others kernels" in second

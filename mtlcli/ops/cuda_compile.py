@@ -40,9 +40,9 @@ def compile(code: Code, architecture: int) -> bytes:
     Raises:
         RuntimeError: NVRTC does not take it, or does not know the architecture.
     """
-    options = [f"--gpu-architecture=sm_{architecture}", f"--include-path={SOURCES}", *OPTIONS]
+    options = [f"--gpu-architecture=sm_{architecture}", *OPTIONS]
     options += [f"--define-macro={name}={number}" for name, number in code.macros]
-    key = hashlib.sha256(repr((_texts(), nvrtc_version(), code, architecture)).encode())
+    key = hashlib.sha256(repr((_texts(), nvrtc_version(), code, options)).encode())
     path = cache_dir() / f"{key.hexdigest()}.cubin"
     found = _read(path)
     if found is None:
@@ -66,13 +66,17 @@ def nvrtc_version() -> tuple[int, int]:
 
 
 @cache
-def _texts() -> tuple[str, ...]:
-    return tuple(path.read_text() for path in sorted(SOURCES.glob("*.cu")))
+def _texts() -> dict[str, bytes]:
+    """Every source by its name, as it was when this process first asked: what is compiled is what
+    the name of its machine code is made of.
+    """
+    return {path.name: path.read_bytes() for path in sorted(SOURCES.glob("*.cu"))}
 
 
 def _compile(source: str, options: list[str]) -> bytes:
-    text = (SOURCES / source).read_bytes()
-    program = _ask(nvrtc.nvrtcCreateProgram(text, source.encode(), 0, None, None))
+    others = {name.encode(): text for name, text in _texts().items() if name != source}
+    given = len(others), list(others.values()), list(others)
+    program = _ask(nvrtc.nvrtcCreateProgram(_texts()[source], source.encode(), *given))
     try:
         arguments = [option.encode() for option in options]
         (status,) = nvrtc.nvrtcCompileProgram(program, len(arguments), arguments)

@@ -29,10 +29,9 @@ class Kernel:
         self, code: Code, name: str, device: torch.device, threads: int, shared: int, blocks: int
     ) -> None:
         self.device, self.threads, self.shared = device, threads, shared
+        bind(device)
         self.function = _ask(driver.cuModuleGetFunction(_module(code, device), name.encode()))
-        of_function, of_device = driver.CUfunction_attribute, driver.CUdevice_attribute
-        whole = of_device.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
-        memory = _ask(driver.cuDeviceGetAttribute(whole, _ask(driver.cuDeviceGet(device.index))))
+        of_function, memory = driver.CUfunction_attribute, shared_memory(device)
         wanted = {
             of_function.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared,
             of_function.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: share_of(
@@ -79,6 +78,13 @@ def architecture(device: torch.device) -> int:
         raise InputError(f"value is on {device}; the cuda operator takes tensors on an NVIDIA GPU.")
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
+
+
+@cache
+def shared_memory(device: torch.device) -> int:
+    """Bytes that the blocks on a multiprocessor share."""
+    whole = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
+    return int(_ask(driver.cuDeviceGetAttribute(whole, _ask(driver.cuDeviceGet(device.index)))))
 
 
 def share_of(whole: int, part: int) -> int:

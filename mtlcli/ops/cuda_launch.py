@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.ops.cuda_compile import Code
-from mtlcli.ops.cuda_driver import load
+from mtlcli.ops.cuda_driver import RESERVED, load, shared_memory
 from mtlcli.ops.fused import Attention
 from mtlcli.ops.raster import map_table, raster
 
@@ -17,6 +17,7 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 LINE, UNIT, FEW = 128, 16, 2  # bytes of a row that are read together; units that stay units
 PLAIN = 256  # threads of the kernels that only walk through memory
 BINS = 2560  # of the sort in cuda_scatter.cu
+MEMORY = 228 * 1024  # bytes that the blocks on a multiprocessor share, of an H100
 BITS, LARGEST = 61, 120  # of integer sums, without their sign; exponent of the largest scale
 
 
@@ -69,17 +70,29 @@ def differentiate_cut() -> Cut:
     return Cut(queries=128, threads=384, blocks=2)
 
 
-def scatter_cut(channels: int, points: int, size: int, exact: bool = False) -> Cut:
+def scatter_cut(
+    channels: int, points: int, size: int, exact: bool = False, memory: int = MEMORY
+) -> Cut:
     """What is sorted and the gradients of the queries lie in shared memory, `Block` of its file.
-    Exact sums take twice the registers.
+
+    Where a multiprocessor's `memory` would hold one block alone, blocks are half as large, so that
+    one works while another sorts; of exact sums, which take twice the registers, it is one.
     """
     padded, threads = -(-channels // 8) * 8, 288
+
+    def shared(queries: int) -> int:
+        entries = 2 * queries * min(points, 16)
+        used = entries * (12 if size == 4 else 8) + queries * (padded * size + 4)
+        return -(-(used + 2 * BINS + 16 + threads // 32 * 4) // 16) * 16
+
     queries = 64 if padded * size > 320 else 128
-    entries = 2 * queries * min(points, 16)
-    used = entries * (12 if size == 4 else 8) + queries * (padded * size + 4)
-    used += 2 * BINS + 16 + threads // 32 * 4
-    blocks = 2 if size == 4 or exact else 4
-    return Cut(queries=queries, threads=threads, blocks=blocks, shared=-(-used // 16) * 16)
+    alone = memory < 2 * (shared(queries) + RESERVED)
+    blocks = 4 if size < 4 else 2  # that registers have to suffice for
+    if exact:
+        blocks = 1 if alone else 2
+    elif alone:
+        queries = 64
+    return Cut(queries=queries, threads=threads, blocks=blocks, shared=shared(queries))
 
 
 def tile(queries: int, copies: int, height: int) -> tuple[int, int, int]:
@@ -126,7 +139,8 @@ def scatter(attention: Attention, grad_out: Tensor, lse: Tensor) -> Tensor:
     size = (batch, heads, rows, -(-channels // 8) * 8)
     sums = lse.new_zeros(size, dtype=torch.int64 if exact else torch.float32)
     scale = integer_scale(grad_out, lse.shape[1], lse) if exact else lse
-    cut = scatter_cut(channels, attention.logits.shape[4], attention.value.element_size(), exact)
+    points, item = attention.logits.shape[4], attention.value.element_size()
+    cut = scatter_cut(channels, points, item, exact, shared_memory(sums.device))
     tensors = (lse, whole(grad_out), scale, sums)
     launch, maps = Launch(attention, exact), len(attention.shapes)
     launch.tiles("cuda_scatter.cu", "scatter", cut, maps, *tensors)

@@ -162,21 +162,9 @@ INLINE void place_entries(Block& block, const Problem& problem, const Task& task
   __syncthreads();
 }
 
-// Blocks that registers have to suffice for. Exact sums take twice as many: no more blocks than the
-// kilobytes of shared memory do for.
-#if __CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200
-constexpr int MEMORY = 100;
-#elif __CUDA_ARCH__ >= 900
-constexpr int MEMORY = 228;
-#else
-constexpr int MEMORY = 164;
-#endif
-constexpr int FITTING = MEMORY * 1024 / (sizeof(Block) + 1024);
-constexpr int HELD = EXACT && FITTING < BLOCKS ? 1 : BLOCKS;
-
 // lse (B, N, M), grad_out (B, N, M, D) -> grad_value (B, M, S, PADDED), added to; of integers,
 // `scale` times as much. A block is a map of a tile of a head of an image.
-extern "C" __global__ void __launch_bounds__(THREADS, HELD)
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     scatter(const Problem problem, const float* lse, const value_t* grad_out, const float* scale,
             sum_t* grad_value) {
   Block& block = *(Block*)shared;

@@ -75,7 +75,7 @@ class Kernels:
 
         def instead() -> tuple[Tensor, Tensor]:
             others = self.following()
-            return others.attend(*told) if others else _attend_plainly(attention)
+            return others.attend(*attention.told()) if others else _attend_plainly(attention)
 
         return standby.attempt(self.name, out.device, fused, instead)
 
@@ -92,19 +92,20 @@ class Kernels:
         def instead() -> Gradients:
             others = self.following()
             if others:
-                return others.differentiate(grad_out, out, lse, *told)
+                return others.differentiate(grad_out, out, lse, *attention.told())
             return _differentiate_plainly(attention, grad_out)
 
         return standby.attempt(self.name, out.device, fused, instead)
 
 
 def _whole(attention: Attention) -> Attention:
-    """A slice of a wider projection stays what it is."""
+    """With contiguous points; a slice of a wider projection stays what it is."""
     offsets, logits = (
         tensor if tensor[:1, :1].is_contiguous() else tensor.contiguous()
         for tensor in (attention.offsets.detach(), attention.logits.detach())
     )
-    return replace(attention, offsets=offsets, logits=logits)
+    reference = attention.reference.detach().contiguous()
+    return replace(attention, reference=reference, offsets=offsets, logits=logits)
 
 
 def _is_empty(attention: Attention, out: Tensor) -> bool:

@@ -82,7 +82,10 @@ def _said(error: Exception) -> str:
 
 
 def _is_recorded(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):
+        return torch.cuda.is_current_stream_capturing()
 
 
 def _require_life(name: str, device: torch.device, error: Exception) -> None:

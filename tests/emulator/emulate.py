@@ -60,6 +60,7 @@ def load(
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the product launch its kernels here."""
     monkeypatch.setattr(cuda_launch, "load", load)
+    monkeypatch.setattr(cuda_launch, "shared_memory", lambda device: cuda_launch.MEMORY)
 
 
 @cache

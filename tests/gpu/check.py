@@ -44,7 +44,7 @@ RESULTS = "results.jsonl"
 SLACK = 30.0  # seconds kept free at the end
 LEAST = 20.0  # seconds without which a stage is not begun
 TRAININGS = ("train_cold", "train_warm", "train_search")
-STAGES = ("kernels", "operators", "attention", "steps", *TRAININGS)
+STAGES = ("kernels", "operators", "habits", "attention", "steps", *TRAININGS)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LIMITS = {"fp32": 5e-5, "bf16": 1e-2, "fp16": 2e-3}  # relative errors, of norms
 NAMES = ("out", "value", "offsets", "logits")
@@ -147,11 +147,13 @@ def find_stage(name: str) -> Callable[[argparse.Namespace], None]:
     """The other files of this folder are imported where they run: they need this one."""
     if name == "operators":
         return check_operators
+    import habits
     import kernels
     import steps
 
     return {
         "kernels": kernels.run_kernels,
+        "habits": habits.run_habits,
         "attention": kernels.run_attention,
         "steps": steps.run_steps,
     }[name]
@@ -241,7 +243,10 @@ def check_operators(options: argparse.Namespace) -> None:
             what = {"operator": name, "shape": shape.name, "dtype": label, "border": border}
             found = judged(problem, choice.load(name), border, wanted, LIMITS[label])
             if found.get("ok") and shape is NYUD and name not in PLAIN:
-                found |= timed(problem, choice.load(name), border)
+                try:
+                    found |= timed(problem, choice.load(name), border)
+                except Exception as error:
+                    found |= {"failed": said(error)}
             note(options, stage="operators", **what, **found)
 
 
@@ -466,6 +471,10 @@ def of_kernels(results: list[dict[str, Any]]) -> list[str]:
         if "channels" in r:
             verdict = "right and repeatable" if r["ok"] else "WRONG"
             lines.append(f"sampled channels: {verdict}, errors {r['distances']}, ms {r['times']}")
+    held = {r["habit"]: r["ok"] for r in results if "habit" in r}
+    if held:
+        broken = [name for name, ok in held.items() if not ok]
+        lines.append(f"habits: {len(held)}, broken: {', '.join(broken) or 'none'}")
     lines += [f"{r['ceiling']}: {r['value']} {r['unit']}" for r in results if "ceiling" in r]
     for r in results:
         if r["stage"] == "attention" and r.get("ms"):

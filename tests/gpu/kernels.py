@@ -51,8 +51,12 @@ def run_kernels(options: argparse.Namespace) -> None:
             note(options, stage="kernels", kernels=name, failed=said(error))
             continue
         for dtype, kind in combinations(device):
-            run = prepare(kernels, work, DTYPES[dtype], kind)
             told = {"kernels": name, "dtype": dtype, "offsets": kind}
+            try:
+                run = prepare(kernels, work, DTYPES[dtype], kind)
+            except Exception as error:
+                note(options, stage="kernels", **told, failed=said(error))
+                continue
             for part, work_on in passes(kernels, run, parts):
                 try:
                     result: dict[str, object] = {"ms": milliseconds(work_on)}
