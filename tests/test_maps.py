@@ -39,6 +39,9 @@ def test_constants_are_those_of_labelled_pixels() -> None:
     assert boundaries.constant([lines], 1) == pytest.approx([0], abs=1e-6)  # one half
     classes = np.array([[2, 2, 1, 255, 255, 255]], np.uint8)
     assert map_of("semseg").constant([classes], 3).argmax() == 2
+    walls = [np.array([[0, 0, 1], [0.6, 0, 0.8]]), np.array([[0, -1, 0], [0, 0, -1], [0, 0, 0]])]
+    found = directions.constant([x.T[:, None].astype(np.float32) for x in walls], 3)
+    assert found == pytest.approx([0.3 / 2, -1 / 3 / 2, (0.9 - 1 / 3) / 2]), "of means of pictures"
 
 
 @pytest.mark.parametrize(("options", "steps"), [({}, [0, 1234, 65535]),
