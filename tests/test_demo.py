@@ -1,7 +1,6 @@
 """`mtl demo` goes the whole path; `mtl eval --constant` sets the floor that a network must pass."""
 
 import json
-import math
 import os
 import signal
 from dataclasses import replace
@@ -32,16 +31,6 @@ def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, m
         assert opened.width > 500
     record = json.loads((picture.parent / "results.json").read_text())
     assert set(record["constant"]) == set(record["main"])
-    train, val = (depths(home / "datasets" / "rooms.h5", split) for split in ("train", "val"))
-    off = math.sqrt(np.mean((val - train.mean()) ** 2))
-    assert record["constant"]["depth"] == pytest.approx(off, rel=1e-5), "learnt from train"
-
-
-def depths(file: Path, split: str) -> np.ndarray:
-    """Of all pixels that have one, metres."""
-    reader = Reader(file, split)
-    every = np.stack([reader[i]["depth"] for i in range(len(reader))]).astype(float)
-    return every[every > 0]
 
 
 def test_the_demo_says_up_front_how_long_it_takes(home: Path, mtl, monkeypatch) -> None:

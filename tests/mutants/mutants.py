@@ -658,7 +658,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
         ("(max if higher else min)", "(min if higher else max)"),
         ("FALLEN = 2 ", "FALLEN = 3 "),
     )),
-    "floor": ("scoring/evaluate.py", "demo", (
+    "floor": ("scoring/evaluate.py", "maps", (
         ('Reader(reader.path, "train", tuple(tasks))', 'Reader(reader.path, "val", tuple(tasks))'),
     )),
     "mean_direction": ("maps/directions.py", "maps", (
