@@ -1,10 +1,13 @@
 """The augmented sample shows image and labels of the same places, and marks what lies outside."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from mtlcli import lookup
+from mtlcli import tasks as known_tasks
 from mtlcli.data import augment as augmenting
 from mtlcli.data.augment import (
     View,
@@ -15,8 +18,10 @@ from mtlcli.data.augment import (
     random_view,
     show,
 )
+from mtlcli.data.batches import WholePictures
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.data.moments import IMAGENET
+from mtlcli.data.reader import Reader
 from mtlcli.maps import map_of
 
 TASKS = {name: map_of(name) for name in lookup.names("tasks")}
@@ -195,6 +200,71 @@ def test_evaluation_averages_where_it_shrinks_and_interpolates_where_it_enlarges
     assert larger.shape == (8, 6, 3)
     assert larger[:, 0, 0].tolist() == [200, 150, 50, 50, 150, 150, 50, 0]
     assert to_resolution(stripes, (0.7, 0.25)).shape == (3, 2, 3), "rounded: 2.8 and 1.5"
+
+
+@pytest.mark.parametrize("cells", [(4, 1), (1, 4), (4, 2), (2, 3), (1, 1)])
+def test_evaluation_shrinks_to_the_means_of_cells(cells: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (24, 36, 3), np.uint8)
+    rows, columns = 24 // cells[0], 36 // cells[1]
+    means = picture.reshape(rows, cells[0], columns, cells[1], 3).mean((1, 3))
+    found = to_resolution(picture, (1 / cells[0], 1 / cells[1]))
+    assert np.abs(found - means).max() <= 0.51, "no more than rounding"
+
+
+@pytest.mark.parametrize("taller", [True, False])
+def test_an_axis_that_shrinks_is_averaged_beside_one_that_grows(taller: bool) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    pixels = picture if taller else picture.transpose(1, 0, 2)
+    found = to_resolution(np.ascontiguousarray(pixels), (2, 0.25) if taller else (0.25, 2))
+    means = picture.reshape(8, 3, 4, 3).mean(2)
+    between = np.clip((np.arange(16) + 0.5) / 2 - 0.5, 0, 7)  # rows of 8
+    above, share = np.floor(between).astype(int), (between % 1)[:, None, None]
+    expected = (1 - share) * means[above] + share * means[np.minimum(above + 1, 7)]
+    assert np.abs(found - (expected if taller else expected.transpose(1, 0, 2))).max() <= 1.01
+
+
+def test_whole_pictures_are_at_the_working_resolution_and_their_labels_as_stored(
+    rooms_file: Path,
+) -> None:
+    reader = Reader(rooms_file, "val")
+    tasks = known_tasks.named(["semseg", "depth"])
+    stored, found = reader[1], WholePictures(reader, tasks, (0.5, 0.25), moments=IMAGENET)[1]
+    means = stored["image"].reshape(24, 2, 16, 4, 3).mean((1, 3))
+    (mean, deviation) = (np.array(each)[:, None, None] for each in IMAGENET)
+    levels = (found["image"] * deviation + mean) * 255
+    assert np.abs(levels - means.transpose(2, 0, 1)).max() <= 0.51
+    assert found["size"].tolist() == [48, 64]
+    np.testing.assert_array_equal(found["semseg"], stored["semseg"])
+    np.testing.assert_array_equal(found["depth"][0], stored["depth"])
+
+
+def test_the_pictures_of_training_change_their_colours_as_ssd_has_it() -> None:
+    """A grey picture: as bright as it was in a quarter of all crops, else up to 34 and 198."""
+    sample = {"image": np.full((40, 40, 3), 100, np.uint8)}
+    seen = []
+    for seed in range(400):
+        rng = np.random.default_rng(seed)
+        image = augment(sample, {}, (8, 8), (1, 1), rng, IMAGENET)["image"]
+        seen.append(round(float((image[0, 4, 4] * 0.229 + 0.485) * 255)))
+    assert 34 <= min(seen) < 50
+    assert 165 < max(seen) <= 198
+    assert np.mean(np.array(seen) == 100) == pytest.approx(0.25, abs=0.07)
+
+
+def test_the_pictures_of_training_are_interpolated_between_pixels(monkeypatch) -> None:
+    """A ramp of 4 a column, whose value is a line in the place that a crop shows."""
+    ramp = np.broadcast_to((4 * np.arange(60))[None, :, None], (50, 60, 3)).astype(np.uint8)
+    monkeypatch.setattr(augmenting, "distort_colours", lambda image, rng: image)
+    for seed in range(10):
+        view = random_view((50, 60), (24, 24), (1, 1), np.random.default_rng(seed))
+        shown = augment(
+            {"image": ramp}, {}, (24, 24), (1, 1), np.random.default_rng(seed), IMAGENET
+        )
+        along = np.arange(24)[::-1] if view.mirrored else np.arange(24)
+        place = view.origin[1] + view.step[1] * along
+        inside = (place > 0) & (place < 59)
+        values = (shown["image"][0, 12] * 0.229 + 0.485) * 255
+        assert np.abs(values - 4 * place)[inside].max() < 0.75, "1/32 pixel and rounding"
 
 
 def test_colour_distortion_keeps_grey_grey_when_only_brightness_changes() -> None:

@@ -1,4 +1,6 @@
-"""HRNet and Swin: their published sizes, names, shapes, and how they treat odd image sizes."""
+"""HRNet, ResNet and Swin: published sizes, names, shapes and starts, and images of odd sizes."""
+
+import math
 
 import pytest
 import timm
@@ -7,8 +9,9 @@ import torch.nn.functional as F
 import torchvision
 from torchvision.ops import StochasticDepth
 
-from mtlcli.backbones import hrnet18, swin_s, swin_t
+from mtlcli.backbones import hrnet18, resnet18_half, swin_s, swin_t
 from mtlcli.models.conv_head import hypercolumn
+from mtlcli.models.resnet import BasicBlock, ResNet
 from tests.released_hrnet import released_maps
 
 SIZES = [(425, 560), (480, 640), (512, 512), (97, 131), (33, 33)]
@@ -128,6 +131,41 @@ def test_hrnet_is_timms_but_for_how_maps_are_enlarged():
         maps = theirs(image)[-4:]
         for x, y in zip(ours(image), maps, strict=True):
             torch.testing.assert_close(x, y)
+
+
+def test_resnet_takes_torchvisions_weights_and_computes_the_same():
+    theirs, ours = unlike_anywhere(torchvision.models.resnet18()), ResNet((64, 128, 256, 512), 2)
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values())))
+    x = image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for layer in (theirs.conv1, theirs.bn1, theirs.relu, theirs.maxpool):
+            x = layer(x)
+        stages = (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4)
+        for found, stage in zip(ours.eval()(image), stages, strict=True):
+            x = stage(x)
+            torch.testing.assert_close(found, x)
+
+
+@pytest.mark.parametrize("backbone", [hrnet18, resnet18_half])
+def test_kernels_start_as_he_et_al_by_the_number_of_outputs(backbone):
+    """Normal, of variance 2 / (outputs x places); five standard errors of a deviation."""
+    torch.manual_seed(0)
+    for module in backbone.build().modules():
+        if isinstance(module, torch.nn.Conv2d):
+            places = math.prod(module.kernel_size)
+            expected = math.sqrt(2 / (module.out_channels * places))
+            found, count = module.weight.std().item(), module.weight.numel()
+            assert found == pytest.approx(expected, rel=5 / math.sqrt(2 * count))
+
+
+def test_the_blocks_of_a_resnet_start_as_their_shortcuts():
+    torch.manual_seed(0)
+    blocks = [m for m in resnet18_half.build().modules() if isinstance(m, BasicBlock)]
+    assert len(blocks) == 8
+    for block in blocks:
+        x = torch.randn(2, block.conv1.in_channels, 6, 6)
+        shortcut = x if block.downsample is None else block.downsample(x)
+        torch.testing.assert_close(block(x), torch.relu(shortcut))
 
 
 def test_swin_takes_torchvisions_weights_and_computes_the_same():

@@ -15,9 +15,16 @@ from mtlcli import boundary, lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.augment import distort_colours, is_balanced, random_view
 from mtlcli.data.hdf5 import Info
-from mtlcli.datasets._pascal_labels import boundaries, parts_of, semseg_of_context
+from mtlcli.datasets._pascal_labels import (
+    boundaries,
+    keep_valid_normals,
+    parts_of,
+    semseg_of_context,
+)
 from mtlcli.models.attention import Attention
 from mtlcli.models.deformable_attention import DeformableAttention
+from mtlcli.models.mqtransformer import MultiQueryDecoder
+from mtlcli.recipes._recipe import recipes
 from mtlcli.runs.config import RunConfig
 from mtlcli.systems._settings import defaults
 from mtlcli.tasks import sal
@@ -57,6 +64,7 @@ def test_losses_weigh_and_metrics_count_as_demt_says(task, weight, metric, highe
     its = record("tasks", task)
     assert (its.weight, its.metric) == (weight, metric)
     assert (its.higher_is_better, its.channels) == (higher, channels)
+    assert its.balances_crops == (task == "semseg"), "ATRC's cat_max_ratio"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +74,8 @@ def test_losses_weigh_and_metrics_count_as_demt_says(task, weight, metric, highe
          {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism", "gt_as": "partition"}),
         ("pascal", (4998, 5105), (512, 512), {"semseg": 21, "human_parts": 7},
          {"positive_weight": 0.95, "max_dist": 0.0075, "protocol": "seism", "gt_as": "partition"}),
+        ("rooms", (400, 100), (120, 160), {"semseg": 15, "human_parts": 7},
+         {"positive_weight": 0.8, "max_dist": 0.011, "protocol": "seism"}),
     ],
 )  # fmt: skip
 def test_datasets_are_those_of_the_field(dataset, splits, size, classes, edge):
@@ -131,6 +141,20 @@ def test_all_of_the_network_decays_and_no_learnt_weight_of_a_loss_does(weighting
     assert (first["lr"], first["momentum"], first["weight_decay"]) == (1e-3, 0.9, 5e-4)
     assert {id(p) for p in first["params"]} == {id(p) for p in network.parameters()}
     assert [group["weight_decay"] for group in others] == [0] * (weighting == "uncertainty")
+
+
+SHARED = nn.ModuleDict({"backbone": nn.Conv2d(3, 4, 1), "head": nn.Conv2d(4, 1, 1)})
+
+
+@pytest.mark.parametrize("weighting", ["gradnorm", "pcgrad", "cagrad", "upgrad"])
+def test_gradients_of_the_tasks_are_compared_at_the_backbone(weighting):
+    config = RunConfig(tasks=("depth", "normals"), weighting=weighting)
+    (shared,) = make_weighting(config, Info(), SHARED, 8).shared
+    kernel, bias = SHARED["backbone"].parameters()
+    compared = [kernel] if weighting == "gradnorm" else [kernel, bias]
+    assert [id(p) for p in (shared if isinstance(shared, list) else [shared])] == [
+        id(p) for p in compared
+    ]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +308,16 @@ def test_attention_starts_as_torchs():
     assert not ours.output.bias.any()
 
 
+def test_mqtransformers_queries_and_codes_start_with_deviation_002():
+    torch.manual_seed(0)
+    its = MultiQueryDecoder(8, 4, 256, 64, 4, "global", windows=True)
+    windows = its.decoder.in_windows
+    for codes in (its.queries, its.query_code, its.key_code, windows.rows, windows.columns):
+        spread = 4 / math.sqrt(2 * codes.numel())  # four standard errors of a deviation
+        assert codes.std().item() == pytest.approx(0.02, rel=spread)
+        assert codes.mean().item() == pytest.approx(0, abs=0.02 * 3 * spread)
+
+
 def test_logits_become_as_large_as_labels_bilinearly():
     logits = torch.randn(1, 2, 5, 7, generator=torch.Generator().manual_seed(0))
     bilinear = nn.functional.interpolate(logits, (12, 11), mode="bilinear", align_corners=False)
@@ -313,6 +347,19 @@ def test_context_ids_become_voc_classes():
     assert [names[i] for i in found] == ["background"] * 3 + list(CONTEXT)
 
 
+VALID = int(  # bit i: class i of Context has the name of one of NYUD's 894, or is tvmonitor
+    "2405f0168aa79aa2001984d0029e2410e088c6900bdfa0b20b09c4cc3529"
+    "9a004aa81a05020e444e080140a8b2181b8433669ae4af660c6ae58", 16
+)  # fmt: skip
+
+
+def test_normals_of_pascal_count_on_170_classes_of_context():
+    ids, codes = np.arange(460, dtype=np.uint16)[None], np.full((1, 460, 3), 200, np.uint8)
+    kept = keep_valid_normals(codes, ids)[0, :, 0] == 200
+    assert kept.tolist() == [bool(VALID >> i & 1) for i in range(460)]
+    assert kept.sum() == 170
+
+
 def test_pascals_edges_are_the_thinned_laplacian_of_opencv_up_to_the_rim():
     ids = np.random.default_rng(0).integers(0, 3, (30, 40)).astype(np.float64)
     expected = thin(cv2.Laplacian(ids, cv2.CV_64F) != 0)
@@ -323,3 +370,81 @@ def test_every_setting_is_listed_above():
     for system in lookup.names("systems"):
         build = inspect.signature(lookup.load("systems", system).build).parameters.values()
         assert {p.name for p in build if p.kind is p.KEYWORD_ONLY} == set(OWN[system])
+
+
+TABLES = """
+1 nyud/hrnet18/demt              0.3760 0.6286 20.80 0.7718
+1 nyud/hrnet18/demt_itsa         0.4039 0.5819 20.34 0.7712
+1 nyud/swin_t/single_task        0.4292 0.6104 20.94 0.7622
+1 nyud/swin_t/multi_task         0.3878 0.6312 21.05 0.7560
+1 nyud/swin_t/mqtransformer      0.4361 0.5979 20.05 0.7620
+1 nyud/swin_t/demt               0.4636 0.5871 20.65 0.7690
+1 nyud/swin_t/demt_itsa          0.4806 0.5567 20.14 0.7769
+1 nyud/swin_s/single_task        0.4892 0.5804 20.94 0.7720
+1 nyud/swin_s/multi_task         0.4790 0.6053 21.17 0.7690
+1 nyud/swin_s/mqtransformer      0.4918 0.5785 20.81 0.7700
+1 nyud/swin_s/demt               0.5150 0.5474 20.02 0.7810
+1 nyud/swin_s/demt_itsa          0.5259 0.5356 19.87 0.7859
+2 pascal/hrnet18/demt            0.5582 0.5708 0.8417 14.21 0.7490
+2 pascal/hrnet18/demt_itsa       0.5821 0.5706 0.8453 14.02 0.7526
+2 pascal/swin_t/single_task      0.6781 0.5632 0.8218 14.81 0.7090
+2 pascal/swin_t/multi_task       0.6474 0.5325 0.7688 15.86 0.6900
+2 pascal/swin_t/mqtransformer    0.6824 0.5705 0.8340 14.56 0.7110
+2 pascal/swin_t/demt             0.6971 0.5718 0.8263 14.56 0.7120
+2 pascal/swin_t/demt_itsa        0.6987 0.5828 0.8485 14.03 0.7746
+3 nyud/hrnet18/demt              0.3760 0.6286 20.80 0.7718
+3 nyud/hrnet18/demt_itsa/lean    0.3907 0.5877 20.41 0.7721
+3 nyud/hrnet18/demt_itsa/conv3x3 0.3958 0.5954 20.34 0.7737
+3 nyud/hrnet18/demt_itsa/one_step 0.4004 0.5943 20.30 0.7732
+3 nyud/hrnet18/demt_itsa         0.4039 0.5819 20.34 0.7712
+4 nyud/hrnet18/demt_itsa/lambda_1 0.3989 0.6010 20.35 0.7743
+4 nyud/hrnet18/demt_itsa/lambda_10 0.4020 0.5939 20.28 0.7737
+4 nyud/hrnet18/demt_itsa/lambda_30 0.4031 0.5920 20.31 0.7730
+4 nyud/hrnet18/demt_itsa/lambda_50 0.4088 0.5915 20.32 0.7729
+4 nyud/hrnet18/demt_itsa         0.4039 0.5819 20.34 0.7712
+4 nyud/hrnet18/demt_itsa/lambda_200 0.0199 1.5089 45.34 0.4169
+5 nyud/hrnet18/demt_itsa/levels_1 0.3979 0.5901 20.42 0.7734
+5 nyud/hrnet18/demt_itsa/levels_2 0.4028 0.5853 20.43 0.7707
+5 nyud/hrnet18/demt_itsa         0.4039 0.5819 20.34 0.7712
+ATRC nyud/hrnet18/single_task    0.3802 0.6104 20.94 0.7622
+ATRC nyud/hrnet18/multi_task     0.3635 0.6248 21.02 0.7636
+README nyud/hrnet18/demt         0.3918 0.5922 20.21 0.7640
+README nyud/swin_t/demt          0.4636 0.5871 20.60 0.7690
+README pascal/hrnet18/demt       0.5923 0.5793 0.8393 14.02 0.6980
+README pascal/swin_s/demt        0.7201 0.5896 0.8320 14.57 0.7210
+README pascal/swin_s/mqtransformer 0.7125 0.6011 0.8405 14.74 0.7180
+"""  # of the paper, by number; of ATRC; of the README of DeMT's and of MQTransformer's code
+COLUMNS = {
+    "nyud": ("semseg", "depth", "normals", "edge"),
+    "pascal": ("semseg", "human_parts", "sal", "normals", "edge"),
+}
+
+
+def source(text: str) -> str:
+    """As the first column above has it."""
+    return text.split()[-1 if "Table" in text else 0]
+
+
+def test_published_scores_are_those_of_the_tables():
+    printed = [line.split() for line in TABLES.strip().splitlines()]
+    expected = {
+        (where, name): dict(zip(COLUMNS[name.split("/")[0]], map(float, scores), strict=True))
+        for where, name, *scores in printed
+    }
+    found = {
+        (source(published.source), recipe.name): published.scores
+        for recipe in recipes().values()
+        for published in recipe.published
+    }
+    assert found == expected
+    assert len(printed) == len(found)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_recipes_train_at_the_papers_rate_and_atrcs_baselines_at_atrcs(name):
+    its = RunConfig(**recipes()[name].options())
+    atrc = its.backbone == "hrnet18" and its.system in ("single_task", "multi_task")
+    assert its.lr == (1e-2 if atrc else 1e-3)
+    assert (its.iterations, its.batch_size, its.optimizer) == (40_000, 8, "sgd")
+    assert (its.momentum, its.weight_decay, its.power) == (0.9, 5e-4, 0.9)
+    assert its.init == ("imagenet" if its.backbone == "hrnet18" else "ade20k")

@@ -1,11 +1,16 @@
 """What the codes of a stored map are worth, and which constant fits labels best."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mtlcli.data.reader import Reader
 from mtlcli.maps import boundaries, depth, directions, map_of
+from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
+from mtlcli.scoring.evaluate import evaluate
 
 
 def test_codes_of_boundaries_are_255ths() -> None:
@@ -39,6 +44,9 @@ def test_constants_are_those_of_labelled_pixels() -> None:
     assert boundaries.constant([lines], 1) == pytest.approx([0], abs=1e-6)  # one half
     classes = np.array([[2, 2, 1, 255, 255, 255]], np.uint8)
     assert map_of("semseg").constant([classes], 3).argmax() == 2
+    walls = [np.array([[0, 0, 1], [0.6, 0, 0.8]]), np.array([[0, -1, 0], [0, 0, -1], [0, 0, 0]])]
+    found = directions.constant([x.T[:, None].astype(np.float32) for x in walls], 3)
+    assert found == pytest.approx([0.3 / 2, -1 / 3 / 2, (0.9 - 1 / 3) / 2]), "of means of pictures"
 
 
 @pytest.mark.parametrize(("options", "steps"), [({}, [0, 1234, 65535]),
@@ -47,3 +55,26 @@ def test_depth_is_written_in_millimetres_and_other_numbers_in_hundredths(options
     values = np.array([[[0, 1.2344, 99]]], np.float32)
     assert depth.encode(values, options).tolist() == [steps]
     assert depth.step(options) * steps[1] == pytest.approx(1.2344, abs=depth.step(options) / 2)
+
+
+def test_the_constant_of_an_evaluation_is_learnt_from_train_and_scored_on_the_split(
+    home: Path,
+) -> None:
+    info = Reader(home / "datasets" / "rooms.h5", "val").info
+    config = RunConfig(dataset="rooms", tasks=("depth",), system="multi_task", size=(48, 64),
+                       backbone="resnet18_half")  # fmt: skip
+    content = {"config": config.to_json(), "dataset": info.to_json(), "iteration": 0}
+    network = checkpoint.build_network(config, info).state_dict()
+    checkpoint.save(home / "last.pt", network=network, **content)
+    scored = evaluate(home / "last.pt", constant=True, device="cpu", workers=0, quiet=True)
+    train, val = (depths(home / "datasets" / "rooms.h5", split) for split in ("train", "val"))
+    off = math.sqrt(np.mean((val - train.mean()) ** 2))
+    assert scored.results.constant["depth"] == pytest.approx(off, rel=1e-5)
+    assert off > 1.001 * val.std(), "else both splits have one mean"
+
+
+def depths(file: Path, split: str) -> np.ndarray:
+    """Of all pixels that have one, metres."""
+    reader = Reader(file, split)
+    every = np.stack([reader[i]["depth"] for i in range(len(reader))]).astype(float)
+    return every[every > 0]

@@ -168,3 +168,50 @@ def test_angles_near_0_and_180_degrees_are_exact() -> None:
     logits = torch.tensor([[[small, 0.0]], [[0.0, 0.0]], [[1.0, -1.0]]])
     result = task("normals").measure(logits, target, {})
     assert float(result["sum"]) == pytest.approx(180 + 1e-3, abs=1e-6)
+
+
+def test_the_curve_of_saliency_is_recall_and_precision_over_all_pixels() -> None:
+    logits, target, labelled = example("sal")
+    curve = task("sal").curve(statistics("sal", logits, target), {})
+    chance = (1 / (1 + np.exp(logits[:, 0].astype(float) - logits[:, 1])))[labelled]
+    claimed = chance >= np.arange(0.05, 0.96, 0.05)[:, None]
+    truth = target[labelled] == 1
+    hits = (claimed & truth).sum(1)
+    assert curve["thresholds"] == pytest.approx([k / 20 for k in range(1, 20)])
+    assert curve["recall"] == pytest.approx(hits / truth.sum(), abs=1e-6)
+    assert curve["precision"] == pytest.approx(hits / claimed.sum(1), abs=1e-6)
+
+
+HUNDREDTHS = [k / 100 for k in range(1, 100)]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "thresholds"),
+    [(None, [0.001, *HUNDREDTHS, 0.999]), ("mti", HUNDREDTHS), ("bsds", HUNDREDTHS)],
+)
+def test_boundaries_are_scored_and_drawn_by_their_protocol(
+    protocol: str | None, thresholds: list[float]
+) -> None:
+    """Of counts of three pictures: recall and precision pooled, the best F and its threshold; with
+    bsds the best of 100 points between neighbours.
+    """
+    rng, counts = np.random.default_rng(0), []
+    for _ in range(3):
+        sums = rng.integers(50, 99, (2, len(thresholds)))
+        found = rng.integers(5, 50, sums.shape)
+        counts.append(dict(zip(("cntR", "cntP", "sumR", "sumP"), (*found, *sums))))
+    pooled = {key: np.sum([each[key] for each in counts], 0) for key in counts[0]}
+    recall, precision = (pooled[f"cnt{x}"] / pooled[f"sum{x}"] for x in "RP")
+    options = {"protocol": protocol} if protocol else {}
+    curve = task("edge").curve(counts, options)
+    assert curve["thresholds"] == pytest.approx(thresholds)
+    assert curve["recall"] == pytest.approx(recall, abs=1e-6)
+    assert curve["precision"] == pytest.approx(precision, abs=1e-6)
+    at = np.arange(0, len(thresholds) - 1 + 1e-9, 1 / 99 if protocol == "bsds" else 1)
+    levels, r, p = (
+        np.interp(at, range(len(thresholds)), values) for values in (thresholds, recall, precision)
+    )
+    f = 2 * r * p / (r + p)
+    scores = task("edge").score(counts, options)
+    assert scores["odsF"] == pytest.approx(f.max())
+    assert scores["threshold"] == pytest.approx(levels[f.argmax()], abs=1e-9)

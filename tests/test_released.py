@@ -1,10 +1,16 @@
 """What released DeMT and MQTransformer code computes with one image per GPU."""
 
 import torch
+from torch.nn import functional as F
 
 from mtlcli.models.attention import Attention
 from mtlcli.models.demt import InteractionDecoder, TaskInteraction, TaskQuery
-from mtlcli.models.mqtransformer import MultiQueryDecoder, PixelDecoder
+from mtlcli.models.mqtransformer import (
+    MultiQueryDecoder,
+    PixelDecoder,
+    QueryEncoder,
+    QueryExchange,
+)
 
 TASKS, PIXELS, WIDTH, HEADS = 3, 7, 8, 2
 
@@ -111,3 +117,31 @@ def test_multi_query_decoder_task_by_task():
             expected = decoder.decoder(maps[t], exchanged[:, t], code)
             y = tasks[t][image].permute(1, 2, 0)
             torch.testing.assert_close(y, expected[0])
+
+
+def normed_first(norm, x):
+    return F.layer_norm(x, (WIDTH,), norm.weight, norm.bias)
+
+
+def test_mqtransformers_mlps_norm_first_and_bend_once_by_gelu():
+    torch.manual_seed(0)
+    encoder, exchange = QueryEncoder(WIDTH, HEADS), QueryExchange(WIDTH, HEADS)
+    decoder = PixelDecoder(WIDTH, HEADS, "self", windows=False)
+    for whole in (encoder, exchange, decoder):
+        for parameter in whole.parameters():
+            torch.nn.init.normal_(parameter)
+    x = torch.randn(5, WIDTH)
+    again, within = exchange.mlp  # it norms what the MLP then norms once more
+    torch.testing.assert_close(exchange.mlp(x), within(normed_first(again, x)))
+    for mlp, hidden in (
+        (encoder.mlp, WIDTH),
+        (within, WIDTH),
+        (decoder.first_mlp, 3 * WIDTH),
+        (decoder.second_mlp, 3 * WIDTH),
+    ):
+        norm, widen, _, narrow = mlp
+        assert widen.out_features == hidden
+        bent = F.gelu(F.linear(normed_first(norm, x), widen.weight, widen.bias))
+        torch.testing.assert_close(mlp(x), F.linear(bent, narrow.weight, narrow.bias))
+    norm, line = encoder.reason
+    torch.testing.assert_close(encoder.reason(x), F.linear(normed_first(norm, x), line.weight))

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from mtlcli import tasks as known_tasks
+from mtlcli.data import augment as augmenting
 from mtlcli.data.augment import augment
 from mtlcli.data.batches import TrainingStream
 from mtlcli.data.moments import IMAGENET
 from mtlcli.data.reader import Reader
 from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.training import selection
 from mtlcli.training.selection import mean_gain, split
@@ -57,13 +60,68 @@ def test_the_stream_of_training_is_new_in_every_epoch(home: Path) -> None:
         np.testing.assert_array_equal(stream[position]["image"], expected)
 
 
+@pytest.mark.parametrize("scale", [(0.5, 0.5), (0.5, 0.25)])
+def test_the_stream_of_training_is_at_the_working_resolution(
+    home: Path, monkeypatch: pytest.MonkeyPatch, scale: tuple[float, float]
+) -> None:
+    """At zoom 1 a crop as large as the shrunken picture shows it whole, mirrored or not: each of
+    its pixels has the label of a pixel of the cell that it stands for.
+    """
+    monkeypatch.setattr(augmenting, "SCALES", (1.0, 1.0))
+    reader = Reader(home / "datasets" / "rooms.h5", "train")
+    rows, columns = (round(1 / each) for each in scale)
+    size = (48 // rows, 64 // columns)
+    stream = TrainingStream(reader, known_tasks.named(["depth"]), size, scale, 0, moments=IMAGENET)
+    for position in range(4):
+        shown = stream[position]["depth"][0]
+        stored = reader[stream.index(position)]["depth"]
+        cells = stored.reshape(size[0], rows, size[1], columns).transpose(1, 3, 0, 2)
+        cells = cells.reshape(-1, *size)
+        assert any((cells[..., ::side] == shown).any(0).all() for side in (1, -1))
+
+
+def test_crops_of_training_are_balanced_in_the_classes_of_things_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ATRC's cat_max_ratio looks at semantic segmentation, at what shows the picture."""
+    seen: list[np.ndarray] = []
+    monkeypatch.setattr(augmenting, "is_balanced", lambda classes: seen.append(classes) or True)
+    reader = Reader(home / "datasets" / "rooms.h5", "train")
+    tasks = known_tasks.named(["human_parts", "semseg", "depth"])
+    stream = TrainingStream(reader, tasks, (32, 40), (1.0, 1.0), 0, moments=IMAGENET)
+    crops = [stream[position]["semseg"] for position in range(6)]
+    for crop, classes in zip(crops, seen, strict=True):
+        np.testing.assert_array_equal(crop[crop != 255], classes.ravel())
+
+
 def test_the_gain_is_relative_signed_and_finite() -> None:
     first = {"a": 0.5, "b": 2.0}
     assert mean_gain({"a": 0.6, "b": 2.0}, first, BETTER) == pytest.approx(10)
     assert mean_gain({"a": 0.5, "b": 1.0}, first, BETTER) == pytest.approx(25)
     assert mean_gain({"a": math.nan, "b": 1.0}, first, BETTER) == pytest.approx(50)
+    assert mean_gain({"a": 0.6, "b": 1.0}, first | {"a": math.nan}, BETTER) == pytest.approx(50)
+    assert mean_gain({"a": math.nan, "b": math.nan}, first, BETTER) == 0
     assert mean_gain({"a": 0.03, "b": 1.0}, {"a": 0.02, "b": 1.0}, BETTER) == pytest.approx(25)
     assert mean_gain({"a": 0.5, "b": 1.0}, {"a": 0.0, "b": 1.0}, BETTER) == 2500, "over 0.01"
+
+
+@pytest.mark.parametrize(
+    ("options", "due"),
+    [
+        ({"iterations": 1000}, list(range(50, 1001, 50))),
+        ({"iterations": 1010}, [*range(50, 1001, 50), 1010]),
+        ({"iterations": 7}, [1, 2, 3, 4, 5, 6, 7]),
+        ({"iterations": 10, "val_every": 4}, [4, 8, 10]),
+    ],
+)
+def test_a_run_is_scored_twenty_times_or_as_often_as_asked_and_at_its_end(
+    tmp_path: Path, options: dict[str, int], due: list[int]
+) -> None:
+    config = RunConfig(**options)
+    for pictures, expected in (([0], due), ([], [])):
+        state = SimpleNamespace(config=config, folder=tmp_path)
+        its = selection.Selection(state, pictures, {}, {}, 0)
+        assert [i for i in range(1, config.iterations + 1) if its.is_due(i)] == expected
 
 
 def test_best_is_the_iterate_with_the_highest_gain(home: Path, mtl, monkeypatch) -> None:
@@ -118,6 +176,7 @@ def test_fixed_is_the_weighted_sum() -> None:
 
 def test_uncertainty_learns_to_be_certain_where_losses_are_small() -> None:
     module = weighting("uncertainty", {"a": 1.0, "b": 1.0})
+    assert module(losses(a=0.5, b=4.0)).item() == 4.5, "at first the plain sum: s is 0"
     steps = torch.optim.SGD(module.parameters(), lr=0.1)
     for _ in range(500):
         steps.zero_grad()
@@ -163,6 +222,37 @@ def test_gradnorm_balances_gradients_at_the_shared_layer() -> None:
     weight = module.weight
     assert weight.sum().item() == pytest.approx(2, abs=1e-4)
     assert (10 * weight[0] / weight[1]).item() == pytest.approx(1, abs=0.35)
+
+
+def test_gradnorm_steps_as_its_equations_say() -> None:
+    """Chen et al., equations 1 and 2 with alpha 1.5, written out for losses of three tasks that
+    fall at random: L = level x (row . x), whose gradient at x is level x row; steps of 0.025 times
+    a task's norm over their mean.
+    """
+    rng = np.random.default_rng(0)
+    rows, levels = rng.uniform(0.1, 1, (3, 4)), rng.uniform(0.2, 2, (40, 3))
+    x = torch.ones(2, 2, requires_grad=True)
+    module = WEIGHTINGS["gradnorm"](dict.fromkeys("abc", 1.0), [x], 1)
+    weight = np.ones(3)
+    for level in levels:
+        scaled = torch.from_numpy(level[:, None] * rows).float()
+        module({name: (row * x.flatten()).sum() for name, row in zip("abc", scaled)})
+        norms = level * np.linalg.norm(rows, axis=1)
+        pace = level / levels[0] / (level / levels[0]).mean()
+        too_long = weight * norms - (weight * norms).mean() * pace**1.5
+        weight = weight - 0.025 * np.sign(too_long) * norms / norms.mean()
+        weight *= 3 / weight.sum()
+        assert module.weight.tolist() == pytest.approx(weight.tolist(), rel=1e-4)
+
+
+def test_gradnorm_compares_gradients_at_the_last_kernel_that_is_shared() -> None:
+    first, last, bias = (torch.ones(n, requires_grad=True) for n in ((2, 2), (3, 2), (2,)))
+    module = WEIGHTINGS["gradnorm"]({"a": 1.0, "b": 1.0}, [first, last, bias], 1)
+    shared = last.sum() + bias.sum()
+    module({"a": 10 * first.sum() + shared, "b": first.sum() + shared})
+    assert module.weight.tolist() == [1, 1], "equally long there"
+    module({"a": shared + 10 * last.sum(), "b": 10 * shared + 2 * last.sum()})
+    assert module.weight[0] != 1
 
 
 @pytest.mark.parametrize("name", sorted(WEIGHTINGS.keys() - SURGERIES.keys() - {"fixed"}))

@@ -153,6 +153,27 @@ def test_points_outside_the_maps_are_noticed() -> None:
     assert watch.read(line) == []
 
 
+@pytest.mark.parametrize(
+    ("task", "values", "said"),
+    [
+        ("semseg", [0.2, 0.6, 0.31], None),
+        ("semseg", [0.2, 0.6, 0.29], "semseg went from 0.6 to 0.29"),
+        ("depth", [2.0, 0.8, 1.59], None),
+        ("depth", [2.0, 0.8, 1.61], "depth went from 0.8 to 1.61"),
+        ("depth", [2.0, float("nan"), 0.5, 0.9], None),
+    ],
+)
+def test_a_held_out_metric_twice_as_bad_as_its_best_is_noticed_once(
+    task: str, values: list[float], said: str | None
+) -> None:
+    watch = CollapseWatch("", {"semseg": True, "depth": False})
+    lines = [{"iteration": i, "loss": {}, "holdout": {task: v}} for i, v in enumerate(values)]
+    news = [watch.read(line) for line in [*lines, lines[-1]]]
+    assert news[: len(lines) - 1] + news[len(lines) :] == [[]] * len(lines)
+    assert len(news[len(lines) - 1]) == (said is not None)
+    assert not said or said in news[len(lines) - 1][0]
+
+
 def test_notices_depend_on_the_log_alone() -> None:
     lines = lines_of([1 - 0.005 * i for i in range(100)] + [1.0] * WINDOW * 2)
     whole, first, second = (CollapseWatch("", {}) for _ in range(3))
@@ -220,8 +241,11 @@ def test_a_batch_in_parts_gives_nearly_the_same_losses(home: Path, mtl) -> None:
     assert whole == pytest.approx(parts, rel=0.2)
 
 
-def test_deterministic_lasts_as_long_as_the_run(home: Path, mtl) -> None:
+def test_deterministic_lasts_as_long_as_the_run(home: Path, mtl, monkeypatch) -> None:
+    seen: list[bool] = []
+    interrupt(monkeypatch, lambda: seen.append(torch.are_deterministic_algorithms_enabled()))
     assert mtl(*TRAIN, *ITSA, "--deterministic", "--iterations", 1, "--out", "run").code == 0
+    assert seen == [True]
     assert not torch.are_deterministic_algorithms_enabled()
 
 

@@ -33,14 +33,14 @@ def read_image(path: Path) -> np.ndarray:
 
 def to_resolution(image: np.ndarray, resolution: tuple[float, float]) -> np.ndarray:
     """The picture resized by `resolution` (along y and x); shrinking averages, enlarging
-    interpolates.
+    interpolates, each axis by itself.
     """
-    if resolution == (1.0, 1.0):
-        return image
     height, width = (max(1, round(n * r)) for n, r in zip(image.shape[:2], resolution))
-    shrinks = min(resolution) < 1
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)
+    smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
+    for size, method in ((smaller, cv2.INTER_AREA), ((width, height), cv2.INTER_LINEAR)):
+        if size != image.shape[1::-1]:
+            image = cv2.resize(image, size, interpolation=method)
+    return image
 
 
 def normalise(image: np.ndarray, moments: Moments) -> np.ndarray:
