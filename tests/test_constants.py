@@ -96,7 +96,7 @@ OWN = {
     "demt_itsa": {
         "width": 256, "position_channels": 24, "position_grid": "tasks", "steps": 3, "levels": 3,
         "downsampling": "conv3x3", "heads": 4, "points": 16, "border": "clamp",
-        "gradient_scale": 100, "gradient_scope": "offsets", "shared_convolutions": True,
+        "gradient_scale": 100, "gradient_scope": "module", "shared_convolutions": True,
         "tied_steps": False, "feedforward": 1024, "dropout": 0.1, "query": "global",
         "mixer_coordinates": "absolute", "logits_deviation": 0.01},
 }  # fmt: skip

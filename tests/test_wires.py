@@ -22,7 +22,7 @@ OTHER = {  # than the default, and than that of the small network
     "demt_itsa": {
         "width": 48, "position_channels": 4, "position_grid": "repeated", "steps": 2, "levels": 2,
         "downsampling": "conv1x1_maxpool", "heads": 2, "points": 3, "border": "zeros",
-        "gradient_scale": 50.0, "gradient_scope": "module", "shared_convolutions": False,
+        "gradient_scale": 50.0, "gradient_scope": "offsets", "shared_convolutions": False,
         "tied_steps": True, "feedforward": 24, "dropout": 0.2, "query": "pixel",
         "mixer_coordinates": "relative", "logits_deviation": 0.02},
 }  # fmt: skip

@@ -6,10 +6,10 @@ one meant. With SGD: AdamW divides every gradient by its own size, and lambda wi
 """
 
 from mtlcli.experiments import rooms_gradient_scale
-from mtlcli.experiments._experiment import ITSA, Experiment
+from mtlcli.experiments._experiment import Experiment
 
 SCOPES, SCALES = ("offsets", "module"), (10, 30, 50, 100, 200)  # of the paper's Table 4; and 1
-PIXEL = {**ITSA, "query": "pixel"}
+PIXEL = rooms_gradient_scale.PIXEL
 CELLS = {"lambda 1": {"settings": {**PIXEL, "gradient_scale": 1.0}}} | {
     f"{scope}, lambda {scale}": {
         "settings": {**PIXEL, "gradient_scope": scope, "gradient_scale": float(scale)}

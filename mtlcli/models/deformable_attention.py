@@ -73,7 +73,7 @@ class DeformableAttention(nn.Module):
         points: int = 16,
         border: str = "clamp",
         gradient_scale: float = 1.0,
-        gradient_scope: str = "offsets",
+        gradient_scope: str = "module",
     ) -> None:
         super().__init__()
         if gradient_scope not in get_args(Scope):

@@ -24,7 +24,7 @@ NOTES = {
     "demt": "as released: the interaction is a linear map, tasks meet per pixel",
     "mqtransformer": "as released: a task's pixels do not attend to each other",
     "demt_itsa": "the reach of the query blocks is not published, --query pixel is far cheaper; "
-    "lambda scales the offsets' gradients, --gradient-scope module those of the whole attention",
+    "lambda scales the whole attention's gradients, --gradient-scope offsets only its offsets'",
 }
 STARTS = {
     "ade20k": "starts from ADE20K's weights as DeMT's code does, the paper says ImageNet "

@@ -34,7 +34,7 @@ def build(
     points: int = 16,
     border: Border = "clamp",
     gradient_scale: float = 100.0,
-    gradient_scope: Scope = "offsets",
+    gradient_scope: Scope = "module",
     shared_convolutions: bool = True,
     tied_steps: bool = False,
     feedforward: int = 1024,
@@ -60,9 +60,9 @@ def build(
         border: outside a map is its edge (`clamp`) or zero (`zeros`).
         gradient_scale: lambda, the factor on the gradients of `gradient_scope`. With the optimiser
             adamw it does nothing: that divides every gradient by its own size.
-        gradient_scope: what lambda scales: `offsets`, `offsets_and_weights`, or the whole `module`,
-            which is the paper's sentence to the letter; `mtl experiment rooms_gradient_scopes`
-            compares.
+        gradient_scope: what lambda scales: the whole `module`, which is the paper's sentence to the
+            letter, or its `offsets` alone, or `offsets_and_weights`; `mtl experiment
+            nyud_lite_lambda` compares.
         shared_convolutions: the tasks share the pyramid's convolutions.
         tied_steps: the steps share their weights.
         feedforward: hidden channels of the feed-forward block.

@@ -14,7 +14,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
     "itsa": ("systems/demt_itsa.py", "constants itsa systems recipes", (
         ('border: Border = "clamp"', 'border: Border = "zeros"'),
         ("gradient_scale: float = 100.0", "gradient_scale: float = 50.0"),
-        ('gradient_scope: Scope = "offsets"', 'gradient_scope: Scope = "module"'),
+        ('gradient_scope: Scope = "module"', 'gradient_scope: Scope = "offsets"'),
         ("dropout: float = 0.1", "dropout: float = 0.2"),
         ("logits_deviation: float = 0.01", "logits_deviation: float = 0.1"),
         ("points: int = 16", "points: int = 4"),

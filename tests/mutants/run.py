@@ -105,6 +105,7 @@ def run_tests(copy: Path, seconds: Path, *options: str) -> tuple[int, Watch]:
     """Run tests of a copy of the repository in this process, silently; the exit code, and what was
     seen.
     """
+    multiprocessing.current_process()._config["daemon"] = False  # tests start processes
     os.chdir(copy)
     os.environ["PYTHONPATH"] = str(copy)
     sys.path.insert(0, str(copy))
