@@ -15,7 +15,7 @@ from mtlcli.experiments import _grid as experiment
 from mtlcli.experiments import _run as running
 from mtlcli.experiments._experiment import Experiment
 from mtlcli.experiments._grid import collect, conduct, plan, plan_run
-from mtlcli.experiments._intervals import differences, interval, tell_apart
+from mtlcli.experiments._intervals import differences, paired, tell_apart, welch
 from mtlcli.experiments._run import devices
 from mtlcli.experiments._table import table
 from mtlcli.runs.config import RunConfig
@@ -111,7 +111,7 @@ def test_a_difference_is_told_only_where_its_interval_by_welch_leaves_out_zero()
     squares = [stdev(v) ** 2 / len(v) for v in (one, other)]
     freedom = sum(squares) ** 2 / sum(s**2 / (len(one) - 1) for s in squares)
     reach = student.ppf(0.975, freedom) * math.sqrt(sum(squares))
-    low, high = interval(other, one)
+    low, high = welch(dict(enumerate(other)), dict(enumerate(one)))
     assert (low, high) == pytest.approx((-0.1 - reach, -0.1 + reach))
     close = {d.task: d for d in differences(fake_runs(a=one, b=other)["runs"], "a")}
     assert not close["depth"].is_told
@@ -120,8 +120,17 @@ def test_a_difference_is_told_only_where_its_interval_by_welch_leaves_out_zero()
     assert told == {("b", "depth"): True, ("c", "depth"): False}, "less depth error is better"
     said = tell_apart(far)
     assert said.index("Better: b, depth") < said.index("Worse: c, depth")
-    assert "The other 2 cannot" in said
+    assert said.count("The other 2 cannot") == 2
     assert tell_apart(fake_runs(a=[1.0], b=[2.0])) == "", "one seed tells nothing"
+
+
+def test_runs_of_one_seed_are_compared_with_each_other():
+    one, other = {0: 1.0, 1: 3.0, 2: 2.0, 7: 9.0}, {2: 2.3, 0: 1.2, 1: 3.4, 5: 0.0}
+    reach = student.ppf(0.975, 2) * stdev([0.2, 0.4, 0.3]) / math.sqrt(3)
+    assert paired(other, one) == pytest.approx((0.3 - reach, 0.3 + reach))
+    low, high = welch(other, one)
+    assert low < 0 < high
+    assert all(map(math.isnan, paired({0: 1.0, 1: 2.0}, {1: 3.0, 2: 4.0}))), "one pair is too few"
 
 
 def test_costs_stand_beside_the_cell_they_belong_to():

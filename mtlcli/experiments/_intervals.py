@@ -1,6 +1,6 @@
 """Which differences between the cells of an experiment are more than its seeds' noise."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ from mtlcli import tasks as known_tasks
 from mtlcli.runs.table import number
 
 CONFIDENCE = 0.95
+BySeed = Mapping[int, float]  # seed -> score
+Interval = Callable[[BySeed, BySeed], tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,63 +37,83 @@ class Difference:
         return f"{self.cell}, {self.task} {mean} ({low} to {high})"
 
 
-def differences(runs: Sequence[Mapping[str, Any]], reference: str) -> Iterator[Difference]:
+def welch(one: BySeed, other: BySeed) -> tuple[float, float]:
+    """Confidence interval of the difference of two means (Biometrika 34, 1947): all runs are
+    independent, deviations differ. (nan, nan) with less than two values.
+    """
+    left, right = list(one.values()), list(other.values())
+    if min(len(left), len(right)) < 2:
+        return (np.nan, np.nan)
+    if np.ptp(left) == np.ptp(right) == 0:
+        return (left[0] - right[0],) * 2
+    found = stats.ttest_ind(left, right, equal_var=False).confidence_interval(CONFIDENCE)
+    return float(found.low), float(found.high)
+
+
+def paired(one: BySeed, other: BySeed) -> tuple[float, float]:
+    """The same of the differences between runs of one seed, which saw the same pictures in the same
+    order and, where their networks are alike, began with the same weights (Student's t).
+    """
+    apart = [one[seed] - other[seed] for seed in one if seed in other]
+    if len(apart) < 2:
+        return (np.nan, np.nan)
+    if np.ptp(apart) == 0:
+        return (apart[0],) * 2
+    found = stats.ttest_1samp(apart, 0).confidence_interval(CONFIDENCE)
+    return float(found.low), float(found.high)
+
+
+def differences(
+    runs: Sequence[Mapping[str, Any]], reference: str, interval: Interval = welch
+) -> Iterator[Difference]:
     """Every task of every other cell against the reference.
 
-    The intervals are Welch's (Biometrika 34, 1947): seeds are independent, deviations differ.
-
     Args:
-        runs: with `cell` and `main` (task -> score), as a record of results/ holds them.
+        runs: with `cell`, `seed` and `main` (task -> score), as a record of results/ holds them.
         reference: a cell of them.
+        interval: `welch` or `paired`, from which the mean is taken, too.
     """
-    scores: dict[str, dict[str, list[float]]] = {}
+    scores: dict[str, dict[str, dict[int, float]]] = {}
     for run in runs:
         for task, score in run["main"].items():
-            scores.setdefault(run["cell"], {}).setdefault(task, []).append(score)
+            of_task = scores.setdefault(run["cell"], {}).setdefault(task, {})
+            of_task[run["seed"]] = score
     base = scores[reference]
     for cell, of_tasks in scores.items():
         for name, task in known_tasks.named(of_tasks).items():
             if cell == reference:
                 continue
-            mean = float(np.mean(of_tasks[name]) - np.mean(base[name]))
             low, high = interval(of_tasks[name], base[name])
+            mean = (low + high) / 2
             better = (mean > 0) == task.higher_is_better
             yield Difference(cell=cell, task=name, mean=mean, low=low, high=high, is_better=better)
 
 
-def interval(one: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
-    """Confidence interval of the difference of two means; (nan, nan) with less than two values."""
-    if min(len(one), len(other)) < 2:
-        return (np.nan, np.nan)
-    if np.ptp(one) == np.ptp(other) == 0:
-        return (one[0] - other[0],) * 2
-    found = stats.ttest_ind(one, other, equal_var=False).confidence_interval(CONFIDENCE)
-    return float(found.low), float(found.high)
-
-
 def tell_apart(record: Mapping[str, Any]) -> str:
-    """A line for every reference: what is better, what is worse, and how much is neither; nothing
-    where there is one seed only.
+    """Two lines for every reference: what is better, what is worse, and how much is neither, of all
+    runs and of pairs with one seed; nothing where there is one seed only.
     """
     cells = {run["cell"] for run in record["runs"]}
     lines = []
     for reference in filter(cells.__contains__, record["references"]):
-        found = [d for d in differences(record["runs"], reference) if not np.isnan(d.low)]
-        if not found:
-            continue
-        told = [d for d in found if d.is_told]
-        parts = [
-            f"{kind}: {'; '.join(map(str, some))}."
-            for kind, some in (
-                ("Better", [d for d in told if d.is_better]),
-                ("Worse", [d for d in told if not d.is_better]),
-            )
-            if some
-        ]
-        rest = f"The other {len(found) - len(told)}" if told else f"All {len(found)}"
-        parts.append(f"{rest} cannot be told apart.")
-        lines.append(
-            f"Against {reference}, {CONFIDENCE:.0%} intervals of {len(found)} differences (about "
-            f"one in twenty leaves out zero by chance). {' '.join(parts)}"
-        )
+        for how, interval in (("", welch), (", seed by seed", paired)):
+            found = list(differences(record["runs"], reference, interval))
+            known = [difference for difference in found if not np.isnan(difference.low)]
+            if known:
+                lines.append(
+                    f"Against {reference}{how}, {CONFIDENCE:.0%} intervals of {len(known)} "
+                    f"differences (about one in twenty leaves out zero by chance). {sort(known)}"
+                )
     return "\n".join(lines)
+
+
+def sort(found: Sequence[Difference]) -> str:
+    """What is better, what is worse, and how much is neither."""
+    told = [difference for difference in found if difference.is_told]
+    kinds = (
+        ("Better", [difference for difference in told if difference.is_better]),
+        ("Worse", [difference for difference in told if not difference.is_better]),
+    )
+    parts = [f"{kind}: {'; '.join(map(str, some))}." for kind, some in kinds if some]
+    rest = f"The other {len(found) - len(told)}" if told else f"All {len(found)}"
+    return " ".join([*parts, f"{rest} cannot be told apart."])
