@@ -41,7 +41,7 @@ def test_a_cloud_reopened_is_the_depth_within_a_millimetre(run: Path, mtl: Any) 
     options = ("--points", "picture", "--fov", 70, "--separate", "--quiet")
     answer = mtl("visualize", "a.png", "--checkpoint", run, *options)
     assert answer.code == 0, answer.err
-    assert "70.0° across" in answer.err
+    assert "70.0 degrees across" in answer.err
     with np.load("visualized/a.npz") as file:
         depth, normals = file["depth"], file["normals"]
     there = depth > 0

@@ -183,7 +183,7 @@ def test_train_by_recipe_then_eval_prints_the_published_row(home, mtl, rooms_rec
     assert "lr" not in overrides
 
     table = mtl("eval", run, "--device", "cpu", "--workers", 0).out
-    assert "(from random weights)" in table
+    assert "(trained from random weights)" in table
     assert "published: rooms/hrnet18/demt_itsa" in table
     assert "+35.00" in table
     assert "iterations 2 (recipe: 7)" in table
