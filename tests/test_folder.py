@@ -72,7 +72,7 @@ def test_the_short_example_of_the_training_page_works(garden: Path) -> None:
     page.write_text(example("size: [256, 320]", "yaml"))
     reader = Reader(prepare(str(page), workers=1, quiet=True), "train")
     assert reader.path == garden / "home/datasets/my.h5"
-    assert set(reader[0]) == {"image", "semseg", "depth"}
+    assert set(reader[0]) == {"image", "semseg", "depth", "normals", "edge", "sal"}
 
 
 def test_a_picture_may_lack_a_label(garden: Path) -> None:

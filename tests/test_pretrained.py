@@ -180,7 +180,9 @@ def test_a_file_is_recorded_by_its_checksum_and_stands_in_the_table(home, mtl, h
     record = json.loads((run / "run.json").read_text())
     assert record["init"]["init"] == "mine.pt"
     assert record["init"]["sha256"] == hashlib.sha256((home / "mine.pt").read_bytes()).hexdigest()
-    assert "(trained from mine.pt weights)" in mtl("eval", run, "--device", "cpu", "--workers", 0).out
+    assert (
+        "(trained from mine.pt weights)" in mtl("eval", run, "--device", "cpu", "--workers", 0).out
+    )
 
 
 def test_every_difference_is_named():

@@ -15,6 +15,7 @@ ITSA: Mapping[str, Any] = {
     "points": 4,
     "feedforward": 2 * WIDTH,
     "mixer_coordinates": "relative",
+    "gradient_scope": "offsets",  # the default when these runs were made; adamw makes no use of it
 }
 SYSTEMS: Mapping[str, Mapping[str, Any]] = {
     "single_task": {"system": "single_task", "settings": {"hidden": WIDTH}},

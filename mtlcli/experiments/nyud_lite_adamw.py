@@ -13,12 +13,17 @@ CELLS = {name: SYSTEMS[name] for name in ("single_task", "multi_task", "demt")} 
     }
     for system, form in RELEASED.items()
 }
-CELLS |= {name: cell for name, cell in SYSTEMS.items() if cell["system"] == "demt_itsa"}
+CELLS |= {
+    name: {**cell, "settings": {**cell["settings"], "gradient_scope": "module"}}
+    for name, cell in SYSTEMS.items()
+    if cell["system"] == "demt_itsa"
+}
 EXPERIMENT = Experiment(
     title="Systems on NYUD-v2, EfficientNet-Lite0 from ImageNet, 107x140, AdamW",
     budget=RunConfig(
         dataset="nyud",
         backbone="timm:tf_efficientnet_lite0",
+        init="pretrained",
         size=(107, 140),
         iterations=400,
         batch_size=4,

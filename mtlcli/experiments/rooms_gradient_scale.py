@@ -8,7 +8,7 @@ from dataclasses import replace
 from mtlcli.experiments import rooms_systems
 from mtlcli.experiments._experiment import ITSA, Experiment
 
-PIXEL = {**ITSA, "query": "pixel", "gradient_scope": "offsets"}
+PIXEL = {**ITSA, "query": "pixel"}
 CELLS = {
     f"lambda {scale}": {"settings": {**PIXEL, "gradient_scale": float(scale)}}
     for scale in (1, 10, 100, 200)

@@ -29,8 +29,9 @@ class Kernel:
         self, code: Code, name: str, device: torch.device, threads: int, shared: int, blocks: int
     ) -> None:
         self.device, self.threads, self.shared = device, threads, shared
+        module = _module(code, device)
         bind(device)
-        self.function = _ask(driver.cuModuleGetFunction(_module(code, device), name.encode()))
+        self.function = _ask(driver.cuModuleGetFunction(module, name.encode()))
         of_function, memory = driver.CUfunction_attribute, shared_memory(device)
         wanted = {
             of_function.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared,

@@ -8,7 +8,7 @@ line. What another operator could not save is raised.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -84,7 +84,7 @@ def _said(error: Exception) -> str:
 def _is_recorded(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
-    with torch.cuda.device(device):
+    with torch.cuda.device(device) if torch.cuda.is_initialized() else nullcontext():
         return torch.cuda.is_current_stream_capturing()
 
 

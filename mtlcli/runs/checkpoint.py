@@ -75,8 +75,10 @@ class Trained:
     @property
     def title(self) -> str:
         """What it is called: the name of an exported file or of its run, without its place."""
-        file = file_of(self.path)
-        return file.name if is_exported(file) else title(file.absolute().parent)
+        path = self.path.absolute()
+        if path.is_dir():
+            return title(path)
+        return path.name if is_exported(path) else title(path.parent)
 
     @property
     def scenes(self) -> str:
