@@ -220,6 +220,7 @@ BAD = {
     "bomb": (lambda d: bomb(d / "bad.png"), "bad.png", "bad.png is too large"),
     "large": (lambda d: bomb(d / "bad.png", 10_001), "bad.png", "10001x10001"),
     "folder": (lambda d: (d / "bad").mkdir(), "bad", "bad holds no pictures"),
+    "below": (lambda d: picture(d / "bad" / "in" / "a.png"), "bad", "those below it: --recursive"),
     "pattern": (lambda d: None, "none/*.jpg", "none/*.jpg"),
     "missing": (lambda d: None, "gone.jpg", "gone.jpg"),
 }

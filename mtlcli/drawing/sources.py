@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from glob import escape, glob, has_magic
+from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -13,6 +14,7 @@ from mtlcli.maps._picture import is_animated, suffixes
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".3gp")
 GIF = ".gif"  # a video if it moves
 MOST_DIGITS = 4  # of the number of a camera
+LOOKED_AT = 10_000  # files below a folder without pictures
 
 Source = Path | int  # a file, or the number of a camera
 
@@ -78,7 +80,7 @@ def find(word: str) -> Sequence[Source]:
     found = [p for p in files_of(word) if is_shown(p)]
     if not found:
         complaint = f"{path} holds no pictures" if path.is_dir() else f"No picture matches {word}"
-        below = path.is_dir() and any(map(is_shown, path.rglob("*")))
+        below = path.is_dir() and any(map(is_shown, islice(path.rglob("*"), LOOKED_AT)))
         hint = "; those below it: --recursive" if below else ""
         kinds = f"({', '.join(suffixes())}) or videos ({', '.join(VIDEOS)})"
         raise InputError(f"{complaint} {kinds}{hint}.")
