@@ -30,7 +30,7 @@ def small_network() -> Trained:
     )
     dataset = Info(title="Rooms", size=(48, 64), classes={"semseg": NAMES})
     return Trained(
-        path=Path("weights/run/last.pt"),
+        path=Path("nyud_small"),  # a name that is known everywhere
         network=build_network(config, dataset).eval(),
         config=config,
         dataset=dataset,

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 import mtlcli
 from mtlcli.errors import InputError
-from mtlcli.runs import names
+from mtlcli.runs import checkpoint, names
 from mtlcli.runs.default_run import default_run
 from tests.made_runs import write_run
 
@@ -126,3 +127,11 @@ def test_what_was_chosen_is_said_and_how_to_choose(
     assert told.out == ""
     assert f"Network: {own}" in told.err
     assert "load(NAME)" in told.err
+
+
+def test_a_network_is_called_by_its_run_however_that_was_named(
+    home: Path, save_network: Callable
+) -> None:
+    trained = checkpoint.load(save_network(home / "weights" / "mine" / "last.pt"), "cpu")
+    for path in (trained.path, trained.path.parent, Path("mine"), Path("weights/mine/last.pt")):
+        assert replace(trained, path=path).title == "mine"

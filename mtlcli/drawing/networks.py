@@ -43,8 +43,7 @@ class Networks:
         return tuple(
             f"{task} is scaled as `mtl eval --fit-scale` found: {scale}"
             for trained in self.trained.values()
-            for task, scale in {**trained.scales, **trained.inside}.items()
-            if task in trained.tasks
+            for task, scale in trained.applied.items()
         )
 
     @property

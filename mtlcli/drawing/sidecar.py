@@ -28,7 +28,7 @@ def describe(
         source: the picture's file, video or address; "" where there is none.
     """
     height, width = image.shape[:2]
-    scales = {**trained.scales, **trained.inside}
+    scales = trained.applied
     return {
         "program": f"mtl {mtlcli.__version__}, {MARK}",
         "picture": {"source": source or None, "width": width, "height": height},

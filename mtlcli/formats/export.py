@@ -252,7 +252,6 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
         }
         for name, task in trained.tasks.items()
     }
-    scales = {**trained.scales, **trained.inside}
     return {
         "program": f"mtl {mtlcli.__version__}, {MARK}",
         "input": f"image: uint8 (B, {size[0]}, {size[1]}, 3), RGB 0..255; normalised inside",
@@ -267,7 +266,7 @@ def facts(trained: Trained, size: tuple[int, int]) -> dict[str, str]:
         "deviation": json.dumps(trained.config.moments[1]),
         "licence": str((trained.record.init or {}).get("licence") or ""),
         "iteration": str(trained.iteration),
-        "scales": json.dumps({n: asdict(s) for n, s in scales.items() if n in trained.tasks}),
+        "scales": json.dumps({name: asdict(its) for name, its in trained.applied.items()}),
     }
 
 

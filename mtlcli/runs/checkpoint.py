@@ -75,10 +75,14 @@ class Trained:
     @property
     def title(self) -> str:
         """What it is called: the name of an exported file or of its run, without its place."""
-        path = self.path.absolute()
-        if path.is_dir():
-            return title(path)
-        return path.name if is_exported(path) else title(path.parent)
+        file = file_of(self.path)
+        return file.name if is_exported(file) else title(file.absolute().parent)
+
+    @property
+    def applied(self) -> dict[str, DepthScale]:
+        """Task -> the scale of its maps, whoever applies it."""
+        scales = {**self.scales, **self.inside}
+        return {task: scale for task, scale in scales.items() if task in self.tasks}
 
     @property
     def scenes(self) -> str:
