@@ -5,7 +5,8 @@ A process that was started alone is the first of one; then nothing here does any
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -16,12 +17,16 @@ from mtlcli.errors import MtlError
 
 T = TypeVar("T")
 
+PATIENCE = timedelta(minutes=10)
+"""How long a process that is done waits for the others before it closes its connections."""
+
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Within it the processes that torchrun started know each other; gives the own device.
 
     NCCL connects CUDA devices, gloo all others. Within another `joined` it only gives the device.
+    They part together: who closes a connection early may cut off what another still reads from it.
     """
     own, alone = device, int(os.environ.get("WORLD_SIZE", "1")) == 1
     if device.type == "cuda" and not alone:
@@ -30,11 +35,33 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     if alone or dist.is_initialized():
         yield own
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, own_rank, processes = next(dist.rendezvous("env://"))
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=dist.PrefixStore("mtl", store),
+        rank=own_rank,
+        world_size=processes,
+    )
     try:
         yield own
+        with suppress(RuntimeError):  # one of them died, or failed: nobody to wait for
+            _wait_for_the_others(store, own_rank, processes)
     finally:
         dist.destroy_process_group()
+
+
+def _wait_for_the_others(store: dist.Store, own_rank: int, processes: int) -> None:
+    """Returns when all are done; in the first process, whose store it may be, when all have left.
+
+    Raises:
+        RuntimeError: somebody did not come within `PATIENCE`, or the store is gone.
+    """
+    store.set(f"done/{own_rank}", "")
+    store.wait([f"done/{rank}" for rank in range(processes)], PATIENCE)
+    if own_rank == 0:
+        store.wait([f"left/{rank}" for rank in range(1, processes)], PATIENCE)
+    else:
+        store.set(f"left/{own_rank}", "")
 
 
 def world() -> int:
