@@ -11,10 +11,12 @@ from PIL import Image
 
 from mtlcli.data.images import read_image
 from mtlcli.drawing.grid import Tile, in_columns, layout_of
+from mtlcli.drawing.prediction import predict, sheet_tiles
 from mtlcli.drawing.sources import Targets, find_sources
 from mtlcli.errors import InputError
 from mtlcli.maps import _colours as colors
 from mtlcli.maps import boundaries
+from mtlcli.runs import checkpoint
 
 PALETTE = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
 
@@ -52,6 +54,28 @@ def test_a_sheet_shows_picture_tasks_and_keys(folder: Path, network: Path, mtl) 
     assert any(has_colour(sheet, colour) for colour in PALETTE)
     for end in (colors.inferno()[0], colors.inferno()[-1]):  # both ends of the depth scale
         assert has_colour(sheet, tuple(end.tolist()), 10)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "titles"),
+    [
+        (["semseg", "depth", "normals", "edge"], ["Overlay"]),  # would leave a hole in 3 x 2
+        (["semseg", "depth", "normals"], []),
+        (["depth", "normals"], []),
+    ],
+)
+def test_a_hole_in_the_sheet_is_filled_with_the_overlay(
+    network: Path, tasks: list[str], titles: list[str]
+) -> None:
+    trained = checkpoint.load(network)
+    image = np.full((48, 64, 3), 200, np.uint8)
+    maps = predict(trained, image, (24, 32))
+    tiles = sheet_tiles(trained, image, {name: maps[name] for name in tasks})
+    assert [t.title for t in tiles[1 + len(tasks) :]] == titles
+    if titles:
+        rows = in_columns(tiles)
+        assert len(rows[-1]) == len(rows[0])
+        assert tiles[-1].picture.shape == (24, 32, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (500, 3), (3, 500), (900, 700), (37, 41)])

@@ -17,6 +17,7 @@ from mtlcli.drawing.prediction import (
     logits_of,
     maps_of,
     network_input,
+    sheet_tiles,
     tiles_of,
 )
 from mtlcli.maps._map import Map
@@ -173,15 +174,17 @@ def cells_of(
     """A picture's sheet as cells and names of rows: one row for each network, or a block without
     names for a single one. Depths of all networks are drawn in one range.
     """
-    first = image_tile(image, *networks.trained.values())
     if shared is None:
         shared = shared_scales(networks, maps)
+    if len(networks.trained) == 1:
+        ((name, trained),) = networks.trained.items()
+        shown = networks.pick_shown(trained, maps[name])
+        return in_columns(sheet_tiles(trained, image, shown, shared, keyed)), []
+    first = image_tile(image, *networks.trained.values())
     rows = [
         by_task(networks, tiles_of(trained, maps[name], shared, keyed), maps[name])
         for name, trained in networks.trained.items()
     ]
-    if len(rows) == 1:
-        return in_columns([first, *(t for t in rows[0] if t)]), []
     return [[None if i else first, *row] for i, row in enumerate(rows)], list(networks.trained)
 
 

@@ -1,10 +1,9 @@
 """What a network sees, laid over the picture: colours of the classes, lines of the boundaries."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from mtlcli.drawing.prediction import Maps
 from mtlcli.errors import InputError
 from mtlcli.maps import boundaries
 from mtlcli.maps._map import Options
@@ -15,7 +14,7 @@ LINE = 255  # grey of a certain boundary
 EMPTY = "background"  # class that is not coloured
 
 
-def overlay(trained: Trained, image: np.ndarray, maps: Maps) -> np.ndarray:
+def overlay(trained: Trained, image: np.ndarray, maps: Mapping[str, np.ndarray]) -> np.ndarray:
     """The picture half covered by the colours of its classes (semseg, else the first task with
     classes), with boundaries in white, as opaque as they are probable.
 

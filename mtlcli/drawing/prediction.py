@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mtlcli import lookup
 from mtlcli.data.images import normalise, to_resolution
-from mtlcli.drawing.grid import Tile, draw_grid, tile_of
+from mtlcli.drawing.grid import Tile, draw_grid, in_columns, tile_of
+from mtlcli.drawing.overlay import can_overlay, overlay
 from mtlcli.errors import InputError, RunError
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.tasks._shared import at_size
@@ -166,8 +167,6 @@ class Prediction(Mapping[str, np.ndarray]):
         """The picture with its classes in colours and its boundaries in white, RGB (H, W, 3) uint8
         (raises InputError if the network predicts neither).
         """
-        from mtlcli.drawing.overlay import overlay
-
         return overlay(self.trained, self.image, self.maps)
 
     def save(self, folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:
@@ -210,7 +209,32 @@ def grid(trained: Trained, image: np.ndarray, maps: Maps) -> np.ndarray:
         image: RGB (H, W, 3) uint8.
         maps: all or some of what `predict` returns.
     """
-    return draw_grid([image_tile(image, trained), *tiles_of(trained, maps)])
+    return draw_grid(sheet_tiles(trained, image, maps))
+
+
+def sheet_tiles(
+    trained: Trained,
+    image: np.ndarray,
+    maps: Maps,
+    shared: Mapping[str, Mapping[str, Any]] | None = None,
+    keyed: bool = True,
+) -> list[Tile]:
+    """The picture and its maps, and the overlay of them where the sheet would have a hole.
+
+    Args:
+        trained: the network.
+        image: RGB (H, W, 3) uint8.
+        maps: those to show, at one size, which need not be the picture's.
+        shared: see `tiles_of`.
+        keyed: see `tiles_of`.
+    """
+    tiles = [image_tile(image, trained), *tiles_of(trained, maps, shared, keyed)]
+    rows = in_columns(tiles)
+    if len(rows[-1]) < len(rows[0]) and can_overlay(trained, maps):
+        shape = next(iter(maps.values())).shape[-2:]
+        fitting = to_resolution(image, (shape[0] / image.shape[0], shape[1] / image.shape[1]))
+        tiles.append(Tile(title="Overlay", picture=overlay(trained, fitting, maps)))
+    return tiles
 
 
 def image_tile(image: np.ndarray, *networks: Trained) -> Tile:
