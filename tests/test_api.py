@@ -162,6 +162,36 @@ def test_saving_spares_the_files_of_others_and_refuses_what_is_no_name(
         out.save(tmp_path / "depth" / "picture.png")
 
 
+def test_saving_picture_after_picture_keeps_all_and_once_more_replaces(
+    net: Predictor, image, tmp_path: Path
+) -> None:
+    out = tmp_path / "maps"
+    first, second = net.predict([image, image[::-1]])
+    assert [o.save(out)[-1].name for o in (first, second)] == ["picture.npz", "picture_2.npz"]
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(image).save(tmp_path / folder / "room.png")
+    named = [net.predict(tmp_path / folder / "room.png") for folder in ("x", "y", "x")]
+    assert [o.save(out)[-1].name for o in named] == ["room.npz", "room_2.npz", "room.npz"]
+    assert [o.save(out, "own")[-1].name for o in (first, second)] == ["own.npz", "own.npz"]
+
+
+def test_points_are_those_of_visualize(net: Predictor, path: Path, image, tmp_path: Path, mtl):
+    Image.fromarray(image).save(tmp_path / "room.png")
+    line = ("visualize", tmp_path / "room.png", "--checkpoint", path, "--device", "cpu")
+    assert mtl(*line, "--points", "picture", "--fov", 70, "--out", tmp_path / "out").code == 0
+    cloud = net.predict(image).points(fov=70)
+    for suffix in (".ply", ".glb"):
+        found = cloud.save(tmp_path / "own" / f"room{suffix}").read_bytes()
+        assert found == (tmp_path / "out" / f"room{suffix}").read_bytes()
+    with pytest.raises(InputError, match=r"\.ply or \.glb"):
+        cloud.save(tmp_path / "room.obj")
+    with pytest.raises(InputError, match="--fov"):
+        net.predict(image).points(fov=0)
+    with pytest.raises(InputError, match="classes"):
+        net.predict(image).points("rainbow")
+
+
 def test_the_overlay_mixes_classes_and_boundaries_into_the_picture(net: Predictor, image) -> None:
     out = net.predict(image)
     palette = np.array(net.trained.dataset.palettes["semseg"], float)

@@ -58,7 +58,25 @@ def test_a_cloud_reopened_is_the_depth_within_a_millimetre(run: Path, mtl: Any) 
     np.testing.assert_allclose(table["p"][:, 3:], -normals[there], atol=1e-6)
     (cloud,) = trimesh.load("visualized/a.glb", process=False).geometry.values()
     np.testing.assert_allclose(cloud.vertices, wanted * [1, -1, -1], atol=1e-3)
-    np.testing.assert_array_equal(cloud.colors[:, :3], pixels[there])
+    light = colours_of(Path("visualized/a.glb"))[:, :3] / 65535
+    seen = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    np.testing.assert_array_equal((255 * seen).round(), pixels[there])
+    said = json.loads(Path("visualized/a.json").read_text())
+    assert {"a.ply", "a.glb"} <= set(said["files"])
+    assert (said["camera"]["fov"], said["camera"]["focal_px"]) == pytest.approx((70, focal))
+
+
+def colours_of(path: Path) -> np.ndarray:
+    """Colours of a .glb as they stand in it, (N, 4) uint16: light, as glTF has it."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    content, start = json.loads(data[20 : 20 + length]), 28 + length
+    (mesh,) = content["meshes"]
+    accessor = content["accessors"][mesh["primitives"][0]["attributes"]["COLOR_0"]]
+    assert (accessor["componentType"], accessor["normalized"]) == (5123, True)
+    view = content["bufferViews"][accessor["bufferView"]]
+    raw = data[start + view["byteOffset"] :][: view["byteLength"]]
+    return np.frombuffer(raw, "<u2").reshape(-1, 4)
 
 
 def test_classes_colour_points(run: Path, mtl: Any) -> None:
@@ -82,6 +100,36 @@ def test_the_lens_is_what_is_said_or_what_exif_says_or_assumed(tmp_path: Path) -
     assumed = lens.lens_of(silent, 60, 40, None, None)
     assert assumed.view == pytest.approx(60)
     assert "assumed" in assumed.why
+
+
+@pytest.mark.parametrize("size", [(60, 40), (40, 60)])
+@pytest.mark.parametrize(("unit", "millimetres"), [(2, 25.4), (3, 10), (None, 25.4)])
+def test_a_focal_length_counts_with_the_pixels_of_the_sensor(
+    tmp_path: Path, size: tuple[int, int], unit: int | None, millimetres: float
+) -> None:
+    """As cameras say it whose film has no equivalent: 50 mm, on a sensor 36 mm wide."""
+    exif = Image.Exif()
+    its = exif.get_ifd(0x8769)
+    its[0x920A], its[0xA002], its[0xA003], its[0xA20E] = 50, 600, 400, 600 / 36 * millimetres
+    if unit:
+        its[0xA210] = unit
+    picture(tmp_path / "a.jpg", *size, exif=exif)
+    found = lens.lens_of(tmp_path / "a.jpg", *size, None, None)
+    assert found.focal == pytest.approx(50 * 60 / 36, rel=1e-3)
+    assert "50 mm" in found.why
+    del its[0xA20E]
+    picture(tmp_path / "b.jpg", *size, exif=exif)
+    assumed = lens.lens_of(tmp_path / "b.jpg", *size, None, None)
+    assert assumed.view == pytest.approx(60)
+    assert "50 mm" in assumed.why
+
+
+def test_damaged_exif_is_none_and_says_nothing(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 28
+    for end in range(20, len(exif.tobytes()), 7):
+        picture(tmp_path / "a.jpg", exif=exif.tobytes()[:end])
+        assert lens.lens_of(tmp_path / "a.jpg", 60, 40, None, None).focal > 0
 
 
 def test_all_files_of_a_picture_bear_one_name(run: Path, mtl: Any) -> None:
@@ -109,6 +157,8 @@ def test_all_files_of_a_picture_bear_one_name(run: Path, mtl: Any) -> None:
         ("--fov", 60),
         ("--fov", 0),
         ("--layout", "heat"),
+        ("--tasks", "depth", "--layout", "picture,semseg"),
+        ("--tasks", "depth", "--layout", "overlay"),
     ],
 )
 def test_a_wrong_wish_for_points_is_one_line(run: Path, mtl: Any, wrong: tuple) -> None:

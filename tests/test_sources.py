@@ -58,6 +58,12 @@ def test_the_files_of_a_picture_say_what_they_mean(folder: Path, network: Path, 
     assert said["tasks"]["depth"]["range"] == pytest.approx([near, far])
     assert (said["tasks"]["depth"]["unit"], said["tasks"]["depth"]["png_step"]) == ("m", 0.001)
     assert "away from the camera" in said["tasks"]["normals"]["holds"]
+    with np.load(out / "a.npz") as file:
+        assert {n: list(file[n].shape) for n in file} == {
+            name: told["shape"] for name, told in said["tasks"].items()
+        }
+    assert {name for name, told in said["tasks"].items() if "png" in told} == {"normals", "edge"}
+    assert said["network"]["trained_at"] == [48, 64]
     with Image.open(out / "overlay" / "a.png") as shown:
         assert shown.size == (40, 30)
     with Image.open(out / "drawn" / "depth" / "a.png") as shown:

@@ -1,6 +1,7 @@
 """A sheet of tiles as a file, or one file per task, made to be read again by programs."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import numpy as np
 from PIL import Image
 
 from mtlcli.drawing.grid import Cells, draw_grid, draw_sheet
+from mtlcli.drawing.lens import Lens
 from mtlcli.drawing.overlay import can_overlay, overlay
+from mtlcli.drawing.points import cloud_files
 from mtlcli.drawing.prediction import Maps, channels_last, tiles_of
 from mtlcli.drawing.sidecar import describe
 from mtlcli.drawing.sources import Targets
 from mtlcli.errors import InputError, MtlError, RunError
-from mtlcli.files import mark_zip, save_picture, write_json
+from mtlcli.files import mark_zip, read_json, save_picture, write_json
 from mtlcli.maps._map import Map, Options
 from mtlcli.runs.checkpoint import Trained
 
@@ -54,7 +57,13 @@ def unwritable(target: Path, error: OSError) -> MtlError:
 
 
 def write_separate(
-    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str, source: str = ""
+    trained: Trained,
+    image: np.ndarray,
+    maps: Maps,
+    out: Path,
+    name: str,
+    source: str = "",
+    eye: Lens | None = None,
 ) -> list[Path]:
     """Write for each map its values and a picture to look at, and what belongs to all of them.
 
@@ -63,7 +72,8 @@ def write_separate(
     boundaries and saliency trunc(255 p), white where certain, as `mtl boundary` wants them.
     OUT/drawn/TASK/NAME.png: in colours with their key. OUT/overlay/NAME.png: classes and boundaries
     on the picture. OUT/NAME.json: see `mtlcli.drawing.sidecar`. OUT/NAME.npz, the last of what is
-    returned: what the Python API gives (`Prediction`).
+    returned: what the Python API gives (`Prediction`). `eye` is the camera of points that were
+    written under the same name.
     """
     paths = [out / place.format(name) for place in places_of(trained, maps)]
     try:
@@ -73,9 +83,8 @@ def write_separate(
         kept: dict[str, Any] = {task: channels_last(m) for task, m in maps.items()}
         np.savez(values, **kept)
         mark_zip(values)
-        write_json(
-            notes, describe(trained, image, maps, [p.relative_to(out) for p in paths], source)
-        )
+        files = [*(p.relative_to(out) for p in paths), *(cloud_files(Path(name)) if eye else ())]
+        write_json(notes, describe(trained, image, maps, files, source, eye))
         for (task, own), path, drawn in zip(maps.items(), pictures[::2], pictures[1::2]):
             options = trained.dataset.drawing(task)
             save_picture(make_picture(trained.tasks[task].map, own, options), path)
@@ -97,9 +106,17 @@ def places_of(trained: Trained, maps: Iterable[str]) -> list[str]:
 
 
 def save_separate(
-    trained: Trained, image: np.ndarray, maps: Maps, out: Path, name: str, source: str = ""
+    trained: Trained,
+    image: np.ndarray,
+    maps: Maps,
+    out: Path,
+    name: str,
+    source: str = "",
+    *,
+    chosen: bool = True,
 ) -> list[Path]:
-    """`write_separate` under a name that costs no file of others.
+    """`write_separate` under a name that costs no file of others; nor, unless the name was chosen,
+    the maps of another picture.
 
     Raises:
         InputError: `out` is a file, or `name` no name of a file.
@@ -108,8 +125,23 @@ def save_separate(
     require_folder("Folder", out)
     if name in ("", ".", "..") or Path(name).name != name:
         raise InputError(f"'{name}' is no name of a file: leave out folders and suffixes.")
-    name = Targets(out, ()).name(name, *places_of(trained, maps))
+    targets, places = Targets(out, ()), places_of(trained, maps)
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    name = next(
+        stem
+        for stem in names
+        if all(targets.is_free(out / place.format(stem)) for place in places)
+        and (chosen or is_of(out / f"{stem}.json", source))
+    )
     return write_separate(trained, image, maps, out, name, source)
+
+
+def is_of(notes: Path, source: str) -> bool:
+    """Whether notes (see `mtlcli.drawing.sidecar`) are of this picture's file, or not there yet."""
+    if not notes.exists():
+        return True
+    picture = read_json(notes).get("picture")
+    return bool(source) and isinstance(picture, dict) and picture.get("source") == source
 
 
 def make_picture(its: Map, values: np.ndarray, options: Options) -> Image.Image:

@@ -1,17 +1,24 @@
 """A picture's camera: how wide it looks, as typed, as EXIF says or assumed."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from mtlcli.errors import InputError
+from mtlcli.maps._picture import without_warnings
 
 USUAL_VIEW = 60.0  # degrees across, where nothing says the camera's
 NARROWEST, WIDEST = 1.0, 179.0  # degrees
+MOST = 1e9  # of any number in EXIF
 FILM_DIAGONAL = math.hypot(36, 24)  # mm, that "35 mm equivalent" speaks of
 EXIF, FOCAL_35 = 0x8769, 0xA405
+FOCAL, WIDE, HIGH = 0x920A, 0xA002, 0xA003  # mm; pixels of the picture as it was taken
+DENSITY, DENSITY_UNIT = 0xA20E, 0xA210  # pixels of the sensor in a unit of length
+MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # of that unit; inches unless it is said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +49,13 @@ def check_lens(fov: float | None, focal: float | None) -> None:
         raise InputError(f"--focal {focal:g}: pixels of the picture, more than 0.")
 
 
-def lens_of(picture: Path, width: int, height: int, fov: float | None, focal: float | None) -> Lens:
+def lens_of(
+    picture: Path | None, width: int, height: int, fov: float | None, focal: float | None
+) -> Lens:
     """What is asked for, else what the picture's EXIF says, else `USUAL_VIEW`.
 
     Args:
-        picture: its file.
+        picture: its file, None where there is none.
         width, height: pixels.
         fov: degrees across.
         focal: pixels.
@@ -65,11 +74,17 @@ def lens_of(picture: Path, width: int, height: int, fov: float | None, focal: fl
                 f"{focal_of(width, USUAL_VIEW):.0f} pixels."
             )
         return typed
-    equivalent = focal_35(picture)
-    if equivalent:
-        pixels = equivalent / FILM_DIAGONAL * math.hypot(width, height)
+    said, diagonal = exif_of(picture) if picture else {}, math.hypot(width, height)
+    if equivalent := number(said, FOCAL_35):
+        pixels = equivalent / FILM_DIAGONAL * diagonal
         return lens(width, pixels, f"EXIF, {equivalent:g} mm on 35 mm film")
-    why = "assumed, the picture does not say; --fov or --focal tells it"
+    length, density = number(said, FOCAL), number(said, DENSITY)
+    taken = math.hypot(number(said, WIDE), number(said, HIGH)) or diagonal
+    found = length * density / MILLIMETRES.get(said.get(DENSITY_UNIT, 2), 25.4) * diagonal / taken
+    if found and NARROWEST <= lens(width, found, "").view <= WIDEST:
+        return lens(width, found, f"EXIF, {length:g} mm, and the sensor's pixels")
+    missing = f"EXIF has {length:g} mm, but no sensor" if length else "the picture does not say"
+    why = f"assumed, {missing}; --fov or --focal tells it"
     return lens(width, focal_of(width, USUAL_VIEW), why)
 
 
@@ -83,11 +98,19 @@ def lens(width: int, focal: float, why: str) -> Lens:
     return Lens(focal=focal, view=math.degrees(2 * math.atan(width / 2 / focal)), why=why)
 
 
-def focal_35(picture: Path) -> float:
-    """Millimetres on 35 mm film that EXIF tells, 0 if it does not."""
+def exif_of(picture: Path) -> Mapping[int, Any]:
+    """What EXIF tells of how a picture was taken; nothing where it is damaged, or there is none."""
     try:
-        with Image.open(picture) as opened:
-            said = float(opened.getexif().get_ifd(EXIF).get(FOCAL_35, 0))
-    except (OSError, SyntaxError, ValueError, TypeError, ZeroDivisionError):
+        with without_warnings(), Image.open(picture) as opened:
+            return dict(opened.getexif().get_ifd(EXIF))
+    except Exception:  # what damaged bytes make of a decoder can be anything
+        return {}
+
+
+def number(said: Mapping[int, Any], tag: int) -> float:
+    """A value of EXIF, 0 where it is absent, or no number that a camera has."""
+    try:
+        value = float(said.get(tag, 0))
+    except (ValueError, TypeError, ZeroDivisionError):
         return 0.0
-    return said if 1 <= said <= 5000 else 0.0
+    return value if 0 < value < MOST else 0.0

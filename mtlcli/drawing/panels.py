@@ -1,6 +1,6 @@
 """Plain panels side by side, without titles or keys: `--layout picture,depth`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,32 @@ from mtlcli.runs.checkpoint import Trained
 PICTURE, OVERLAY = "picture", "overlay"
 
 
-def check_panels(trained: Trained, panels: Sequence[str]) -> None:
-    """Refuse what a network cannot show.
+def check_panels(trained: Trained, panels: Sequence[str], tasks: Sequence[str]) -> None:
+    """Refuse what a network cannot show, or is not to predict.
+
+    Args:
+        trained: the network.
+        panels: as typed.
+        tasks: of the network those that are predicted.
 
     Raises:
-        InputError: a panel that is neither picture, overlay nor a task of the network.
+        InputError: a panel that is neither picture, overlay nor one of these tasks.
     """
-    known = [PICTURE, *([OVERLAY] if can_overlay(trained, trained.tasks) else []), *trained.tasks]
+    known, shown = (panels_of(trained, its) for its in (trained.tasks, tasks))
     for panel in panels:
         if panel not in known:
             said = describe_missing(panel, trained.tasks)
             raise InputError(f"--layout {panel}: {said} Panels: {', '.join(known)}.")
+        if panel not in shown:
+            raise InputError(
+                f"--layout {panel}: --tasks {','.join(tasks)} leaves that out. "
+                f"Panels: {', '.join(shown)}."
+            )
+
+
+def panels_of(trained: Trained, tasks: Iterable[str]) -> list[str]:
+    """What can be shown of these tasks."""
+    return [PICTURE, *([OVERLAY] if can_overlay(trained, tasks) else []), *tasks]
 
 
 def draw_panels(

@@ -15,15 +15,14 @@ from mtlcli.drawing.choices import ColourMap
 from mtlcli.drawing.files import (
     places_of,
     require_folder,
-    unwritable,
     write_picture,
     write_separate,
     write_sheet,
 )
-from mtlcli.drawing.lens import lens_of
+from mtlcli.drawing.lens import Lens, lens_of
 from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, load_networks
 from mtlcli.drawing.panels import draw_panels
-from mtlcli.drawing.points import cloud_of, size_of, write_glb, write_ply
+from mtlcli.drawing.points import cloud_files, cloud_of, size_of
 from mtlcli.drawing.prediction import Maps, predict
 from mtlcli.drawing.sources import (
     Source,
@@ -154,16 +153,15 @@ class Work:
             if is_taken_for_12_bits(file):
                 self.notes.append(f"{said}: 16 bits and nothing above 4095, so taken for 12 bits")
         name = self.targets.name(name, *self.places())
-        if self.want.points:
-            self.draw_points(source, image, name)
+        eye = self.draw_points(source, image, name) if self.want.points else None
         if self.want.separate:
-            self.separate(image, name, said)
+            self.separate(image, name, said, eye)
         else:
             self.draw_picture(image, name)
 
     def places(self) -> list[str]:
         """The files of a picture, `{}` for the name, which they have in common."""
-        points = ["{}.ply", "{}.glb"] if self.want.points else []
+        points = [p.name for p in cloud_files(Path("{}"))] if self.want.points else []
         apart = self.want.separate
         return [*points, *(places_of(self.one, self.networks.tasks) if apart else ["{}.png"])]
 
@@ -183,26 +181,22 @@ class Work:
         """Those of the one network, at the picture's size or another."""
         return next(iter(all_maps(self.networks, image, size or image.shape[:2]).values()))
 
-    def separate(self, image: np.ndarray, name: str, said: str) -> None:
+    def separate(self, image: np.ndarray, name: str, said: str, eye: Lens | None = None) -> None:
         """Write the files of a picture's tasks."""
         maps, folder = self.maps_of(image), self.targets.folder
-        self.written += write_separate(self.one, image, maps, folder, name, said)
+        self.written += write_separate(self.one, image, maps, folder, name, said, eye)
 
-    def draw_points(self, source: Path, image: np.ndarray, name: str) -> None:
-        """Write OUT/NAME.ply and OUT/NAME.glb."""
+    def draw_points(self, source: Path, image: np.ndarray, name: str) -> Lens:
+        """Write OUT/NAME.ply and OUT/NAME.glb; returns the camera."""
         height, width = image.shape[:2]
         eye = lens_of(source, width, height, self.want.fov, self.want.focal)
         self.notes.append(f"Points of {name}: {eye}")
         size = size_of(height, width)
         cloud = cloud_of(self.one, image, predict(self.one, image, size), eye, self.want.points)
-        for suffix, write in ((".ply", write_ply), (".glb", write_glb)):
-            path = self.targets.folder / f"{name}{suffix}"
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write(path, cloud)
-            except OSError as error:
-                raise unwritable(path, error) from error
+        for path in cloud_files(self.targets.folder / name):
+            cloud.save(path)
             self.written.append(path)
+        return eye
 
     def draw_video(self, source: Source, name: str) -> None:
         """Write OUT/NAME.mp4 of a video or camera."""

@@ -6,6 +6,7 @@ of what networks here predict.
 """
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import mtlcli
 from mtlcli.data.images import to_resolution
 from mtlcli.drawing.lens import Lens
 from mtlcli.drawing.prediction import Maps
-from mtlcli.errors import InputError
+from mtlcli.errors import InputError, RunError
 from mtlcli.files import MARK, replacing
 from mtlcli.maps import depth
 from mtlcli.runs.checkpoint import Trained
@@ -25,16 +26,40 @@ from mtlcli.tasks._task import Task
 
 MOST = 1_000_000  # points
 TURN = np.array([1, -1, -1], np.float32)  # camera frame -> glTF's
+FULL = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cloud:
-    """Coloured points."""
+    """Coloured points in the camera's frame: x right, y down, z forward."""
 
     points: np.ndarray  # (N, 3) float32, metres, camera frame
     colours: np.ndarray  # (N, 3) uint8
     normals: np.ndarray | None  # (N, 3) float32, facing the camera
     camera: str = ""  # how wide it looks, and why so
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it as its suffix says, .ply or .glb; what is there is replaced.
+
+        Raises:
+            InputError: another suffix.
+            RunError: it cannot be written.
+        """
+        path = Path(path)
+        write = WRITERS.get(path.suffix.lower())
+        if write is None:
+            raise InputError(f"{path}: points are written as {' or '.join(WRITERS)}.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, self)
+        except OSError as error:
+            raise RunError(f"Cannot write {path}: {error.strerror or error}.") from error
+        return path
+
+
+def cloud_files(place: Path) -> list[Path]:
+    """The files of a cloud at this place, whose name they get their suffixes to."""
+    return [place.with_name(place.name + suffix) for suffix in WRITERS]
 
 
 def depth_task(tasks: Mapping[str, Task], known: Mapping[str, str]) -> str:
@@ -99,6 +124,8 @@ def cloud_of(trained: Trained, image: np.ndarray, maps: Maps, eye: Lens, colours
         if named is None:
             raise InputError("--points classes: this network predicts no classes.")
         shown = trained.tasks[named].map.draw(maps[named], trained.dataset.drawing(named))
+    elif colours != "picture":
+        raise InputError(f"Colours of points are of the picture or of the classes, not {colours}.")
     facing = next((n for n in maps if trained.tasks[n].map.pointed == "direction"), None)
     if not (np.isfinite(metres) & (metres > 0)).any():
         raise InputError("--points: the network sees no depth anywhere in this picture.")
@@ -140,15 +167,16 @@ def write_ply(path: Path, cloud: Cloud) -> None:
 
 def write_glb(path: Path, cloud: Cloud) -> None:
     """Binary glTF 2.0: one mesh of points."""
-    opaque = np.full((len(cloud.points), 1), 255, np.uint8)
+    opaque = np.full((len(cloud.points), 1), FULL, np.uint16)
     parts = {"POSITION": (cloud.points * TURN, 5126, "VEC3")}
     if cloud.normals is not None:
         parts["NORMAL"] = (cloud.normals * TURN, 5126, "VEC3")
-    parts["COLOR_0"] = (np.concatenate((cloud.colours, opaque), 1), 5121, "VEC4")
+    colours = np.concatenate((LINEAR[cloud.colours], opaque), 1)
+    parts["COLOR_0"] = (colours, 5123, "VEC4")
     accessors, views, offset = [], [], 0
     for index, (values, kind, shape) in enumerate(parts.values()):
         accessor = {"bufferView": index, "componentType": kind, "count": len(values), "type": shape}
-        if kind == 5121:
+        if kind == 5123:
             accessor["normalized"] = True
         accessors.append(accessor)
         views.append({"buffer": 0, "byteOffset": offset, "byteLength": values.nbytes})
@@ -177,3 +205,16 @@ def write_glb(path: Path, cloud: Cloud) -> None:
         file.write(struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(data)))
         file.write(struct.pack("<I4s", len(text), b"JSON") + text)
         file.write(struct.pack("<I4s", len(data), b"BIN\0") + data)
+
+
+def linear() -> np.ndarray:
+    """(256,) uint16: how much light each byte of a picture (sRGB, IEC 61966-2-1) stands for, which
+    is what colours of vertices are in glTF 2.0 (3.9.2).
+    """
+    share = np.arange(256) / 255
+    light = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return np.asarray((light * FULL).round().astype(np.uint16))
+
+
+LINEAR = linear()
+WRITERS = {".ply": write_ply, ".glb": write_glb}

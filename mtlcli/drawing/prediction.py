@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.tasks._shared import at_size
 from mtlcli.tasks._task import Task
+
+if TYPE_CHECKING:
+    from mtlcli.drawing.points import Cloud
 
 SHORTEST = 32  # pixels that a network must see along each side
 BAND = 2**25  # numbers that are enlarged at once: 128 MB
@@ -169,6 +172,32 @@ class Prediction(Mapping[str, np.ndarray]):
         """
         return overlay(self.trained, self.image, self.maps)
 
+    def points(
+        self, colours: str = "picture", *, fov: float | None = None, focal: float | None = None
+    ) -> "Cloud":
+        """The depth as coloured points in space, at most a million (see `points.Cloud`); its
+        `save` writes .ply and .glb.
+
+        Args:
+            colours: of the "picture" or of its "classes".
+            fov: of the camera, degrees across; by default what the file's EXIF says, else 60.
+            focal: or its focal length, pixels of the picture.
+
+        Raises:
+            InputError: the network predicts no depth in metres, sees none here, or an absurd
+                camera.
+        """
+        from mtlcli.drawing.lens import check_lens, lens_of
+        from mtlcli.drawing.points import cloud_of, size_of
+
+        check_lens(fov, focal)
+        height, width = self.image.shape[:2]
+        eye = lens_of(Path(self.source) if self.source else None, width, height, fov, focal)
+        size = size_of(height, width)
+        fits = size == (height, width)
+        maps = self.maps if fits else predict(self.trained, self.image, size)
+        return cloud_of(self.trained, self.image, maps, eye, colours)
+
     def save(self, folder: str | os.PathLike[str], name: str | None = None) -> list[Path]:
         """Write the files of `mtl visualize --separate` (see `files.write_separate`) and return
         their paths.
@@ -176,7 +205,8 @@ class Prediction(Mapping[str, np.ndarray]):
         Args:
             folder: is made if need be. What mtl did not write there stays: the new files get a
                 number.
-            name: of the files; by default that of the picture's own file, or "picture".
+            name: of the files; by default that of the picture's own file, or "picture", with a
+                number where the maps of another picture have that.
 
         Raises:
             InputError: `folder` is a file, or `name` no name of a file.
@@ -184,8 +214,10 @@ class Prediction(Mapping[str, np.ndarray]):
         """
         from mtlcli.drawing.files import save_separate
 
-        name = self.name if name is None else name
-        return save_separate(self.trained, self.image, self.maps, Path(folder), name, self.source)
+        chosen, own = name is not None, self.name if name is None else name
+        return save_separate(
+            self.trained, self.image, self.maps, Path(folder), own, self.source, chosen=chosen
+        )
 
     def _repr_png_(self) -> bytes:
         """What a notebook shows: `grid`."""

@@ -39,7 +39,7 @@ class Wanted:
                 raise InputError(f"{option} and --compare exclude each other: choose one.")
         if self.layout and self.separate:
             raise InputError("--layout and --separate exclude each other: choose one.")
-        check_panels(one, self.layout)
+        check_panels(one, self.layout, networks.tasks)
         if not self.points and not (self.fov is None and self.focal is None):
             raise InputError("--fov and --focal are for --points: say that, too.")
         if self.points:

@@ -104,6 +104,8 @@ class Map:
 
     encode: Callable[[np.ndarray, Options], np.ndarray]
     """Prediction -> pixels of a PNG file."""
+    coded: str = ""
+    """How these pixels x are read back, where that is not by `step` or as indices."""
     step: Callable[[Options], float] | None = None
     """What one step of these pixels is worth, where they are numbers in the unit."""
     colour_table: Callable[[Options], np.ndarray] | None = None

@@ -79,7 +79,7 @@ def open_picture(file: BinaryIO) -> Image.Image:
 def failing_in_words() -> Iterator[None]:
     """Whatever Pillow raises within it becomes `Unreadable`; its warnings are left out."""
     try:
-        with _without_warnings():
+        with without_warnings():
             yield
     except Unreadable:
         raise
@@ -120,7 +120,7 @@ def is_animated(path: Path) -> bool:
     not.
     """
     try:
-        with _without_warnings(), Image.open(path, formats=MOVING) as picture:
+        with without_warnings(), Image.open(path, formats=MOVING) as picture:
             return bool(getattr(picture, "is_animated", False))
     except Exception:  # as for `open_picture`
         return False
@@ -228,7 +228,7 @@ def is_taken_for_12_bits(file: BinaryIO) -> bool:
     that cannot be read does not.
     """
     try:
-        with _without_warnings(), Image.open(file, formats=_formats()) as picture:
+        with without_warnings(), Image.open(file, formats=_formats()) as picture:
             brightest = np.asarray(picture).max(initial=0) if _is_deep(picture) else 0
             return bool(255 < brightest <= TWELVE_BITS)
     except Exception:  # as for `open_picture`
@@ -241,7 +241,7 @@ def _read_unusual(file: BinaryIO, paper: str) -> np.ndarray:
     if data[:4] not in (b"II*\0", b"MM\0*"):
         raise Unreadable("is not a readable picture")
     try:
-        with silence_opencv(), _without_warnings():
+        with silence_opencv(), without_warnings():
             head = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
             file.seek(head.next)
             head.load(file)
@@ -257,7 +257,7 @@ def _read_unusual(file: BinaryIO, paper: str) -> np.ndarray:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Pillow's are left out: of sizes that are refused here, of EXIF that is read as none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -284,7 +284,7 @@ def is_plain(data: bytes) -> bool:
         return is_plain_png(data)
     if not data.startswith(b"\xff\xd8"):
         return False
-    with _without_warnings(), Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as picture:
+    with without_warnings(), Image.open(io.BytesIO(data), formats=("JPEG", "MPO")) as picture:
         return picture.mode == "RGB" and _turn(picture) is None
 
 

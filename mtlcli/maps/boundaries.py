@@ -128,6 +128,7 @@ MAP = Map(
     target=target,
     constant=constant,
     encode=foreground.encode,
+    coded=foreground.CODED,
     draw=draw,
     key=key,
     error=error,

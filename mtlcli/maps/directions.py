@@ -147,6 +147,7 @@ MAP = Map(
     mirror=mirror,
     constant=constant,
     encode=encode,
+    coded="n = 2 x / 255 - 1; red, green, blue are x (right), y (down), z (forward)",
     draw=draw,
     key=key,
     error=error,

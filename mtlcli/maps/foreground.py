@@ -6,6 +6,8 @@ from mtlcli.maps import _decode, classes
 from mtlcli.maps._colours import blacken, grey, heat, inferno
 from mtlcli.maps._map import IGNORE, NO_OPTIONS, ErrorMap, Map, Options, Scale
 
+CODED = "p = x / 255, rounded down"
+
 
 def read(data: bytes, name: str, options: Options) -> np.ndarray:
     """A grey picture, white where the foreground is, as (H, W) uint8 of 0 and 1."""
@@ -61,6 +63,7 @@ MAP = Map(
     target=classes.target,
     constant=classes.constant,
     encode=encode,
+    coded=CODED,
     draw=draw,
     key=key,
     error=error,
