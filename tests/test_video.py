@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtlcli.drawing import video
+from mtlcli.drawing import encode, video
 from mtlcli.drawing.threads import Writer, ahead
 from mtlcli.drawing.video import open_video
 from mtlcli.errors import InputError, RunError
@@ -292,6 +292,64 @@ def test_what_comes_out_plays_in_browsers_with_the_sound_and_the_times_of_what_w
             p.duration * p.time_base for p in packets if p.pts is not None and p.stream == heard
         )
         assert float(length) == pytest.approx(1, abs=0.2)
+
+
+def pcm_film(path: Path, rate: int) -> Path:
+    """Ten frames in a second, and as long a tone of this many samples a second, as QuickTime."""
+    with av.open(str(path), "w") as file:
+        seen = file.add_stream("mpeg4", rate=10)
+        heard = file.add_stream("pcm_s16le", rate=rate, layout="mono")
+        seen.width, seen.height, seen.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(10):
+            grey = np.full((48, 64, 3), 99, np.uint8)
+            file.mux(seen.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        file.mux(seen.encode(None))
+        tone = (9000 * np.sin(np.arange(rate) / 9)).astype(np.int16)[None]
+        sound = av.AudioFrame.from_ndarray(tone, format="s16", layout="mono")
+        sound.rate, sound.pts = rate, 0
+        file.mux(heard.encode(sound))
+        file.mux(heard.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(22000, 22050), (192_000, 48_000), (44_100, 44_100)])
+def test_sound_of_any_rate_is_kept(folder: Path, network: Path, mtl, rate: int, kept: int) -> None:
+    pcm_film(folder / "a.mov", rate)
+    answer = mtl("visualize", "a.mov", "--layout", "depth", "--checkpoint", network, "--quiet")
+    assert answer.code == 0, answer.err
+    with av.open(str(folder / "visualized" / "a.mp4")) as file:
+        heard = file.streams.audio[0]
+        assert (heard.codec_context.name, heard.rate) == ("aac", kept)
+        assert float(heard.duration * heard.time_base) == pytest.approx(1, abs=0.1)
+
+
+def test_a_film_whose_sound_cannot_be_kept_is_drawn_without_and_says_so(
+    folder: Path, network: Path, mtl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "RATES", (22_000,))  # which AAC has not
+    pcm_film(folder / "a.mov", 22_000)
+    answer = mtl("visualize", "a.mov", "--layout", "depth", "--checkpoint", network, "--quiet")
+    assert answer.code == 0, answer.err
+    assert "lacks sound" in answer.err
+    assert len(contents(folder / "visualized" / "a.mp4")) == 10
+
+
+@pytest.mark.parametrize(("aspect", "size"), [((2, 1), (96, 48)), ((1, 2), (48, 96))])
+def test_frames_of_pixels_that_are_not_square_come_out_as_they_are_seen(
+    folder: Path, network: Path, mtl, aspect: tuple[int, int], size: tuple[int, int]
+) -> None:
+    with av.open(str(folder / "a.mp4"), "w") as file:
+        seen = file.add_stream("libx264", rate=10)
+        seen.width, seen.height, seen.pix_fmt = 48, 48, "yuv420p"
+        seen.codec_context.sample_aspect_ratio = Fraction(*aspect)
+        for _ in range(3):
+            grey = np.full((48, 48, 3), 99, np.uint8)
+            file.mux(seen.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        file.mux(seen.encode(None))
+    answer = mtl("visualize", "a.mp4", "--layout", "depth", "--checkpoint", network, "--quiet")
+    assert answer.code == 0, answer.err
+    shown = contents(folder / "visualized" / "a.mp4")
+    assert {frame.shape[1::-1] for frame in shown} == {size}
 
 
 def test_a_file_that_cannot_be_written(folder: Path, network: Path, mtl) -> None:

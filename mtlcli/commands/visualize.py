@@ -177,6 +177,8 @@ def show(drawn: Any, as_json: bool) -> None:
     for video in drawn.videos:
         if video.lost:
             complain(f"{video.path}: {video.lost} frames could not be read and are left out.")
+        if video.muted:
+            complain(f"{video.path} lacks sound of its source: {video.muted}.")
     for animation in drawn.moving:
         print(f"{animation} is an animation: its first picture is drawn", file=sys.stderr)
     if drawn.passed_over:
@@ -196,6 +198,7 @@ def show(drawn: Any, as_json: bool) -> None:
                         "frames_per_second": v.rate,
                         "stopped": v.stopped,
                         "lost": v.lost,
+                        "muted": v.muted,
                     }
                     for p, v in rates.items()
                 },

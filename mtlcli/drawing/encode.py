@@ -15,7 +15,9 @@ CLOCK = Fraction(1, 90_000)  # seconds that times are counted in
 # Frames are stored in the order they are shown in: else the file's length is not that of its film.
 QUALITY = {"preset": "veryfast", "crf": "20", "bf": "0"}
 FASTEST = 60.0  # frames/s that the encoder plans for
-KEPT = ("aac", "mp3", "opus", "ac3", "eac3", "alac")  # sound that .mp4 holds as it is
+KEPT = ("aac", "mp3", "opus")  # sound that browsers play from an .mp4 as it is
+RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz, of sound as AAC
+LAYOUT = "stereo"
 
 
 class Film:
@@ -25,7 +27,7 @@ class Film:
         path: of the file; its folder is there.
         rate: steps a second in which frames are timed.
         size: width and height, even.
-        source: video whose sound is copied.
+        source: video whose sound is copied; where that cannot be, `muted` says why.
 
     Raises:
         RunError: it cannot be opened.
@@ -39,6 +41,7 @@ class Film:
             int, int
         ] = {}  # time of a frame that is being encoded -> how long it lasts
         self.close_source = lambda: None
+        self.muted = ""
         with self._told():
             self.file = av.open(str(path), "w", format="mp4")
             pace = Fraction(min(rate, FASTEST)).limit_denominator(1001)
@@ -98,10 +101,43 @@ class Film:
         if not opened.streams.audio:
             return iter(())
         heard, start = opened.streams.audio[0], start_of(opened)
-        if heard.codec_context.name in KEPT:
-            return copied(opened, heard, self.file.add_stream_from_template(heard), start)
-        own = self.file.add_stream("aac", rate=heard.rate)
-        return encoded(opened, heard, own, start)
+        try:
+            codec = heard.codec_context
+            if codec is None:
+                raise ValueError("it cannot be decoded")
+            if codec.codec.canonical_name in KEPT:
+                return copied(opened, heard, self.file.add_stream_from_template(heard), start)
+            rate = next((r for r in RATES if r >= codec.rate), RATES[-1])
+            require_aac(rate)
+        except (OSError, ValueError) as error:
+            self.muted = getattr(error, "strerror", None) or str(error)
+            return iter(())
+        own = self.file.add_stream("aac", rate=rate, layout=LAYOUT)
+        return self._encoded(opened, heard, own, start)
+
+    def _encoded(
+        self, opened: Any, heard: Any, own: Any, start: float
+    ) -> Iterator[tuple[float, Any]]:
+        """The sound as AAC, moved so that `start` becomes 0; damaged sound ends early."""
+        try:
+            for frame in opened.decode(heard):
+                if frame.time is None or frame.time < start:
+                    continue
+                frame.pts = round((frame.time - start) / frame.time_base)
+                for packet in own.encode(frame):
+                    yield float(packet.pts * packet.time_base), packet
+        except (OSError, ValueError) as error:
+            self.muted = getattr(error, "strerror", None) or str(error)
+        with suppress(OSError, ValueError):
+            for packet in own.encode(None):
+                yield float(packet.pts * packet.time_base), packet
+
+
+def require_aac(rate: int) -> None:
+    """Raises av's OSError or ValueError where sound of this rate cannot be made AAC."""
+    trial: Any = av.CodecContext.create("aac", "w")
+    trial.rate, trial.layout, trial.format = rate, LAYOUT, "fltp"
+    trial.open()
 
 
 def copied(opened: Any, heard: Any, own: Any, start: float) -> Iterator[tuple[float, Any]]:
@@ -115,19 +151,6 @@ def copied(opened: Any, heard: Any, own: Any, start: float) -> Iterator[tuple[fl
             packet.dts = packet.pts
             packet.stream = own
             yield float(packet.pts * heard.time_base), packet
-
-
-def encoded(opened: Any, heard: Any, own: Any, start: float) -> Iterator[tuple[float, Any]]:
-    """The sound as AAC, moved so that `start` becomes 0."""
-    with suppress(OSError, ValueError):
-        for frame in opened.decode(heard):
-            if frame.time is None or frame.time < start:
-                continue
-            frame.pts = round((frame.time - start) / frame.time_base)
-            for packet in own.encode(frame):
-                yield float(packet.pts * packet.time_base), packet
-    for packet in own.encode(None):
-        yield float(packet.pts * packet.time_base), packet
 
 
 def start_of(opened: Any) -> float:

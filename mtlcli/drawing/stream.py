@@ -88,6 +88,7 @@ class Played:
     stopped: bool  # by Ctrl-C
     live: bool  # a camera, which ends no other way
     lost: int = 0  # frames of the file that could not be read
+    muted: str = ""  # why its sound was left out
 
     @property
     def rate(self) -> float:
@@ -216,6 +217,7 @@ def run(
         stopped=stopped,
         live=live,
         lost=video.frames.lost,
+        muted=writer.muted,
     )
 
 

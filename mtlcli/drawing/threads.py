@@ -93,6 +93,11 @@ class Writer:
             self._complain()
         self.given += max(0, times)
 
+    @property
+    def muted(self) -> str:
+        """Why the source's sound is not in the file, "" if it is or there is none."""
+        return str(self._file.muted) if self._file else ""
+
     def __enter__(self) -> "Writer":
         self._thread.start()
         return self

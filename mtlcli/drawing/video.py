@@ -14,6 +14,7 @@ import numpy as np
 from mtlcli.errors import InputError
 from mtlcli.maps._picture import silence_opencv
 
+WIDEST_PIXEL = 4.0  # width over height of one that is believed
 USUAL_RATE = 25.0  # frames/s where a video does not say
 SLOWEST, FASTEST = 0.01, 1000.0  # frames/s that are believed
 FINE_RATE = 1000.0  # steps a second in which an uneven video keeps its time
@@ -100,9 +101,19 @@ def is_uneven(source: Path, rate: float) -> bool:
     return bool(off.max(initial=0) > UNEVEN)
 
 
+def aspect_of(capture: Any) -> float:
+    """Width over height of a pixel of the frames; 1 where the file does not say, or absurdly."""
+    across, down = (capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+    if not (across > 0 and down > 0 and 1 / WIDEST_PIXEL <= across / down <= WIDEST_PIXEL):
+        return 1.0
+    lies = capture.get(cv2.CAP_PROP_ORIENTATION_META) % 180 == 90  # frames come turned
+    return float(down / across if lies else across / down)
+
+
 class Frames:
-    """The frames of an opened video, RGB (H, W, 3) uint8, each with for how many steps of 1 / rate
-    it is shown, so that the file's time is kept. What cannot be read is passed over and counted.
+    """The frames of an opened video, RGB (H, W, 3) uint8 of square pixels, each with for how many
+    steps of 1 / rate it is shown, so that the file's time is kept. What cannot be read is passed
+    over and counted.
 
     Args:
         capture: OpenCV's, which has given the first frame.
@@ -118,11 +129,12 @@ class Frames:
         self.count = count or 0
         self.lost = 0  # frames that could not be read, as far as known so far
         self.past = 0.0  # milliseconds from the first frame to the last that was read
+        self.aspect = aspect_of(capture)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, int]]:
         if self.live:
             frames = chain([self.first], self._others())
-            yield from ((cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), 1) for frame in frames)
+            yield from ((self._seen(frame), 1) for frame in frames)
             return
         shown, place = self.first, 0
         start = before = self._time()
@@ -134,11 +146,20 @@ class Frames:
             before, self.past = now, now - start
             then = round((now - start) / 1000 * self.rate)
             if then > place:
-                yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), min(then - place, longest)
+                yield self._seen(shown), min(then - place, longest)
                 place = then
             shown = frame
         last = round(FINE_RATE / USUAL_RATE) if self.rate == FINE_RATE else 1
-        yield cv2.cvtColor(shown, cv2.COLOR_BGR2RGB), last
+        yield self._seen(shown), last
+
+    def _seen(self, frame: np.ndarray) -> np.ndarray:
+        """A frame as it is to be seen, no side shorter than it is stored."""
+        colours = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        if self.aspect == 1:
+            return colours
+        height, width = frame.shape[:2]
+        size = round(width * max(1, self.aspect)), round(height * max(1, 1 / self.aspect))
+        return cv2.resize(colours, size, interpolation=cv2.INTER_LINEAR)
 
     def _others(self) -> Iterator[np.ndarray]:
         given, failed = 1, 0  # failed: in a row
