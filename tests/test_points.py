@@ -176,6 +176,17 @@ def test_the_fit_finds_the_scale_that_made_the_truth() -> None:
     assert (flat.exponent, flat.factor) == pytest.approx((1, 1.5))
 
 
+def test_a_wall_does_not_tell_how_depth_goes_on_behind_it() -> None:
+    """Its noise would: as steep a line through one wall makes 4 m of a room 600 m."""
+    noise = np.random.default_rng(0).normal(size=1000)
+    wall, far = 2 + 0.02 * noise, np.array([0.5, 4, 8])
+    for truth in (2.5 + 0.25 * noise, np.full(1000, 2.5)):
+        found = fit_scale.fit(wall, truth, 1)
+        np.testing.assert_allclose(found.factor * far**found.exponent, 1.25 * far, rtol=0.05)
+    steep = fit_scale.fit(np.geomspace(1, 4, 99), np.geomspace(1, 4, 99) ** 5, 1)
+    assert steep.exponent == 2
+
+
 def test_a_run_keeps_its_depth_scale_and_says_so(run: Path, mtl: Any) -> None:
     Path("own").mkdir()
     trained = checkpoint.load(run, "cpu")

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mtlcli import lookup
 from mtlcli.data.hdf5 import Info
@@ -270,6 +272,37 @@ def test_a_scored_run_becomes_a_page_with_pictures_and_costs(scored: Path, mtl) 
     again = Reader(Path("again.html").read_text())
     assert not [name for name, _ in again.elements if name == "img"]
     assert [row for row in again.rows if row[:2] == ["run", "48×64"]]
+
+
+def test_a_depth_scale_of_a_camera_is_not_held_against_the_labels_of_the_dataset(
+    base: Path, mtl: Callable
+) -> None:
+    def seen() -> list[np.ndarray]:
+        drawn = mtl("visualize", "--dataset", "rooms", "--checkpoint", base, "--quiet")
+        assert drawn.code == 0, drawn.err
+        report = reporting.gather([base])
+        reporting.add_networks(report, device="cpu", quiet=True)
+        shown = [m.prediction for e in report.examples["base"] for m in e.maps]
+        return [np.asarray(Image.open("visualized/rooms_val_0.png")), *shown]
+
+    before, record = seen(), json.loads((base / "run.json").read_text())
+    scale = {"exponent": 1.0, "factor": 9.0, "pictures": 1, "before": 2.0, "after": 1.0}
+    (base / "run.json").write_text(json.dumps(record | {"scales": {"depth": scale}}))
+    assert checkpoint.load(base, "cpu").notes
+    for one, other in zip(before, seen(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_gives_no_number_costs_only_its_own_pictures(base: Path, home: Path) -> None:
+    broken = shutil.copytree(base, home / "weights" / "broken")
+    content = torch.load(broken / "last.pt")
+    last = [name for name in content["network"] if name.endswith(".bias")][-1]
+    content["network"][last].fill_(math.nan)
+    torch.save(content, broken / "last.pt")
+    report = reporting.gather([base, broken])
+    reporting.add_networks(report, device="cpu", quiet=True)
+    assert set(report.examples) == {"base"}
+    assert any("broken" in lack for lack in report.lacks)
 
 
 def test_pictures_are_ranked_by_all_their_tasks() -> None:

@@ -1,7 +1,7 @@
 """`mtl eval --fit-scale`: depth as one's own camera has it, from a few pictures with depth."""
 
 import io
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from mtlcli.runs.scale import DepthScale
 LAYOUT = "NAME.jpg with NAME.npy (metres) or depth/NAME.png (16 bit, millimetres)"
 FARTHEST = 1000.0  # metres; what lies beyond in the middle is of another unit
 EVERY = 100_000  # pixels of a picture that are looked at, at most
-FLAT = 1e-3  # spread of log depth below which an exponent cannot be told
+FLAT = 0.1  # spread of log depth, predicted or measured, below which an exponent cannot be told
+STEEPEST = 2.0  # exponent, and one over the flattest: beyond it is what few depths happen to say
 
 
 def fit_scale(run: Path, folder: Path, device: str = "auto") -> DepthScale:
@@ -45,7 +46,7 @@ def fit_scale(run: Path, folder: Path, device: str = "auto") -> DepthScale:
             f"{run} is not yours and stays as it is: `mtl pack {run} --out weights/mine`, then fit "
             "that."
         )
-    trained = replace(checkpoint.load(file, device), scales={})
+    trained = checkpoint.load(file, device).unscaled
     if trained.takes:
         raise InputError(f"{run} is an exported file: fit its run, and export that again.")
     task, path = depth_task(trained.tasks, units_of(trained)), record_file(file.parent)
@@ -78,7 +79,8 @@ def fit_scale(run: Path, folder: Path, device: str = "auto") -> DepthScale:
 
 
 def fit(own: np.ndarray, truth: np.ndarray, pictures: int) -> DepthScale:
-    """The two numbers, in closed form; the exponent stays 1 where depths are too alike to tell it.
+    """The two numbers, in closed form; the exponent stays 1 where depths are too alike to tell it,
+    and within what other pictures survive.
 
     Args:
         own: predicted, metres above 0.
@@ -89,10 +91,11 @@ def fit(own: np.ndarray, truth: np.ndarray, pictures: int) -> DepthScale:
         raise InputError("--fit-scale: no pixel has both a measured and a predicted depth.")
     x, y = np.log(own), np.log(truth)
     exponent = 1.0
-    if x.std() > FLAT:
+    if min(x.std(), y.std()) > FLAT:
         exponent = float(((x - x.mean()) * (y - y.mean())).mean() / x.var())
     if exponent <= 0:  # nearer would become farther
         exponent = 1.0
+    exponent = min(max(exponent, 1 / STEEPEST), STEEPEST)
     factor = float(np.exp(y.mean() - exponent * x.mean()))
 
     def error(values: np.ndarray) -> float:

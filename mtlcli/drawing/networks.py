@@ -41,11 +41,12 @@ class Networks:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is applied to their maps beyond the networks themselves."""
-        return tuple(
-            f"{task} is scaled as `mtl eval --fit-scale` found: {scale}"
-            for trained in self.trained.values()
-            for task, scale in trained.applied.items()
-        )
+        return tuple(note for trained in self.trained.values() for note in trained.notes)
+
+    @property
+    def unscaled(self) -> "Networks":
+        """The same as they were trained."""
+        return replace(self, trained={name: t.unscaled for name, t in self.trained.items()})
 
     @property
     def paths(self) -> tuple[Path, ...]:

@@ -52,13 +52,18 @@ def visualize_samples(
     require_folder("--out", out)
     reader = Reader(datasets_dir() / f"{dataset}.h5", split)
     check_indices(reader, indices)
-    networks = load_networks(paths, tasks, device, dataset)
+    networks = load_networks(paths, tasks, device, dataset).unscaled
     written, targets = [], Targets(out, (), force)
     for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
         cells, names = sample_cells(networks, reader, index)
         name = targets.name(f"{dataset}_{split}_{index}", "{}.png")
         written.append(write_sheet(cells, names, out / f"{name}.png"))
-    return Drawn(networks=networks.paths, remark=networks.remark, written=tuple(written))
+    return Drawn(
+        networks=networks.paths,
+        remark=networks.remark,
+        written=tuple(written),
+        notes=networks.notes,
+    )
 
 
 def check_indices(reader: Reader, indices: Sequence[int]) -> None:

@@ -131,6 +131,7 @@ def describe(trained: Trained) -> Callable[[], dict[str, Any]]:
             "trained_on": trained.dataset.title,
             "tasks": {name: task.holds for name, task in trained.tasks.items()},
             "classes": {n: list(trained.dataset.classes.get(n, ())) for n in trained.tasks},
+            "notes": list(trained.notes),
         }
 
     return network

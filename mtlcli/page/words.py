@@ -34,7 +34,8 @@ def footing(trained: Trained) -> str:
     """Which network this is, the limits, and how a program asks."""
     config = trained.config
     return (
-        f"Network: {config.system} on {config.backbone}, {trained.title}. Pictures up to "
+        f"Network: {config.system} on {config.backbone}, {trained.title}. "
+        f"{''.join(f'{note}. ' for note in trained.notes)}Pictures up to "
         f"{MOST_BYTES // 2**20} MB and {MOST_PIXELS // 10**6} million pixels; what is longer "
         f"than {SHOWN} pixels is made that small first. Nothing leaves the "
         f"computer that runs this page; files are deleted there after {FORGET // 60} minutes.\n\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mtlcli.errors import InputError, RunError
+from mtlcli.errors import InputError, MtlError, RunError
 from mtlcli.files import MARK, plain, replacing, require_ours
 from mtlcli.ops.devices import pick_device
 from mtlcli.report.chart import Html, tag
@@ -102,11 +102,11 @@ def add_networks(report: Report, *, device: str = "auto", quiet: bool = False) -
     for run in tqdm(report.runs, desc="report", disable=True if quiet else None):
         try:
             report.costs[run.name] = count_cost(run.config, run.dataset)
-            trained = checkpoint.load(run.checkpoint, target)
+            trained = checkpoint.load(run.checkpoint, target).unscaled
             report.costs[run.name] = add_latency(report.costs[run.name], trained.network)
             if run.results:
                 report.examples[run.name] = examples(run, trained)
-        except InputError as error:
+        except MtlError as error:  # one run must not cost the page of the others
             report.lacks.append(f"{run.name}: {error}")
 
 

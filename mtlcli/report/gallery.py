@@ -121,6 +121,8 @@ def examples(run: Run, trained: Trained) -> list[Example]:
     reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results.split)
     tasks = trained.tasks
     order = rank_pictures(scores, {n: t.higher_is_better for n, t in tasks.items()})
+    if not order:
+        raise InputError(f"{RESULTS} of {named} has no picture with a score of its own.")
     absent = set(order) - set(reader.ids)
     if absent:
         raise InputError(

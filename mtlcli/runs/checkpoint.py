@@ -85,6 +85,19 @@ class Trained:
         return {task: scale for task, scale in scales.items() if task in self.tasks}
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell of its maps: which are scaled, and how."""
+        return tuple(
+            f"{task} is scaled as `mtl eval --fit-scale` found: {scale}"
+            for task, scale in self.applied.items()
+        )
+
+    @property
+    def unscaled(self) -> "Trained":
+        """The same as it was trained, to be compared with the labels of its dataset."""
+        return replace(self, scales={})
+
+    @property
     def scenes(self) -> str:
         """What the pictures showed that it learnt from, in a few words; "" where nobody says."""
         name = self.config.dataset
