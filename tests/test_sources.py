@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli.drawing import remote
+from mtlcli.drawing import pictures, remote
+from mtlcli.drawing.sources import VIDEOS
 from mtlcli.errors import InputError
 from mtlcli.maps import depth
 
@@ -162,6 +164,61 @@ def test_what_drips_is_hung_up(
     monkeypatch.setattr(remote, "LONGEST", 0.4)
     with pytest.raises(InputError, match="too slow"):
         remote.fetch(f"{site}/{place}", tmp_path)
+
+
+def test_one_bad_address_of_several_costs_only_itself(
+    folder: Path, network: Path, mtl, site: str
+) -> None:
+    (folder / "a.png").write_bytes(png())
+    answer = mtl(
+        "visualize", f"{site}/gone", "a.png", f"{site}/b.png", "--checkpoint", network, "--quiet"
+    )
+    assert answer.code == 1
+    assert f"{site}/gone" in answer.err
+    assert sorted(p.name for p in (folder / "visualized").iterdir()) == ["a.png", "b.png"]
+
+
+def test_nothing_is_fetched_before_the_line_is_known_to_be_right(
+    folder: Path, network: Path, mtl, site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "fetch", lambda *_, **__: pytest.fail("fetched"))
+    for wrong in (("--tasks", "sal"), ("--layout", "sal"), ("--fov", 60), ("--checkpoint", "no")):
+        line = ("visualize", f"{site}/a.png", "--checkpoint", network, *wrong)
+        assert mtl(*line).code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "suffix"),
+    [
+        ("get.php", "video/mp4", ".mp4"),
+        ("clip", "video/quicktime", ".mov"),
+        ("clip", "video/x-flv", ".mp4"),
+        ("get.php", "image/gif", ".gif"),
+        ("clip.MP4", "video/mp4", ".MP4"),
+        ("a.mpeg", "video/mpeg", ".mpg"),
+        ("a.mp4", "image/png", ".png"),
+        ("a.mov", "application/octet-stream", ".mov"),
+        ("a.jpg", "image/png", ".jpg"),
+        ("a", "image/svg+xml", ".svg"),
+    ],
+)
+def test_the_kind_tells_whether_a_file_of_the_web_has_frames(
+    name: str, kind: str, suffix: str
+) -> None:
+    assert remote.suffix_of(name, kind) == suffix
+    moves = kind.startswith("video/") or kind == "image/gif" or suffix == ".mov"
+    assert (suffix.lower() in (*VIDEOS, ".gif")) == moves
+
+
+@pytest.mark.parametrize("tail", ["85e5", "1"])  # no port, one that looks like a port
+def test_an_address_of_version_6_is_no_host_and_port(
+    monkeypatch: pytest.MonkeyPatch, tail: str
+) -> None:
+    monkeypatch.setattr(remote, "reach", lambda addresses: socket.socket())
+    url = f"http://[2606:4700::6810:{tail}]/a.jpg"
+    connection, _ = remote.connect(url, url)
+    assert (connection.host, connection.port) == (f"2606:4700::6810:{tail}", 80)
+    connection.close()
 
 
 def test_addresses_are_asked_as_browsers_show_them_and_in_turn(

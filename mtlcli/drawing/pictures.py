@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from mtlcli.drawing.networks import Networks, all_maps, cells_of, drawn_size, lo
 from mtlcli.drawing.panels import draw_panels
 from mtlcli.drawing.points import cloud_files, cloud_of, size_of
 from mtlcli.drawing.prediction import Maps, predict
+from mtlcli.drawing.remote import fetch
 from mtlcli.drawing.sources import (
     Source,
     Targets,
@@ -92,15 +93,19 @@ def visualize(
     want = Wanted(**wanted)
     require_folder("--out", out)
     with TemporaryDirectory(prefix="mtl-") as fetched:
-        found = list_sources(sources, recursive, out, Path(fetched))
+        found = list_sources(sources, recursive, out)
+        here = [source for source in found if not isinstance(source, str)]
         networks = load_networks(paths, tasks, device, colormap=colormap)
-        want.check(networks, list(found))
-        work = Work(networks, Targets(out, found, force), want, quiet)
+        want.check(networks, here)
+        work = Work(networks, Targets(out, here, force), want, quiet)
         shown = tqdm(
             found.items(), desc="visualize", disable=True if quiet or len(found) < 2 else None
         )
         for source, (name, said) in shown:
             try:
+                if isinstance(source, str):
+                    source = fetch(source, Path(mkdtemp(dir=fetched)), quiet=quiet)
+                    name = source.stem
                 work.draw(source, name, said)
             except InputError as error:
                 told = str(error).replace(str(source), said)
@@ -143,6 +148,7 @@ class Work:
     def draw(self, source: Source, name: str, said: str) -> None:
         """Write what is wanted of a source under a name; `said` is what it is called."""
         if is_video(source):
+            self.want.require_picture()
             if self.want.separate:
                 return self.draw_frames(source, name, said)
             return self.draw_video(source, name)

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from tqdm import tqdm
+
 from mtlcli.errors import InputError
 
 LARGEST = 200 * 2**20  # bytes
@@ -21,6 +23,11 @@ REDIRECTS = 5
 PATIENCE = 20.0  # seconds for one answer
 LONGEST = 300.0  # seconds for everything
 KINDS = ("image/", "video/", "application/octet-stream", "binary/octet-stream")
+MOVING = {  # kinds of what has frames, and the suffixes by which it is known as such
+    "image/gif": ".gif", "video/mp4": ".mp4", "video/quicktime": ".mov", "video/webm": ".webm",
+    "video/x-matroska": ".mkv", "video/x-msvideo": ".avi", "video/mpeg": ".mpg",
+    "video/x-ms-wmv": ".wmv", "video/mp2t": ".ts", "video/3gpp": ".3gp", "video/x-m4v": ".m4v",
+}  # fmt: skip
 MOVED = (301, 302, 303, 307, 308)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # addresses that carry one of IPv4
 
@@ -30,8 +37,8 @@ def is_url(word: str) -> bool:
     return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", word) is not None
 
 
-def fetch(url: str, folder: Path) -> Path:
-    """The file behind an address, in `folder`.
+def fetch(url: str, folder: Path, *, quiet: bool = True) -> Path:
+    """The file behind an address, in `folder`; with a bar of its bytes unless `quiet`.
 
     Redirects are followed to public addresses only; the connection goes to the very address that
     was looked at, so that a name cannot change its meaning in between.
@@ -49,7 +56,7 @@ def fetch(url: str, folder: Path) -> Path:
                 with connection.getresponse() as answer:
                     place = answer.getheader("Location") if answer.status in MOVED else None
                     if not place:
-                        return save(url, here, answer, folder)
+                        return save(url, here, answer, folder, quiet)
             here = urljoin(here, place)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = "too slow" if time.monotonic() >= end else error or type(error).__name__
@@ -97,9 +104,9 @@ def connect(url: str, here: str) -> tuple[http.client.HTTPConnection, str]:
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(f"{url}: only addresses of http and https are fetched ({here}).")
     secure = parts.scheme == "https"
-    addresses = find_addresses(url, host, port or (443 if secure else 80))
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(host, port, timeout=PATIENCE)
+    addresses = find_addresses(url, host, port or kind.default_port)
+    connection = kind(host, port or kind.default_port, timeout=PATIENCE)
     try:
         wire = reach(addresses)
         if secure:
@@ -150,8 +157,8 @@ def is_public(address: str) -> bool:
     return its.is_global and not (its.is_multicast or its.is_reserved)
 
 
-def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path) -> Path:
-    """Write an answer's body as a file of the name in the URL.
+def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path, quiet: bool) -> Path:
+    """Write an answer's body as a file of the name in the URL, and of the kind it is said to be.
 
     Raises:
         InputError: it is no picture or video, or too large.
@@ -162,16 +169,35 @@ def save(url: str, here: str, answer: http.client.HTTPResponse, folder: Path) ->
     if not kind.startswith(KINDS):
         raise InputError(f"{url} is neither picture nor video, but {kind}.")
     name = Path(unquote(urlsplit(here).path)).name or "picture"
-    suffix = Path(name).suffix or "." + kind.split("/")[1].split("+")[0].replace("jpeg", "jpg")
-    path = folder / (re.sub(r"[^\w.-]", "_", Path(name).stem)[:80] + suffix)
+    path = folder / (re.sub(r"[^\w.-]", "_", Path(name).stem)[:80] + suffix_of(name, kind))
     length = answer.getheader("Content-Length") or "0"
     size = int(length) if length.isdigit() else 0
-    with path.open("wb") as file:
+    bar = tqdm(
+        desc=path.name,
+        total=size or None,
+        unit="B",
+        unit_scale=True,
+        delay=1,
+        disable=True if quiet else None,
+    )
+    with path.open("wb") as file, bar:
         while size <= LARGEST and (block := answer.read1(BLOCK)):
-            file.write(block)
+            bar.update(file.write(block))
             size = max(size, file.tell())
     if size > LARGEST:
         raise InputError(f"{url} is too large: more than {LARGEST // 2**20} MB.")
     if length.isdigit() and path.stat().st_size < int(length):
         raise InputError(f"{url} ended early; try again.")
     return path
+
+
+def suffix_of(name: str, kind: str) -> str:
+    """That of the name, unless it speaks of frames and the kind (a Content-Type) does not, or the
+    other way round.
+    """
+    own = Path(name).suffix
+    moves = kind in MOVING or kind.startswith("video/")
+    if own and (kind.endswith("octet-stream") or moves == (own.lower() in MOVING.values())):
+        return own
+    usual = ".mp4" if moves else "." + kind.split("/")[1].split("+")[0].replace("jpeg", "jpg")
+    return MOVING.get(kind, usual)

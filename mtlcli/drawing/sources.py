@@ -4,9 +4,8 @@ from collections.abc import Iterable, Sequence
 from glob import escape, glob, has_magic
 from itertools import islice
 from pathlib import Path
-from tempfile import mkdtemp
 
-from mtlcli.drawing.remote import fetch, is_url
+from mtlcli.drawing.remote import is_url
 from mtlcli.errors import InputError
 from mtlcli.files import MAC, is_litter, may_write
 from mtlcli.maps._picture import is_animated, suffixes
@@ -20,20 +19,19 @@ Source = Path | int  # a file, or the number of a camera
 
 
 def list_sources(
-    words: Sequence[str], recursive: bool, out: Path, fetched: Path
-) -> dict[Source, tuple[str, str]]:
-    """Source -> the name of what is written of it, and what it is called in errors.
+    words: Sequence[str], recursive: bool, out: Path
+) -> dict[Source | str, tuple[str, str]]:
+    """Source or address of the web -> the name of what is written of it ("" of an address, whose
+    name turns out when it is fetched), and what it is called in errors.
 
     Args:
         words: as typed.
         recursive: whether folders are looked into below; what lies in `out` is passed over.
-        fetched: folder for what comes from the web.
     """
-    found: dict[Source, tuple[str, str]] = {}
+    found: dict[Source | str, tuple[str, str]] = {}
     for word in words:
         if is_url(word):
-            path = fetch(word, Path(mkdtemp(dir=fetched)))
-            found.setdefault(path, (path.stem, word))
+            found.setdefault(word, ("", word))
             continue
         below = recursive and Path(word).is_dir()
         for source in find_sources(patterns([word], recursive)):

@@ -46,4 +46,9 @@ class Wanted:
             check_lens(self.fov, self.focal)
             depth_task(one.tasks, units_of(one))
             if any(map(is_video, found)):
-                raise InputError("--points is for pictures, not for videos.")
+                self.require_picture()
+
+    def require_picture(self) -> None:
+        """Refuse (InputError) a video where points are wanted."""
+        if self.points:
+            raise InputError("--points is for pictures, not for videos.")
