@@ -54,6 +54,19 @@ def test_scores_of_the_shipped_network_go_into_weights(package: Path, home: Path
     assert results.place_results(package, None) == folder / "results.json"
 
 
+def test_scores_do_not_replace_the_file_of_another_program(
+    base: Path, mtl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for others in ('{"accuracy": 1}', "[1, 2]"):
+        (base / "results.json").write_text(others)
+        answer = mtl("eval", base, "--limit", 1)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+        assert f"{base}/results.json" in answer.err
+        assert (base / "results.json").read_text() == others
+    (base / "results.json").write_text('{"main": ')  # cut short
+    assert mtl("eval", base, "--limit", 1, "--workers", 0, "--quiet").code == 0
+
+
 def test_a_refused_eval_leaves_nothing_behind(package: Path, home: Path, mtl) -> None:
     assert mtl("eval", NAME, "--split", "tst").code == 2
     assert not (home / "weights").exists()

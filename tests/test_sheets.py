@@ -169,6 +169,20 @@ def test_predictions_that_are_near_share_the_range_of_the_truth_and_one_that_is_
     assert off == depth.scale(truth * 30)
 
 
+def test_truth_and_prediction_of_a_sample_share_the_colour_map(base: Path, mtl: Callable) -> None:
+    sheets = {}
+    for name in ("inferno", "grey"):
+        line = ("visualize", "--dataset", "rooms", "--tasks", "depth", "--checkpoint", base)
+        answer = mtl(*line, "--colormap", name, "--out", name, "--quiet")
+        assert answer.code == 0, answer.err
+        with Image.open(f"{name}/rooms_val_0.png") as sheet:
+            sheets[name] = np.asarray(sheet).astype(int)
+    row = len(sheets["grey"]) // 3
+    coloured = [np.ptp(sheets["grey"][i * row :][:row, -300:], axis=-1).max() for i in range(2)]
+    assert max(coloured) < 20, "truth, and prediction"
+    assert np.ptp(sheets["inferno"][:row, -300:], axis=-1).max() > 100
+
+
 def test_a_grid_is_filled_and_rows_align() -> None:
     tile = Tile(title="t", picture=np.full((30, 40, 3), 90, np.uint8))
     assert [len(row) for row in in_columns([tile] * 7)] == [4, 3]

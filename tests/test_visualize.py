@@ -78,6 +78,33 @@ def test_a_hole_in_the_sheet_is_filled_with_the_overlay(
         assert tiles[-1].picture.shape == (24, 32, 3)
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2", ".pt", ".safetensors"])
+def test_a_network_that_is_given_for_a_picture_is_told_for_what_it_is(
+    folder: Path, mtl, suffix: str
+) -> None:
+    (folder / f"room{suffix}").write_bytes(b"network")
+    answer = mtl("visualize", f"room{suffix}")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert f"--checkpoint room{suffix}" in answer.err
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(("--dataset", "rooms", *option) for option in (
+            ("--recursive",), ("--fov", 60), ("--focal", 60), ("--frames", 2), ("--separate",),
+            ("--layout", "depth"), ("--points", "picture"))),
+        ("a.png", "--index", 0),
+        ("a.png", "--split", "val"),
+    ],
+)  # fmt: skip
+def test_an_option_that_would_do_nothing_is_refused(home: Path, network: Path, mtl, given) -> None:
+    picture(home / "a.png")
+    answer = mtl("visualize", *given, "--checkpoint", network)
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert "--dataset" in answer.err
+
+
 @pytest.mark.parametrize("size", [(1, 1), (500, 3), (3, 500), (900, 700), (37, 41)])
 def test_any_size_and_proportions(folder: Path, network: Path, mtl, size) -> None:
     picture(folder / "a.png", *size)

@@ -35,6 +35,13 @@ Run = Annotated[
         autocompletion=_completion.runs,
     ),
 ]
+Network = Annotated[
+    Path,
+    typer.Argument(
+        help="Name of a run, its folder, a checkpoint, an exported file, or hf:USER/REPO[@REV].",
+        autocompletion=_completion.runs,
+    ),
+]
 Reference = Annotated[
     Path | None,
     typer.Option(

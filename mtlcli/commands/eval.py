@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.commands._options import AsJson, Device, Quiet, Reference, Run, print_json
+from mtlcli.commands._options import AsJson, Device, Network, Quiet, Reference, print_json
 
 
 def evaluate(
-    checkpoint: Run,
+    checkpoint: Network,
     split: Annotated[str, typer.Option(help="Split of the dataset.")] = "val",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     edge_protocol: Annotated[

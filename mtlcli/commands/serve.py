@@ -13,8 +13,9 @@ def serve(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="Name of a run, its folder, a checkpoint, or hf:USER/REPO[@REV]. Default: the "
-            "newest run that is finished, scored and trained on real pictures, else that of mtl.",
+            help="Name of a run, its folder, a checkpoint, an exported file, or "
+            "hf:USER/REPO[@REV]. Default: the newest run that is finished, scored and trained on "
+            "real pictures, else that of mtl.",
             autocompletion=_completion.runs,
         ),
     ] = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.commands import _completion
-from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json
+from mtlcli.commands._options import AsJson, Device, Force, Quiet, complain, print_json, was_typed
 from mtlcli.commands._values import Checked
 from mtlcli.drawing.choices import ColourMap, PointColours
 from mtlcli.runs.foreign import EXPORTED
@@ -53,7 +53,12 @@ class Command(Checked):
         return super().parse_args(ctx, spread)
 
 
+OWN_ONLY = ("separate", "layout", "points", "recursive", "fov", "focal", "frames")
+SAMPLES_ONLY = ("index", "split")
+
+
 def visualize(
+    context: typer.Context,
     source: Annotated[
         list[str] | None,
         typer.Argument(
@@ -64,8 +69,8 @@ def visualize(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Name of a run. Default: the newest that is finished, scored and trained on real "
-            "pictures, else the network that comes with mtl.",
+            help="Name of a run, or an exported file. Default: the newest run that is finished, "
+            "scored and trained on real pictures, else the network that comes with mtl.",
             autocompletion=_completion.runs,
         ),
     ] = None,
@@ -133,15 +138,17 @@ def visualize(
         raise InputError("Say what to draw: `mtl visualize SOURCE`, or `--dataset NAME --index N`.")
     if checkpoint and compare:
         raise InputError("--checkpoint and --compare exclude each other: choose one.")
-    for option, given in (("separate", separate), ("layout", layout), ("points", points)):
-        if dataset and given:
-            raise InputError(f"--{option} is for pictures of your own, not for --dataset.")
+    for option in OWN_ONLY if dataset else SAMPLES_ONLY:
+        if was_typed(context, option):
+            says = "for pictures of your own, not for --dataset" if dataset else "for --dataset"
+            raise InputError(f"--{option} is {says}.")
     common: dict[str, Any] = {
         "paths": [
             pin(path, quiet=quiet) for path in ([checkpoint] if checkpoint else compare or [])
         ],
         "tasks": [name for word in tasks or [] for name in word.split(",") if name],
         "out": out,
+        "colormap": colormap,
         "force": force,
         "device": device,
         "quiet": quiet,
@@ -152,7 +159,6 @@ def visualize(
         drawn = visualize(
             source or [],
             recursive=recursive,
-            colormap=colormap,
             separate=separate,
             layout=tuple(panel for panel in (layout or "").split(",") if panel),
             points=points or "",

@@ -1,6 +1,6 @@
 """One network, or several side by side, and what they make of a picture."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mtlcli.data.hdf5 import Info
 from mtlcli.drawing.choices import ColourMap
 from mtlcli.drawing.grid import AREA, Cells, Tile, in_columns, tile_size
 from mtlcli.drawing.prediction import (
@@ -95,13 +96,17 @@ def load_networks(
 
 def with_colours(trained: Trained, colormap: ColourMap) -> Trained:
     """The same network, whose maps of numbers are drawn in another colour map."""
+    return replace(trained, dataset=in_colours(trained.dataset, trained.tasks, colormap))
+
+
+def in_colours(dataset: Info, tasks: Iterable[str], colormap: ColourMap) -> Info:
+    """The same dataset, whose maps of numbers are drawn in another colour map."""
     options = {
-        name: {**trained.dataset.options.get(name, {}), "colormap": colormap}
-        for name, task in trained.tasks.items()
-        if task.map.scale
+        name: {**dataset.options.get(name, {}), "colormap": colormap}
+        for name in tasks
+        if dataset.map(name).scale
     }
-    dataset = replace(trained.dataset, options={**trained.dataset.options, **options})
-    return replace(trained, dataset=dataset)
+    return replace(dataset, options={**dataset.options, **options})
 
 
 def names_of(found: Sequence[Trained]) -> list[str]:

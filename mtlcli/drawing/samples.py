@@ -10,9 +10,17 @@ from tqdm import tqdm
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
+from mtlcli.drawing.choices import ColourMap
 from mtlcli.drawing.files import require_folder, write_sheet
 from mtlcli.drawing.grid import BEHIND, Cells, Tile, tile_of
-from mtlcli.drawing.networks import Networks, all_maps, by_task, load_networks, shared_scales
+from mtlcli.drawing.networks import (
+    Networks,
+    all_maps,
+    by_task,
+    in_colours,
+    load_networks,
+    shared_scales,
+)
 from mtlcli.drawing.pictures import Drawn
 from mtlcli.drawing.prediction import Maps, tiles_of
 from mtlcli.drawing.scales import OWN, Range, ranges
@@ -33,6 +41,7 @@ def visualize_samples(
     paths: Sequence[Path] = (),
     tasks: Sequence[str] = (),
     out: Path = Path("visualized"),
+    colormap: ColourMap = "inferno",
     force: bool = False,
     device: str = "auto",
     quiet: bool = False,
@@ -43,7 +52,7 @@ def visualize_samples(
         dataset: its name, as `mtl prepare` has it.
         indices: of the samples in the split.
         split: of the dataset.
-        paths, tasks, out, force, device, quiet: as in `visualize`.
+        paths, tasks, out, colormap, force, device, quiet: as in `visualize`.
 
     Raises:
         InputError: the dataset is not prepared, or has no such split or sample.
@@ -52,10 +61,10 @@ def visualize_samples(
     require_folder("--out", out)
     reader = Reader(datasets_dir() / f"{dataset}.h5", split)
     check_indices(reader, indices)
-    networks = load_networks(paths, tasks, device, dataset).unscaled
+    networks = load_networks(paths, tasks, device, dataset, colormap).unscaled
     written, targets = [], Targets(out, (), force)
     for index in tqdm(indices, desc="visualize", disable=True if quiet else None):
-        cells, names = sample_cells(networks, reader, index)
+        cells, names = sample_cells(networks, reader, index, colormap)
         name = targets.name(f"{dataset}_{split}_{index}", "{}.png")
         written.append(write_sheet(cells, names, out / f"{name}.png"))
     return Drawn(
@@ -76,16 +85,19 @@ def check_indices(reader: Reader, indices: Sequence[int]) -> None:
             )
 
 
-def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells, list[str]]:
+def sample_cells(
+    networks: Networks, reader: Reader, index: int, colormap: ColourMap = "inferno"
+) -> tuple[Cells, list[str]]:
     """The sheet of one sample as cells, and the names of its rows."""
+    info = in_colours(reader.info, reader.info.tasks, colormap)
     stored = reader[index]
     image = stored["image"]
-    targets = targets_of(reader.info, networks.tasks, stored)
+    targets = targets_of(info, networks.tasks, stored)
     maps = all_maps(networks, image, image.shape[:2])
-    truths, predicted = ranges_of(networks, targets, maps, reader.info)
+    truths, predicted = ranges_of(networks, targets, maps, info)
     first = image_tile(reader, index, image)
     rows: dict[str, list[Tile | None]] = {
-        "Ground truth": [first, *truth_tiles(reader.info, networks.tasks, targets, truths)]
+        "Ground truth": [first, *truth_tiles(info, networks.tasks, targets, truths)]
     }
     several = len(networks.trained) > 1
     for name, trained in networks.trained.items():
@@ -94,7 +106,7 @@ def sample_cells(networks: Networks, reader: Reader, index: int) -> tuple[Cells,
             replace(tile, note=OWN) if is_off(task, truths, predicted[name]) else tile
             for task, tile in zip(maps[name], drawn)
         ]
-        errors = error_tiles(networks, trained, maps[name], targets, reader.info)
+        errors = error_tiles(networks, trained, maps[name], targets, info)
         own = by_task(networks, tiles, maps[name])
         rows[name if several else "Prediction"] = [None, *own]
         rows[f"Error of {name}" if several else "Error"] = [None, *errors]

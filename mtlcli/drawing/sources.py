@@ -9,6 +9,8 @@ from mtlcli.drawing.remote import is_url
 from mtlcli.errors import InputError
 from mtlcli.files import MAC, is_litter, may_write
 from mtlcli.maps._picture import is_animated, suffixes
+from mtlcli.runs.foreign import EXPORTED
+from mtlcli.runs.names import CHECKPOINTS
 
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".ts", ".3gp")
 GIF = ".gif"  # a video if it moves
@@ -70,6 +72,10 @@ def find(word: str) -> Sequence[Source]:
     if not path.is_dir() and path.exists():
         if not path.is_file():  # reading a pipe would wait
             raise InputError(f"{word} is no regular file.")
+        if path.suffix in (*CHECKPOINTS, *EXPORTED):
+            raise InputError(
+                f"{word} is a network, no picture: `mtl visualize PICTURE --checkpoint {word}`."
+            )
         return [path]
     if word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS and not path.exists():
         return [int(word)]

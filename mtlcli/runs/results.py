@@ -1,5 +1,6 @@
 """The scores of a network: what results.json says, and where it lies."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -174,13 +175,27 @@ def write_results(path: Path, limited: int | None, results: "Results") -> None:
     write_json(file, results.to_json())
 
 
+def is_foreign(place: Path) -> bool:
+    """Whether a file in the place of scores is whole JSON, but of something else."""
+    try:
+        content = json.loads(place.read_bytes())
+    except (OSError, ValueError, RecursionError):  # none, or scores that were cut short
+        return False
+    return not (isinstance(content, dict) and content.keys() >= {"main", "checkpoint"})
+
+
 def require_writable(path: Path) -> None:
     """See that scores of a checkpoint can be written; nothing is left behind.
 
     Raises:
+        InputError: another program's file has their place.
         RunError: they cannot.
     """
-    folder = results_folder(path)
+    folder, place = results_folder(path), place_results(path, None)
+    if is_foreign(place):
+        raise InputError(
+            f"{place} is not of `mtl eval`, and would be lost: move it, or evaluate a copy."
+        )
     try:
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         TemporaryFile(dir=there).close()
