@@ -13,7 +13,8 @@ import mtlcli.systems
 import mtlcli.tasks
 from mtlcli import load
 from mtlcli.data.reader import Reader
-from mtlcli.drawing.prediction import predict, tiles_of
+from mtlcli.drawing.prediction import predict
+from mtlcli.drawing.tiles import tiles_of
 from mtlcli.page.tiles import tiles_html
 from mtlcli.runs import checkpoint
 

@@ -14,8 +14,8 @@ from mtlcli import lookup
 from mtlcli.drawing.grid import Tile, draw_grid, draw_sheet, in_columns, in_two
 from mtlcli.drawing.legend import FONT, draw_key, in_lines, key_height
 from mtlcli.drawing.networks import load_networks
-from mtlcli.drawing.prediction import image_tile
 from mtlcli.drawing.scales import ranges
+from mtlcli.drawing.tiles import image_tile
 from mtlcli.maps import _colours as colors
 from mtlcli.maps import _map as keys
 from mtlcli.maps import boundaries, classes, depth, directions

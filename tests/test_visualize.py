@@ -11,8 +11,9 @@ from PIL import Image
 
 from mtlcli.data.images import read_image
 from mtlcli.drawing.grid import Tile, in_columns, layout_of
-from mtlcli.drawing.prediction import predict, sheet_tiles
+from mtlcli.drawing.prediction import predict
 from mtlcli.drawing.sources import Targets, find_sources
+from mtlcli.drawing.tiles import sheet_tiles
 from mtlcli.errors import InputError
 from mtlcli.maps import _colours as colors
 from mtlcli.maps import boundaries

@@ -12,9 +12,10 @@ from mtlcli.drawing.grid import Cells, draw_grid, draw_sheet
 from mtlcli.drawing.lens import Lens
 from mtlcli.drawing.overlay import can_overlay, overlay
 from mtlcli.drawing.points import cloud_files
-from mtlcli.drawing.prediction import Maps, channels_last, tiles_of
+from mtlcli.drawing.prediction import Maps, channels_last
 from mtlcli.drawing.sidecar import describe
 from mtlcli.drawing.sources import Targets
+from mtlcli.drawing.tiles import tiles_of
 from mtlcli.errors import InputError, MtlError, RunError
 from mtlcli.files import mark_zip, read_json, save_picture, write_json
 from mtlcli.maps._map import Map, Options

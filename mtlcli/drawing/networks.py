@@ -14,13 +14,11 @@ from mtlcli.drawing.grid import AREA, Cells, Tile, in_columns, tile_size
 from mtlcli.drawing.prediction import (
     Maps,
     choose_tasks,
-    image_tile,
     logits_of,
     maps_of,
     network_input,
-    sheet_tiles,
-    tiles_of,
 )
+from mtlcli.drawing.tiles import image_tile, sheet_tiles, tiles_of
 from mtlcli.maps._map import Map
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs import checkpoint

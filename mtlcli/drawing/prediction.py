@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mtlcli import lookup
 from mtlcli.data.images import normalise, to_resolution
-from mtlcli.drawing.grid import Tile, draw_grid, in_columns, tile_of
-from mtlcli.drawing.overlay import can_overlay, overlay
+from mtlcli.drawing.grid import draw_grid
+from mtlcli.drawing.overlay import overlay
+from mtlcli.drawing.tiles import sheet_tiles
 from mtlcli.errors import InputError, RunError
 from mtlcli.runs.checkpoint import Trained
 from mtlcli.tasks._shared import at_size
@@ -164,7 +165,7 @@ class Prediction(Mapping[str, np.ndarray]):
 
     def grid(self) -> Image.Image:
         """The picture and all maps in one, each with the key to its colours."""
-        return Image.fromarray(grid(self.trained, self.image, self.maps))
+        return Image.fromarray(draw_grid(sheet_tiles(self.trained, self.image, self.maps)))
 
     def overlay(self) -> np.ndarray:
         """The picture with its classes in colours and its boundaries in white, RGB (H, W, 3) uint8
@@ -231,68 +232,6 @@ def channels_last(prediction: np.ndarray) -> np.ndarray:
     if prediction.ndim == 2:
         return prediction
     return prediction[0] if len(prediction) == 1 else prediction.transpose(1, 2, 0)
-
-
-def grid(trained: Trained, image: np.ndarray, maps: Maps) -> np.ndarray:
-    """Image and predictions as one picture, RGB (H', W', 3) uint8.
-
-    Args:
-        trained: the network.
-        image: RGB (H, W, 3) uint8.
-        maps: all or some of what `predict` returns.
-    """
-    return draw_grid(sheet_tiles(trained, image, maps))
-
-
-def sheet_tiles(
-    trained: Trained,
-    image: np.ndarray,
-    maps: Maps,
-    shared: Mapping[str, Mapping[str, Any]] | None = None,
-    keyed: bool = True,
-) -> list[Tile]:
-    """The picture and its maps, and the overlay of them where the sheet would have a hole.
-
-    Args:
-        trained: the network.
-        image: RGB (H, W, 3) uint8.
-        maps: those to show, at one size, which need not be the picture's.
-        shared: see `tiles_of`.
-        keyed: see `tiles_of`.
-    """
-    tiles = [image_tile(image, trained), *tiles_of(trained, maps, shared, keyed)]
-    rows = in_columns(tiles)
-    if len(rows[-1]) < len(rows[0]) and can_overlay(trained, maps):
-        shape = next(iter(maps.values())).shape[-2:]
-        fitting = to_resolution(image, (shape[0] / image.shape[0], shape[1] / image.shape[1]))
-        tiles.append(Tile(title="Overlay", picture=overlay(trained, fitting, maps)))
-    return tiles
-
-
-def image_tile(image: np.ndarray, *networks: Trained) -> Tile:
-    """The picture itself, and what the networks that look at it know."""
-    known = dict.fromkeys(trained.scenes for trained in networks if trained.scenes)
-    note = f"The network has seen {' and '.join(known)} only." if known else ""
-    return Tile(title="Image", picture=image, note=note)
-
-
-def tiles_of(
-    trained: Trained,
-    maps: Maps,
-    shared: Mapping[str, Mapping[str, Any]] | None = None,
-    keyed: bool = True,
-) -> list[Tile]:
-    """A tile for each map; `shared` holds options by task, `keyed` says whether keys are made."""
-    tasks, shared = trained.tasks, shared or {}
-    return [
-        tile_of(
-            tasks[name],
-            values,
-            {**trained.dataset.drawing(name), **shared.get(name, {})},
-            keyed,
-        )
-        for name, values in maps.items()
-    ]
 
 
 def choose_tasks(trained: Trained, wanted: Sequence[str]) -> tuple[str, ...]:

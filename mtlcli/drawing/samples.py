@@ -22,9 +22,10 @@ from mtlcli.drawing.networks import (
     shared_scales,
 )
 from mtlcli.drawing.pictures import Drawn
-from mtlcli.drawing.prediction import Maps, tiles_of
+from mtlcli.drawing.prediction import Maps
 from mtlcli.drawing.scales import OWN, Range, ranges
 from mtlcli.drawing.sources import Targets
+from mtlcli.drawing.tiles import tiles_of
 from mtlcli.errors import InputError
 from mtlcli.home import datasets_dir
 from mtlcli.runs.checkpoint import Trained, tasks_of

@@ -11,7 +11,8 @@ from PIL import Image
 
 from mtlcli.data.images import read_image
 from mtlcli.drawing.overlay import can_overlay
-from mtlcli.drawing.prediction import Prediction, predict, tiles_of
+from mtlcli.drawing.prediction import Prediction, predict
+from mtlcli.drawing.tiles import tiles_of
 from mtlcli.errors import InputError
 from mtlcli.page.downloads import save
 from mtlcli.page.tiles import OVERLAY, tiles_html

@@ -21,9 +21,11 @@ import torch
 from PIL import Image
 
 from mtlcli.data.images import read_image
+from mtlcli.drawing.grid import draw_grid
 from mtlcli.drawing.networks import load_networks
-from mtlcli.drawing.prediction import grid, network_input, predict
+from mtlcli.drawing.prediction import network_input, predict
 from mtlcli.drawing.stream import play
+from mtlcli.drawing.tiles import sheet_tiles
 from mtlcli.runs import checkpoint
 
 ROUNDS = 3
@@ -95,8 +97,8 @@ def one_picture(run: Path, folder: Path) -> None:
     print(f"predict  {seconds(lambda: predict(trained, image)):.2f} s, first")
     print(f"predict  {seconds(lambda: predict(trained, image)):.2f} s, again")
     maps = predict(trained, image)
-    print(f"draw     {seconds(lambda: grid(trained, image, maps)):.2f} s")
-    sheet = Image.fromarray(grid(trained, image, maps))
+    print(f"draw     {seconds(lambda: draw_grid(sheet_tiles(trained, image, maps))):.2f} s")
+    sheet = Image.fromarray(draw_grid(sheet_tiles(trained, image, maps)))
     print(f"save     {seconds(lambda: sheet.save(folder / 'sheet.png')):.2f} s")
     imports = [sys.executable, "-c", "import mtlcli.drawing.pictures"]
     print(f"imports  {seconds(lambda: subprocess.run(imports, check=True)):.2f} s")
