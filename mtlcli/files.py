@@ -9,6 +9,7 @@ import math
 import mmap
 import os
 import reprlib
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,6 +68,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def typed(place: object) -> str:
+    """A path as it is typed in a shell, for a command that users copy."""
+    return shlex.quote(str(place))
 
 
 class NoSpace(RunError):

@@ -189,3 +189,21 @@ def test_a_diverged_loss_names_task_and_images(home: Path, mtl) -> None:
 def test_a_record_of_a_run_survives_json() -> None:
     config = RunConfig(tasks=("a", "b"), size=(40, 50), settings={"steps": 1})
     assert RunConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--resume", "weights/base", "--iterations", 9, "--dry-run"), "--like weights/base"),
+        (("--resume", "weights/base", "--jobs", 2), "is one run"),
+        (("--optimizer", "adamw", "--momentum", 0.3), "--momentum 0.3"),
+        (("--gradient-scale", 0), "positive"),
+        (("--gradient-scale", -100), "positive"),
+    ],
+)
+def test_options_that_would_do_nothing_or_harm_are_refused(base: Path, mtl, words, said) -> None:
+    before = {p: p.read_bytes() for p in base.iterdir()}
+    answer = mtl("train", *(words if "--resume" in words else (*TRAIN[1:], *words)))
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert said in answer.err
+    assert {p: p.read_bytes() for p in base.iterdir()} == before

@@ -144,6 +144,14 @@ def test_json_of_a_measured_network(mtl):
     assert 0 < sum(inner) <= record["saved_bytes"]["total"]
 
 
+def test_the_smallest_pictures_can_be_counted(mtl):
+    options = ("bench", "model", "--dataset", "rooms", "--size", "32x32", "--task", "depth",
+               "--system", "multi_task", "--backbone", "resnet18_half")  # fmt: skip
+    answer = mtl(*options, "--device", "cpu", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["saved_bytes"]["total"] > 0
+
+
 def test_what_takes_a_cpu_long_is_counted_and_run_only_if_asked(mtl, monkeypatch):
     monkeypatch.setattr("mtlcli.scoring.bench_model.LONG", 0)
     options = ("bench", "model", "--dataset", "rooms", "--size", "64x64", "--task", "depth",

@@ -18,6 +18,7 @@ from mtlcli.commands.demo import BUDGET
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
 from mtlcli.runs.folder import read_log
+from mtlcli.runs.record import unlike
 from mtlcli.scoring.measure import best_constant
 
 
@@ -82,16 +83,20 @@ def stop_after(iterations: int, patch: pytest.MonkeyPatch) -> None:
 
 def test_other_options_or_other_rooms_are_no_demo_to_go_on_with(home: Path) -> None:
     whole = replace(BUDGET, tasks=("semseg", "depth"))
-    assert demo.is_of(replace(whole, amp=False, mean=(0.0, 0.0, 0.0), init="random"), whole)
+    assert not unlike(replace(whole, amp=False, mean=(0.0, 0.0, 0.0), init="random"), whole)
     for other in (
         replace(whole, lr=1.0),
         replace(whole, tasks=("semseg",)),
         replace(whole, holdout=0.5),
+        replace(whole, clip=1.0),
+        replace(whole, ema=0.9),
+        replace(whole, crop=(32, 32)),
+        replace(whole, seed=1),
         replace(whole, settings={**whole.settings, "steps": 2}),
         replace(whole, settings={}),
         replace(whole, system="multi_task", settings={}),
     ):
-        assert not demo.is_of(other, whole)
+        assert unlike(other, whole)
 
 
 def test_the_room_that_is_drawn_has_all_labels_and_is_neither_best_nor_worst() -> None:

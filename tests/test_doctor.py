@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import h5py
 import torch
 from huggingface_hub import constants
+from safetensors.torch import save
 
+from mtlcli.backbones._weights import HubFile
 from mtlcli.runs import health as doctor
 from mtlcli.runs import installation
 
@@ -156,3 +159,21 @@ def test_the_network_that_ships_is_listed_and_checked(home: Path, mtl, monkeypat
     assert "nyud_small: damaged" in answer.out
     monkeypatch.setattr(doctor, "find_shipped", lambda: None)
     assert json.loads(mtl("doctor", "--json").out)["shipped"] is None
+
+
+def test_commands_to_copy_touch_no_other_folder_than_the_one_they_are_of(home: Path, mtl) -> None:
+    broken = home / "weights" / "old run; echo"
+    broken.mkdir(parents=True)
+    (broken / "run.json").write_text("{")
+    found = doctor.check_run(broken)
+    assert shlex.split(found.next or "") == ["rm", "-r", str(broken)]
+
+
+def test_weights_that_were_cut_short_by_hand_are_damaged(home: Path, monkeypatch) -> None:
+    source = HubFile(repo="a/b", path="model.safetensors", licence="mit")
+    monkeypatch.setattr(doctor.hub, "find_cached", lambda *_: None)
+    path = home / "weights" / source.file
+    path.parent.mkdir()
+    for content, state in ((save({"x": torch.zeros(9)}), "whole"), (b"", "damaged")):
+        path.write_bytes(content)
+        assert [found.state for found in doctor.weights_of(source)] == [state]

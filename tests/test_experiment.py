@@ -4,12 +4,15 @@ import json
 import math
 import threading
 from dataclasses import replace
+from functools import partial
 from statistics import fmean, stdev
 
 import pytest
+import torch
 from scipy.stats import t as student
 
 from mtlcli import lookup
+from mtlcli.data.prepare import prepare
 from mtlcli.errors import InputError, RunError
 from mtlcli.experiments import _grid as experiment
 from mtlcli.experiments import _run as running
@@ -143,6 +146,49 @@ def test_costs_stand_beside_the_cell_they_belong_to():
 def test_one_seed_has_no_deviation_and_no_seed_no_value():
     assert spread([0.5]) == "0.5000"
     assert spread([float("nan")]) == "-"
+
+
+def test_runs_of_other_options_or_data_are_not_mixed_in(tiny, monkeypatch):
+    conduct("tiny", labels=["multi_task"], seeds=[0], device="cpu", quiet=True)
+    other = replace(TINY, budget=replace(TINY.budget, lr=0.5))
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "load", lambda name: other)
+        for look in (partial(conduct, device="cpu", quiet=True), collect):
+            with pytest.raises(InputError, match=r"seed0 began with other options \(--lr\)"):
+                look("tiny")
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "load", lambda name: replace(TINY, pictures=9))
+        with pytest.raises(InputError, match="has 8 training pictures, and this is of 9"):
+            conduct("tiny", device="cpu", quiet=True)
+    prepare("rooms", size=(48, 64), train=7, val=3, workers=1, quiet=True, force=True)
+    with pytest.raises(InputError, match="other pictures or labels"):
+        conduct("tiny", labels=["single_task"], device="cpu", quiet=True)
+    assert [r["cell"] for r in collect("tiny")["runs"]] == ["multi_task"], "no data is needed"
+
+
+def test_what_is_asked_twice_is_done_once_and_other_folders_are_passed_over(tiny):
+    planned = plan("tiny", ["multi_task", "multi_task"], [1, 1])
+    assert [run.title for run in planned] == ["multi_task, seed 1"]
+    (planned[0].folder.parent / "seed0_old").mkdir(parents=True)
+    assert collect("tiny")["runs"] == []
+
+
+@pytest.mark.parametrize(
+    ("mine", "given"), [("2,3", ["2", "3", "2"]), ("GPU-a", ["GPU-a"] * 3), (None, ["0", "1", "0"])]
+)
+def test_runs_side_by_side_keep_to_the_gpus_that_were_given(monkeypatch, mine, given):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(set(given)))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if mine:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mine)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in devices("auto", 3)] == given
+
+
+def test_the_list_of_experiments_is_json_too_and_cells_need_a_name(mtl):
+    listed = json.loads(mtl("experiment", "--json").out)
+    assert "single_task" in listed["rooms_systems"]["cells"]
+    assert mtl("experiment", "--cell", "demt").code == 2
 
 
 def test_unknown_cells_and_a_missing_dataset_are_told(tiny):

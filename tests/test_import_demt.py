@@ -10,7 +10,7 @@ from torch import nn
 from mtlcli import lookup
 from mtlcli.data.hdf5 import Info
 from mtlcli.models.deformable_mixer import DeformableMixer
-from mtlcli.runs import checkpoint
+from mtlcli.runs import checkpoint, import_demt
 from mtlcli.runs.config import RunConfig
 from mtlcli.systems import _settings as settings
 from tests.released_demt import released_logits
@@ -176,3 +176,10 @@ def test_a_mixer_that_mixes_space_first():
     torch.testing.assert_close(mixer(x), mixer.channel(x + mixer.spatial(x)))
     mixer.space_first = False
     assert not torch.allclose(mixer(x), mixer.channel(x + mixer.spatial(x)))
+
+
+def test_mixers_are_numbered_in_the_order_of_the_file_s_heads():
+    known = ORDERS["nyud"]
+    assert import_demt.task_order(("depth", "semseg", "normals", "edge"), known)[0] == "depth"
+    assert import_demt.task_order(tuple(sorted(known)), known) == list(known), "torch sorted them"
+    assert import_demt.task_order(known, known) == list(known)

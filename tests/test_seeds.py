@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pytest
 import torch
 
@@ -141,3 +143,19 @@ def test_a_score_that_is_missing_does_not_count(tmp_path: Path) -> None:
     assert record["deviation"]["depth"] == pytest.approx(math.sqrt(7))  # (4 + 1 + 9) / (3 - 1)
     assert record["runs"]["seed3"]["depth"] is None
     assert "3.0000 ± 2.6458" in series.table().splitlines()[-1]
+
+
+def test_seeds_that_could_not_be_scored_are_not_begun(home: Path, mtl) -> None:
+    """A dataset may lack the split on which the runs of a series are scored."""
+    file = shutil.copy(home / "datasets" / "rooms.h5", home / "datasets" / "only.h5")
+    with h5py.File(file, "r+") as opened:
+        del opened["val"]
+        opened.attrs["expected"] = json.dumps({"train": len(opened["train/ids"])})
+        opened.attrs["name"] = json.dumps("only")
+    line = ("train", "--dataset", "only", "--init", "random", "--backbone", "resnet18_half")
+    answer = mtl(
+        *line, "--system", "multi_task", "--iterations", 1, "--seeds", 2, "--out", "series"
+    )
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer.err
+    assert "no split 'val'" in answer.err
+    assert not (home / "series").exists()

@@ -17,6 +17,7 @@ from torch import nn
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.backbones import _pretrained as pretrained
 from mtlcli.backbones import _timm
+from mtlcli.backbones._timm_plan import create
 from mtlcli.data import hub as data_hub
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.errors import InputError, RunError
@@ -108,6 +109,18 @@ def test_what_gives_no_maps_is_refused_in_a_line(home, mtl, name):
     assert REFUSED[name] in answer.err
     assert len(answer.err.strip().splitlines()) == 1
     assert not Path("run").exists()
+
+
+def test_the_file_of_a_deeper_network_is_refused_by_its_layers(tmp_path):
+    file, own = tmp_path / "deeper.pth", tmp_path / "own.pth"
+    torch.save(create("resnet34").state_dict(), file)
+    with pytest.raises(InputError, match=r"does not fit timm:resnet18: surplus: layer1\.2\."):
+        pretrained.start("timm:resnet18", str(file))
+    state = create("resnet18").state_dict()
+    for name in ("fc.weight", "fc.bias"):
+        del state[name]
+    torch.save(state | {"projection.weight": torch.zeros(3)}, own)
+    assert pretrained.start("timm:resnet18", str(own))[1].fresh == ()
 
 
 def test_timm_names_without_prefix_lead_to_the_list(home, mtl):

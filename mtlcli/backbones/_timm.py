@@ -19,6 +19,7 @@ from mtlcli import lookup
 from mtlcli.backbones._backbone import PREFIX, Backbone
 from mtlcli.backbones._timm_plan import build, complete, create, make_body, make_plan, quiet
 from mtlcli.backbones._weights import (
+    CONSTANTS,
     Converted,
     HubFile,
     PackageFile,
@@ -42,6 +43,7 @@ PACKAGED = {
     for size, digest in enumerate(("57934424", "77cc7160", "9656183e"))
 }
 """Networks of timm whose ImageNet weights a package of the index has, too."""
+PASSED_OVER = (*CONSTANTS, "attn_mask")  # of a file's tensors that timm makes itself
 STATISTICS = ("running_mean", "running_var")  # of the buffers those that are learnt
 
 
@@ -114,7 +116,26 @@ def load(name: str, state: State) -> Converted | None:
     if len(missing) == len(learnt):
         return None
     found = {key: x.detach() for key, x in own.items() if key not in missing}
-    return Converted(tensors=found, fresh=("neck",) if plan.patch else ())
+    return Converted(
+        tensors={**found, **surplus(name, state)}, fresh=("neck",) if plan.patch else ()
+    )
+
+
+def surplus(name: str, state: State) -> State:
+    """What a file by timm's names has beyond the network in the parts that both have, such as the
+    layers of a deeper one, which timm would pass over; nothing where its names are another's.
+    """
+    with torch.device("meta"), quiet():
+        whole = create(name).state_dict()
+    parts = {key.partition(".")[0] for key in state}
+    if any(key not in state and key.partition(".")[0] in parts for key in whole):
+        return {}
+    ours = {key.partition(".")[0] for key in whole}
+    return {
+        key: tensor
+        for key, tensor in state.items()
+        if key not in whole and key.partition(".")[0] in ours and not key.endswith(PASSED_OVER)
+    }
 
 
 class Copies(TorchFunctionMode):

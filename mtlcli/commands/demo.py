@@ -3,12 +3,13 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlcli.commands._options import AsJson, Device, Quiet, print_json
 from mtlcli.errors import InputError, Interrupted
+from mtlcli.files import typed
 from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import LAST
@@ -76,14 +77,15 @@ def demo(
         return
     print(results_table(rows, scored.tasks))
     print(f"\nPicture: {picture} (truth, prediction and error of one room)\nRun:     {run}")
-    print(f"Next:    mtl visualize YOUR.jpg --checkpoint {run}")
-    print(f"         mtl report {run}")
+    print(f"Next:    mtl visualize YOUR.jpg --checkpoint {typed(run)}")
+    print(f"         mtl report {typed(run)}")
 
 
 def announce(config: RunConfig, begun: Path | None) -> str:
     """What will be done, and about how long it takes."""
     minutes = BESIDE + (MINUTES - BESIDE) * config.iterations / BUDGET.iterations
-    how = "goes on with" if begun else "renders rooms, then trains"
+    rendered = (datasets_dir() / f"{config.dataset}.h5").exists()
+    how = "goes on with" if begun else "trains" if rendered else "renders rooms, then trains"
     where = f" in {begun}" if begun else ""
     return (
         f"mtl demo {how} {config.iterations} iterations{where}, scores and draws: about "
@@ -95,6 +97,7 @@ def find_begun(config: RunConfig) -> Path | None:
     """The newest run of these options, on the rooms that are there, that has no picture yet."""
     from mtlcli.data.reader import Reader
     from mtlcli.runs.names import find
+    from mtlcli.runs.record import unlike
     from mtlcli.runs.run import Run
 
     file = datasets_dir() / f"{config.dataset}.h5"
@@ -105,26 +108,12 @@ def find_begun(config: RunConfig) -> Path | None:
     for folder in sorted(find(weights_dir()), key=lambda f: f.stat().st_mtime, reverse=True):
         try:
             record = Run.read(folder).record
-        except InputError:
+            is_same = record.fingerprint == data and not unlike(record.config, wanted)
+        except InputError:  # damaged, or of a version with other options
             continue
-        is_same = record.fingerprint == data and is_of(record.config, wanted)
         if is_same and not (folder / PICTURE).exists():
             return folder
     return None
-
-
-def is_of(found: RunConfig, wanted: RunConfig) -> bool:
-    """Whether a run has the options wanted; what these leave to the dataset and the device does
-    not matter.
-    """
-    from mtlcli.systems import _settings as settings
-
-    def facts(config: RunConfig) -> dict[str, Any]:
-        whole = settings.complete(config.system, config.settings)
-        return config.to_json() | {"settings": whole}
-
-    own = facts(found) if found.system == wanted.system else found.to_json()
-    return all(own[name] == value for name, value in facts(wanted).items() if value is not None)
 
 
 def train_on(config: RunConfig, begun: Path | None, conduct: Conduct) -> Path:

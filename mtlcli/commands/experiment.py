@@ -31,10 +31,17 @@ def experiment(
 ) -> None:
     """Compare systems over seeds under one budget; resumes."""
     from mtlcli import lookup
+    from mtlcli.errors import InputError
 
     if name is None:
-        for known in lookup.names("experiments"):
-            its = lookup.load("experiments", known).EXPERIMENT
+        if cell or seed:
+            raise InputError("--cell and --seed are of an experiment: name it.")
+        found = {n: lookup.load("experiments", n).EXPERIMENT for n in lookup.names("experiments")}
+        if as_json:
+            print_json({n: {"title": its.title, "extent": its.extent, "prepare": its.prepare,
+                            "cells": list(its.cells)} for n, its in found.items()})  # fmt: skip
+            return
+        for known, its in found.items():
             print(f"{known}: {its.title} ({its.extent}; `{its.prepare}`)")
         return
     from mtlcli.experiments._grid import collect, conduct, measure_costs, plan
@@ -46,7 +53,7 @@ def experiment(
         conduct(name, labels=cell or (), seeds=seed or (), jobs=jobs, device=device, quiet=quiet)
     if costs:
         measure_costs(name, device)
-    record = collect(name)
+    record = collect(name, cell or (), seed or ())
     if as_json:
         print_json(record)
     else:

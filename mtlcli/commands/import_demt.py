@@ -7,6 +7,7 @@ import typer
 
 from mtlcli.commands import _completion
 from mtlcli.commands._options import AsJson, print_json
+from mtlcli.files import typed
 
 
 def import_demt(
@@ -28,4 +29,4 @@ def import_demt(
         print_json(imported.to_json())
         return
     print(imported.text())
-    print(f"Next:    mtl eval {imported.folder}")
+    print(f"Next:    mtl eval {typed(imported.folder)}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.commands._options import AsJson, Run, print_json
+from mtlcli.files import typed
 
 
 def pack(
@@ -30,5 +31,5 @@ def pack(
         )
         return
     print(f"Packed: {packed.path}, {packed.after / 1e6:.1f} MB of {packed.before / 1e6:.1f}")
-    print(f"Next:   mtl eval {out}")
-    print(f"        hf upload USER/REPO {out}   (then it is hf:USER/REPO to mtl)")
+    print(f"Next:   mtl eval {typed(out)}")
+    print(f"        hf upload USER/REPO {typed(out)}   (then it is hf:USER/REPO to mtl)")

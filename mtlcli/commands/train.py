@@ -9,11 +9,12 @@ from mtlcli.commands import _completion
 from mtlcli.commands._fields import options_of, pick_fields
 from mtlcli.commands._options import AsJson, Device, notify, print_json, was_typed
 from mtlcli.errors import InputError
+from mtlcli.files import typed as typed_path
 from mtlcli.runs.config import Conduct, RunConfig
+from mtlcli.systems._settings import flag
 
 SCALELESS = (
-    "--gradient-scale has no effect with --optimizer adamw, whose steps do not depend on the scale "
-    "of a gradient."
+    "{} has no effect with --optimizer adamw, whose steps do not depend on the scale of a gradient."
 )
 
 
@@ -93,6 +94,11 @@ def train(
         raise InputError(f"--jobs {jobs}: runs side by side are those of --seeds; add it.")
     if memory is not None and not dry_run:
         raise InputError(f"--memory {memory:g} only says what a run needs: add --dry-run.")
+    if resume and dry_run:
+        raise InputError(
+            "--dry-run only says what a run needs, and --resume goes on with one: "
+            f"`mtl train --like {typed_path(resume)} --dry-run`."
+        )
     others = {"--from": typed.get("from_run"), "--like": like, "--config": config_file}
     for option, value in others.items():
         if resume and value:
@@ -106,6 +112,8 @@ def train(
             "weights."
         )
     resume = resolve(resume, "--resume") if resume else None
+    if resume and jobs and not (seeds or runs.is_series(resume)):
+        raise InputError(f"--jobs {jobs}: {resume} is one run; side by side are those of --seeds.")
     if resume and (seeds or runs.is_series(resume)):
         series = runs.resume_seeds(resume, typed, seeds, jobs=jobs, conduct=conduct)
         print_json(series.to_json()) if as_json else print(series.table())
@@ -115,8 +123,9 @@ def train(
         return
     config, said = gather(typed, like=like, file=config_file, quiet=conduct.quiet)
     conduct = Conduct(**{**said, **carried, **({"device": chosen} if chosen else {})})
-    if config.optimizer == "adamw" and "gradient_scale" in config.settings:
-        notify(SCALELESS)
+    if config.optimizer == "adamw":
+        for name in {"gradient_scale", "gradient_scope"} & config.settings.keys():
+            notify(SCALELESS.format(flag(name)))
     if dry_run:
         plan = planning.dry_run(config, device=conduct.device or device, memory=memory)
         print_json(plan.to_json()) if as_json else print(plan.text())
@@ -135,4 +144,4 @@ def announce(run: Path, as_json: bool) -> None:
         print_json({"run": str(run), "checkpoint": str(run / LAST)})
         return
     print(f"Trained: {run / LAST}")
-    print(f"Next:    mtl eval {run / LAST}")
+    print(f"Next:    mtl eval {typed_path(run / LAST)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtlcli.drawing.remote import is_url
 from mtlcli.errors import InputError
-from mtlcli.files import MAC, is_litter, may_write
+from mtlcli.files import MAC, is_litter, may_write, typed
 from mtlcli.maps._picture import is_animated, suffixes
 from mtlcli.runs.foreign import EXPORTED
 from mtlcli.runs.names import CHECKPOINTS
@@ -74,7 +74,8 @@ def find(word: str) -> Sequence[Source]:
             raise InputError(f"{word} is no regular file.")
         if path.suffix in (*CHECKPOINTS, *EXPORTED):
             raise InputError(
-                f"{word} is a network, no picture: `mtl visualize PICTURE --checkpoint {word}`."
+                f"{word} is a network, no picture: `mtl visualize PICTURE --checkpoint "
+                f"{typed(word)}`."
             )
         return [path]
     if word.isascii() and word.isdigit() and len(word) <= MOST_DIGITS and not path.exists():

@@ -43,6 +43,7 @@ class Experiment:
     references: tuple[str, ...] = ()  # labels that Delta% is against
     limit: int | None = None  # only the first so many validation pictures are scored
     prepare: str = ""  # the command that makes its dataset
+    pictures: int | None = None  # for training in that
 
     @property
     def extent(self) -> str:

@@ -4,6 +4,7 @@ Layout: weights/experiments/NAME/CELL/seedN are the runs, experiment.json and co
 cells what the table is made from.
 """
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from mtlcli import lookup
+from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
 from mtlcli.experiments._experiment import Experiment
 from mtlcli.experiments._run import Planned, finish_all
@@ -21,7 +23,7 @@ from mtlcli.files import plain, read_json, write_json
 from mtlcli.home import datasets_dir, weights_dir
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.config import Conduct, RunConfig
-from mtlcli.runs.folder import read_log
+from mtlcli.runs.folder import RECORD, read_log
 from mtlcli.runs.record import read_record
 from mtlcli.runs.results import read_results
 from mtlcli.scoring.bench_model import build, build_meta
@@ -88,8 +90,8 @@ def plan(name: str, labels: Sequence[str] = (), seeds: Sequence[int] = ()) -> li
             raise InputError(f"Experiment '{name}' has no cell '{label}'. It has: {known}.")
     return [
         plan_run(name, label, seed)
-        for seed in seeds or range(experiment.seeds)
-        for label in labels or experiment.cells
+        for seed in dict.fromkeys(seeds or range(experiment.seeds))
+        for label in dict.fromkeys(labels or experiment.cells)
     ]
 
 
@@ -124,35 +126,79 @@ def conduct(
         quiet: no progress bar.
 
     Raises:
-        InputError: no such experiment or cell, or its dataset is missing.
+        InputError: no such experiment or cell; its dataset is missing, or another; a run that
+            began with other options or data.
         RunError, Interrupted: see `finish_all`.
     """
     experiment = load(name)
     file = datasets_dir() / f"{experiment.budget.dataset}.h5"
     if not file.exists():
         raise InputError(f"There is no {file}; make it: {experiment.prepare}.")
-    how = Conduct(device=device, quiet=quiet)
-    finish_all(plan(name, labels, seeds), how, jobs, again=f"mtl experiment {name}")
+    how, planned = Conduct(device=device, quiet=quiet), plan(name, labels, seeds)
+    for run in planned:
+        run.require_alike()
+    require_data(experiment, file, [*planned, *find_finished(name)])
+    finish_all(planned, how, jobs, again=f"mtl experiment {name}")
     return collect(name)
 
 
-def collect(name: str) -> dict[str, Any]:
+def require_data(experiment: Experiment, file: Path, runs: Sequence[Planned]) -> None:
+    """Refuse to mix the data of an experiment.
+
+    Raises:
+        InputError: the file has not its number of training pictures, or one of these runs was made
+            with others.
+    """
+    pictures = len(Reader(file, "train"))
+    if experiment.pictures not in (None, pictures):
+        raise InputError(
+            f"{file} has {pictures} training pictures, and this is of {experiment.pictures}: "
+            f"`{experiment.prepare} --force`, or another MTL_HOME."
+        )
+    now: dict[tuple[str, ...], str] = {}
+    for run in runs:
+        if not (run.folder / RECORD).is_file():
+            continue
+        record = read_record(run.folder)
+        tasks = record.config.tasks
+        now[tasks] = now.get(tasks) or Reader(file, "train", tasks).fingerprint()
+        if record.fingerprint not in (None, now[tasks]):
+            raise InputError(
+                f"{run.folder} was trained on other pictures or labels than are in {file} now: "
+                "move it away, or prepare the dataset as it was."
+            )
+
+
+def collect(name: str, labels: Sequence[str] = (), seeds: Sequence[int] = ()) -> dict[str, Any]:
     """All finished runs of an experiment, with their options and scores, as plain types.
 
     Also written to weights/experiments/NAME/experiment.json.
+
+    Args:
+        name: of the experiment.
+        labels: only these cells, and nothing is written.
+        seeds: likewise.
+
+    Raises:
+        InputError: no such experiment, or a finished run that began with other options.
     """
     experiment = load(name)
     record: dict[str, Any] = {
         "experiment": name,
         "title": experiment.title,
         "references": list(experiment.references),
-        "runs": [describe(run) for run in find_finished(name)],
+        "runs": [
+            describe(run)
+            for run in find_finished(name)
+            if run.cell in (labels or [run.cell])
+            and run.config.seed in (seeds or [run.config.seed])
+        ],
     }
     folder = folder_of(name)
     if (folder / COSTS).exists():
         record["costs"] = read_json(folder / COSTS)
     record = plain(record)
-    if record["runs"]:
+    if record["runs"] and not (labels or seeds):
         write_json(folder / SUMMARY, record)
     return record
 
@@ -174,9 +220,11 @@ def find_finished(name: str) -> Iterator[Planned]:
     """Finished runs, cell by cell, of whatever seeds there are."""
     for label in load(name).cells:
         cell = plan_run(name, label, 0).folder.parent
-        for seed in sorted(int(p.name.removeprefix("seed")) for p in cell.glob("seed*")):
+        found = (re.fullmatch(r"seed(\d+)", path.name) for path in cell.glob("seed*"))
+        for seed in sorted(int(its[1]) for its in found if its):
             run = plan_run(name, label, seed)
             if run.scores():
+                run.require_alike()
                 yield run
 
 

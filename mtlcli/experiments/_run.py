@@ -23,13 +23,15 @@ import torch
 from tqdm import tqdm
 
 from mtlcli.errors import InputError, Interrupted, MtlError, RunError, in_one_line
+from mtlcli.files import typed
 from mtlcli.home import available_cores
 from mtlcli.ops import processes as distributed
 from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import LAST, RECORD
-from mtlcli.runs.record import read_record
+from mtlcli.runs.record import read_record, unlike
 from mtlcli.runs.results import place_results, read_results
 from mtlcli.scoring.evaluate import evaluate
+from mtlcli.systems._settings import flag
 from mtlcli.training.loop import resume, train
 
 SPLIT = "val"
@@ -59,6 +61,21 @@ class Planned:
     def results(self) -> Path:
         """Where its scores lie."""
         return place_results(self.folder / LAST, self.limit)
+
+    def require_alike(self) -> None:
+        """Refuse a run that began in the folder with other options.
+
+        Raises:
+            InputError: names them.
+        """
+        if not (self.folder / RECORD).is_file():
+            return
+        found = read_record(self.folder).config
+        if names := unlike(found, self.config):
+            raise InputError(
+                f"{self.folder} began with other options ({', '.join(map(flag, names))}): move it "
+                "away, or remove it."
+            )
 
     def scores(self) -> dict[str, float] | None:
         """The main scores of the last iterate if `mtl eval` has written them, with no option but
@@ -129,7 +146,7 @@ def finish_all(runs: Sequence[Planned], conduct: Conduct, jobs: int | None, agai
 
 def continue_all(reason: str, runs: Sequence[Planned], again: str) -> str:
     """Why one of the runs failed, with the command for all of them in place of its own."""
-    commands = (f"mtl train --resume {run.folder}" for run in runs)
+    commands = (f"mtl train --resume {typed(run.folder)}" for run in runs)
     own = next((command for command in commands if reason.endswith(command)), None)
     return reason.removesuffix(own) + again if own else reason
 
@@ -138,7 +155,9 @@ def devices(device: str, jobs: int | None) -> list[dict[str, str]]:
     """The environment of each process that runs side by side."""
     if device in ("auto", "cuda") and torch.cuda.is_available():
         gpus = torch.cuda.device_count()
-        return [{"CUDA_VISIBLE_DEVICES": str(i % gpus)} for i in range(jobs or gpus)]
+        mine = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        names = mine if mine[0] else list(map(str, range(gpus)))
+        return [{"CUDA_VISIBLE_DEVICES": names[i % gpus].strip()} for i in range(jobs or gpus)]
     count = jobs or 1
     threads = max(1, available_cores() // count)
     return [{"OMP_NUM_THREADS": str(threads)}] * count

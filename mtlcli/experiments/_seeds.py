@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
 from mtlcli.experiments._run import SPLIT, Planned, finish, finish_all
-from mtlcli.files import write_json
+from mtlcli.files import typed, write_json
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import pick_device
 from mtlcli.runs.checkpoint import tasks_of
@@ -102,6 +103,8 @@ def train_seeds(
     with distributed.joined(pick_device(conduct.device or "auto")) as device:
         reader, config = complete(config, device)
         reader.close()
+        Reader(reader.path, SPLIT, config.tasks).close()  # refuses what could not be scored
+        replace(config, seed=config.seed + count - 1)  # likewise
         folder = distributed.by_first(lambda: begin_series(out, config, count))
         return run_series(folder, config, count, jobs, conduct)
 
@@ -178,7 +181,7 @@ def run_series(
         Planned(folder=folder / f"seed{seed}", config=replace(config, seed=seed))
         for seed in range(config.seed, config.seed + count)
     ]
-    finish_all(runs, conduct, jobs, again=f"mtl train --resume {folder}")
+    finish_all(runs, conduct, jobs, again=f"mtl train --resume {typed(folder)}")
     scores = {run.folder.name: finish(run, conduct) for run in runs}  # known by now
     series = Series(folder=folder, scores=scores)
     if distributed.is_first():

@@ -21,4 +21,5 @@ EXPERIMENT = Experiment(
     seeds=3,
     references=("lambda 1",),
     prepare="mtl prepare nyud",
+    pictures=795,
 )

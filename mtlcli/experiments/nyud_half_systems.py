@@ -21,4 +21,5 @@ EXPERIMENT = Experiment(
     seeds=2,
     references=("single_task", "demt"),
     prepare="mtl prepare nyud",
+    pictures=795,
 )

@@ -36,4 +36,5 @@ EXPERIMENT = Experiment(
     references=("single_task", "demt"),
     limit=150,
     prepare="mtl prepare nyud",
+    pictures=795,
 )

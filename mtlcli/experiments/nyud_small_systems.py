@@ -20,4 +20,5 @@ EXPERIMENT = Experiment(
     references=("single_task", "demt"),
     limit=128,
     prepare="mtl prepare nyud --limit 128",
+    pictures=128,
 )

@@ -20,4 +20,5 @@ EXPERIMENT = Experiment(
     seeds=1,
     references=("lambda 1",),
     prepare="mtl prepare rooms",
+    pictures=400,
 )

@@ -24,4 +24,5 @@ EXPERIMENT = Experiment(
     seeds=3,
     references=("lambda 1",),
     prepare="mtl prepare rooms",
+    pictures=400,
 )

@@ -19,4 +19,5 @@ EXPERIMENT = Experiment(
     seeds=3,
     references=("single_task", "demt"),
     prepare="mtl prepare rooms",
+    pictures=400,
 )

@@ -13,6 +13,7 @@ from mtlcli.data.reader import Reader
 from mtlcli.drawing.prediction import logits_of, maps_of
 from mtlcli.drawing.scales import ranges
 from mtlcli.errors import InputError
+from mtlcli.files import typed
 from mtlcli.home import datasets_dir
 from mtlcli.maps import classes
 from mtlcli.maps._map import Map as AnyMap
@@ -116,7 +117,8 @@ def examples(run: Run, trained: Trained) -> list[Example]:
     scores = results.pictures if results else None
     if not results or not results.split or not scores:
         raise InputError(
-            f"{RESULTS} of {named} has no scores of single pictures: run `mtl eval {named}` again."
+            f"{RESULTS} of {named} has no scores of single pictures: run "
+            f"`mtl eval {typed(named)}` again."
         )
     reader = Reader(datasets_dir() / f"{run.config.dataset}.h5", results.split)
     tasks = trained.tasks
@@ -127,7 +129,7 @@ def examples(run: Run, trained: Trained) -> list[Example]:
     if absent:
         raise InputError(
             f"{reader.path} has no picture {min(absent)}: it is not the file that "
-            f"{named} was scored on; run `mtl eval {named}` again."
+            f"{named} was scored on; run `mtl eval {typed(named)}` again."
         )
     return [
         example(place, ident, scores[ident], reader, trained)

@@ -193,6 +193,8 @@ class RunConfig:
             )
         if self.schedule != "poly" and self.power != type(self).power:
             raise InputError(f"--power {self.power:g} is of --schedule poly: leave it out.")
+        if self.optimizer != "sgd" and self.momentum != type(self).momentum:
+            raise InputError(f"--momentum {self.momentum:g} is of --optimizer sgd: leave it out.")
         if self.patience is not None and not self.holdout:
             raise InputError(
                 f"--patience {self.patience} counts scores of held-out images, and there are none: "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlcli.errors import InputError
+from mtlcli.files import typed
 from mtlcli.home import weights_dir
 from mtlcli.runs import names
 from mtlcli.runs.folder import LOG, newest_file
@@ -76,7 +77,7 @@ def fault(folder: Path, dataset: str | None) -> str | None:
     if not is_finished(run):
         return "not finished"
     whole = run.results is not None and run.results.main and run.results.limit is None
-    return None if whole else f"not scored (`mtl eval {folder}`)"
+    return None if whole else f"not scored (`mtl eval {typed(folder)}`)"
 
 
 def is_finished(run: "Run") -> bool:

@@ -15,9 +15,9 @@ from mtlcli.data.hdf5 import keys_of
 from mtlcli.data.reader import Reader
 from mtlcli.data.shared_memory import MORE, SHARED
 from mtlcli.errors import InputError
-from mtlcli.files import checksums, gigabytes
+from mtlcli.files import checksums, gigabytes, typed
 from mtlcli.home import datasets_dir, weights_dir
-from mtlcli.runs.folder import LOG, RESULTS, newest_file, record_file
+from mtlcli.runs.folder import LOG, PACKED, RESULTS, newest_file, record_file
 from mtlcli.runs.installation import OPTIONAL, examine_machine, list_missing, list_versions
 from mtlcli.runs.names import CHECKPOINTS, SHIPPED, find, find_shipped
 from mtlcli.runs.run import Run, is_sound, is_whole
@@ -106,7 +106,7 @@ def examine() -> Health:
 def check_dataset(path: Path) -> Finding:
     """Whether a dataset file is complete, and its first, middle and last samples are as written."""
     maker = path.stem if path.stem in lookup.names("datasets") else f"{path.stem}.yaml"
-    remedy = f"mtl prepare {maker} --force"
+    remedy = f"mtl prepare {typed(maker)} --force"
     try:
         counts = []
         for split in Reader(path, "train").info.expected:
@@ -129,7 +129,7 @@ def check_ledger() -> list[Finding]:
     if not problem:
         return []
     detail = f"{problem}; without it, what is downloaded next is trusted anew"
-    return [Finding(name=str(path), state="damaged", detail=detail, next=f"rm {path}")]
+    return [Finding(name=str(path), state="damaged", detail=detail, next=f"rm {typed(path)}")]
 
 
 def find_damage(reader: Reader) -> str | None:
@@ -169,8 +169,7 @@ def weights_of(source: Any) -> Iterator[Finding]:
             yield check_digest(path, source.sha256)
         return
     if path.is_file():
-        detail = f"as it was put there, in place of {source.repo}"
-        yield Finding(name=str(path), state="whole", detail=detail)
+        yield check_file(path, f"as it was put there, in place of {source.repo}")
     cached = hub.find_cached(source.repo, source.path, source.revision)
     if cached:
         yield cached_from(source.repo, cached)
@@ -178,7 +177,16 @@ def weights_of(source: Any) -> Iterator[Finding]:
 
 def cached_from(repo: str, path: Path) -> Finding:
     """What the hub's cache holds of a repository."""
-    return Finding(name=str(path), state="whole", detail=f"cached from hub {repo}")
+    return check_file(path, f"cached from hub {repo}")
+
+
+def check_file(path: Path, detail: str) -> Finding:
+    """Whether a file without a published checksum is not cut short, as far as it can be told."""
+    whole = is_whole(path) if path.suffix == Path(PACKED).suffix else path.stat().st_size > 0
+    if whole:
+        return Finding(name=str(path), state="whole", detail=detail)
+    remedy = f"rm {typed(path)}"
+    return Finding(name=str(path), state="damaged", detail=f"{detail}, cut short", next=remedy)
 
 
 def check_digest(path: Path, digest: str) -> Finding:
@@ -188,7 +196,7 @@ def check_digest(path: Path, digest: str) -> Finding:
         name=str(path),
         state="whole" if whole else "damaged",
         detail="as published" if whole else "not the published bytes",
-        next=None if whole else f"rm {path}",
+        next=None if whole else f"rm {typed(path)}",
     )
 
 
@@ -221,22 +229,22 @@ def check_run(folder: Path) -> Finding:
 
 def judge(folder: Path) -> tuple[str, str, str | None]:
     """State, detail and remedy of a run."""
-    resume = f"mtl train --resume {folder}"
+    place = typed(folder)
+    resume = f"mtl train --resume {place}"
     try:
         run = Run.read(folder)
     except InputError as error:
         reason = str(error).removeprefix(f"{folder}/")
         if reason.startswith(RESULTS):
-            return "damaged", reason, f"mtl eval {folder}"
-        return "damaged", reason, None if is_whole(newest_file(folder)) else f"rm -r {folder}"
+            return "damaged", reason, f"mtl eval {place}"
+        return "damaged", reason, None if is_whole(newest_file(folder)) else f"rm -r {place}"
     if not run.last.exists():
         return "unfinished", "no checkpoint", resume
     if not is_whole(run.last):
-        return "damaged", f"{run.last.name} is cut short", f"rm {run.last}"
+        return "damaged", f"{run.last.name} is cut short", f"rm {typed(run.last)}"
     files = sorted(file for end in CHECKPOINTS for file in folder.glob(f"*{end}"))
-    damaged = [file for file in files if not is_sound(file)]
-    if damaged:
-        return "damaged", f"{damaged[0].name} has bytes that were changed", f"rm {damaged[0]}"
+    if first := next((file for file in files if not is_sound(file)), None):
+        return "damaged", f"{first.name} has bytes that were changed", f"rm {typed(first)}"
     if unreadable := next((lack for lack in run.lacks if str(folder / LOG) in lack), None):
         return "damaged", unreadable.removeprefix(f"{folder}/").rstrip("."), resume
     if not (folder / LOG).exists():
@@ -247,7 +255,7 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
     if not run.is_finished:
         return "unfinished", detail, resume
     if not run.results:
-        return "whole", f"{detail}, not scored", f"mtl eval {folder}"
+        return "whole", f"{detail}, not scored", f"mtl eval {place}"
     return "whole", detail, None
 
 

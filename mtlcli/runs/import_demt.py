@@ -76,6 +76,15 @@ def our_name(theirs: str, order: Sequence[str], space_first: bool) -> str | None
     return None
 
 
+def task_order(heads: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The tasks of a file in the order in which DeMT numbers their mixers and query blocks: that of
+    its heads, or where these are in alphabetical order, which old versions of torch brought them
+    into, that of the dataset.
+    """
+    own = heads if list(heads) != sorted(heads) else known
+    return [task for task in own if task in heads and task in known]
+
+
 def place(number: str, order: Sequence[str]) -> int:
     """Where the task that DeMT numbers so stands among the names in order."""
     return sorted(order).index(order[int(number)])
@@ -147,7 +156,7 @@ def import_demt(file: Path, *, dataset: str | None = None, out: Path | None = No
         raise InputError(f"{file} is no checkpoint of DeMT: it has no head.linear1, final_logits.")
     name = dataset or dataset_of(state, tuple(heads), file)
     record = datasets.find(name)
-    order = [task for task in record.tasks if task in heads]
+    order = task_order(tuple(heads), record.tasks)
     if len(order) < len(heads):
         raise InputError(f"{file} predicts {', '.join(heads)}; {name} has {', '.join(order)}.")
     config = config_of(state, name, order, file)

@@ -65,6 +65,9 @@ def complete(config: RunConfig, **defaults: Any) -> RunConfig:
     return replace(config, **left)
 
 
+LEFT_OPEN = ("tasks", "size", "init", "amp", "mean", "deviation")  # filled in when a run begins
+
+
 def list_options(config: RunConfig) -> dict[str, Any]:
     """Every option that moves scores, all settings of its system among them; the order of tasks
     does not matter, and a crop of the whole size is none.
@@ -74,6 +77,16 @@ def list_options(config: RunConfig) -> dict[str, Any]:
     options["tasks"] = tuple(sorted(config.tasks))
     options["crop"] = None if config.crop == config.size else config.crop
     return options | settings.complete(config.system, config.settings)
+
+
+def unlike(found: RunConfig, wanted: RunConfig) -> list[str]:
+    """The options, the seed among them, in which a run departs from what was wanted; what this
+    leaves to dataset, device and backbone does not count.
+    """
+    left = [name for name in LEFT_OPEN if not getattr(wanted, name)]
+    own, its = ({"seed": config.seed, **list_options(config)} for config in (found, wanted))
+    names = [name for name in {**its, **own} if name not in left]
+    return [name for name in names if own.get(name) != its.get(name)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
+from mtlcli.files import typed
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import (
     CRC32,
@@ -60,7 +61,7 @@ class Run:
         if scores.is_file():
             results = read_results(scores)
         else:
-            lacks.append(f"{named} has no {RESULTS}: run `mtl eval {named}` first.")
+            lacks.append(f"{named} has no {RESULTS}: run `mtl eval {typed(named)}` first.")
         try:
             log, is_all = split_log(folder)
         except OSError:
@@ -232,7 +233,7 @@ def describe_damage(file: Path) -> str:
     if what and what not in (TORCH, TENSORS):  # which it would be, were it whole
         return f"{file} is {what}. It is no run: name another (`mtl doctor` lists them)."
     if file.name == LAST and (run / RECORD).is_file():
-        remedy = f"remove it, and `mtl train --resume {run}` begins it again"
+        remedy = f"remove it, and `mtl train --resume {typed(run)}` begins it again"
         return f"{file} is cut short or damaged (see `mtl doctor`): {remedy}."
     remedy = "train again, or name another run (`mtl doctor` lists them)"
     return f"{file} is cut short or damaged, or not of mtl: {remedy}."

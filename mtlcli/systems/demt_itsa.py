@@ -1,6 +1,7 @@
 """DeMT-ITSA (Bohn et al., arXiv 2508.04422): DeMT with deformable inter-task self-attention."""
 
 from collections.abc import Mapping
+from math import inf
 from typing import Literal, get_args
 
 from torch import nn
@@ -92,6 +93,8 @@ def build(
             channels, tasks * levels, heads, points, border, gradient_scale, gradient_scope
         )
 
+    if not 0 < gradient_scale < inf:
+        raise InputError(f"The gradient scale lambda must be positive, not {gradient_scale}.")
     if not 0 <= dropout < 1:
         raise InputError(f"dropout must be from 0 to below 1, not {dropout}.")
     if query not in get_args(Query):

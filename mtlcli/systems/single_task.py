@@ -29,7 +29,9 @@ def build(
     """The multi-task baseline with one task, once per task.
 
     Every network has its own copy of the backbone, which starts from the weights of the given one,
-    loaded or random. As nothing is shared, training all at once is training each alone.
+    loaded or random. As nothing is shared, training all at once is training each alone, with
+    constant weights of the losses (`fixed`) and without --clip, which looks at one gradient of all,
+    and --holdout, which picks one iterate for all.
 
     Args:
         channels: {task: output channels}.
