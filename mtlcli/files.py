@@ -11,7 +11,9 @@ import os
 import reprlib
 import shlex
 import shutil
+import struct
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +29,7 @@ BESIDE = ".part"
 RESERVE = 1 << 24  # bytes of a disk that are left free
 LONGEST = 200  # bytes of the name of a file; endings are added to it
 BLOCK = 1 << 20  # bytes read at once
+PNG = b"\x89PNG\r\n\x1a\n"  # how such a file begins
 
 
 @contextmanager
@@ -148,6 +151,35 @@ def growing(path: Path, needed: int = 0) -> Iterator[Callable[[bytes], object]]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def read_lines(text: str) -> list[str]:
+    """What stands on each line of a list, without the white space around it; empty lines are
+    none.
+    """
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def chunks_of_png(data: bytes) -> set[bytes]:
+    """The kinds of chunks of a PNG file, of which decoders take half for the whole.
+
+    Raises:
+        ValueError: one that pixels depend on has not its checksum, or the last is not there.
+    """
+    position, kinds = len(PNG), set[bytes]()
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            break
+        (checksum,) = struct.unpack_from(">I", data, end)
+        if kind[:1].isupper() and zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
+            raise ValueError("has a damaged chunk")
+        kinds.add(kind)
+        if kind == b"IEND":
+            return kinds
+        position = end + 4
+    raise ValueError("is cut short")
 
 
 def gigabytes(count: float) -> str:

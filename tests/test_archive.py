@@ -98,6 +98,29 @@ def test_links_inside_are_followed(tmp_path: Path, work: Path) -> None:
     assert files.read("set/soft") == files.read("set/hard") == b"hello"
 
 
+def test_links_to_folders_and_to_what_comes_later_are_followed(tmp_path: Path, work: Path) -> None:
+    links = {
+        "set/early": "b/3.txt", "set/twice": "early", "set/through": "../masks/3.txt",
+        "masks": "set/b", "deep": "set/c", "set/c/down": "../b",
+        "set/up": "..", "set/self": "self", "set/b/loop": ".", "set/gone": "nowhere",
+        "x": "y", "y": "x",
+    }  # fmt: skip
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, target in links.items():
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
+        member = tarfile.TarInfo("set/b/3.txt")
+        member.size = 5
+        tar.addfile(member, io.BytesIO(b"hello"))
+    files = open_archive(tmp_path / "x.tar", work)
+    assert set(files.names()) == {
+        "set/b/3.txt", "set/early", "set/twice", "set/through", "masks/3.txt", "deep/down/3.txt",
+        "set/c/down/3.txt",
+    }  # fmt: skip
+    assert {files.read(name) for name in files.names()} == {b"hello"}
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 def test_a_member_can_be_had_as_a_file(tmp_path: Path, work: Path, kind: str) -> None:
     files = open_archive(MAKERS[kind](tmp_path), work)

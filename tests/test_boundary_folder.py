@@ -14,7 +14,17 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.ndimage import gaussian_filter
 
-from mtlcli.boundary import BSDS, MTI, SEISM, command, image_counts, quantise, run_boundary, score
+from mtlcli.boundary import (
+    BSDS,
+    MTI,
+    SEISM,
+    command,
+    image_counts,
+    quantise,
+    read_ids,
+    run_boundary,
+    score,
+)
 from mtlcli.boundary.pool import interrupt_held
 from mtlcli.errors import InputError, RunError
 
@@ -165,11 +175,26 @@ def truncated(path):
     path.write_bytes(path.read_bytes()[:60])
 
 
+def damaged(path):
+    """One bit of the checksum of the pixels is flipped."""
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"IEND") - 5] ^= 1
+    path.write_bytes(data)
+
+
+def npy_of(header):
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
 BAD_FILES = {
     "16-bit png": ("pred/a.png", lambda p: save_as(p, np.zeros((40, 50), np.uint16))),
     "colour png": ("pred/a.png", lambda p: save_as(p, np.zeros((40, 50, 3), np.uint8))),
     "1-bit png": ("pred/a.png", lambda p: save_as(p, np.zeros((40, 50), bool))),
     "cut png": ("pred/a.png", truncated),
+    "png without its end": ("pred/a.png", lambda p: p.write_bytes(p.read_bytes()[:-12])),
+    "damaged png": ("pred/a.png", damaged),
+    "damaged png of truth": ("edges/a.png", damaged),
+    "npy of open brackets": ("pred/a.npy", lambda p: p.write_bytes(npy_of("{'shape': (40, 50"))),
     "text as png": ("edges/a.png", lambda p: p.write_text("hello")),
     "other size": ("pred/a.png", lambda p: save_as(p, np.zeros((50, 40), np.uint8))),
     "labels as boundary": ("edges/a.png", lambda p: save_as(p, sample(0)[0])),
@@ -219,7 +244,7 @@ def test_missing_partners_are_listed(folders):
     (folders / "edges" / "d.png").unlink()
     with pytest.raises(InputError, match=r"edges: no truth for b, d; name .* --ids"):
         mti(folders)
-    (folders / "ids.txt").write_text("a z")
+    (folders / "ids.txt").write_text("a\nz")
     with pytest.raises(InputError, match=r"pred: no prediction for z; as .*ids.txt asks"):
         mti(folders, ids=folders / "ids.txt")
 
@@ -406,6 +431,8 @@ def test_ids_may_have_folders_and_lists_a_mark_of_byte_order(tmp_path: Path) -> 
     found = run_boundary(tmp_path / "saved", tmp_path / "truth", workers=1, quiet=True)
     assert found.images == 2
     (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfkitchen/1\r\n")
+    (tmp_path / "spaces.txt").write_text(" a room \n\nb\n")
+    assert read_ids(tmp_path / "spaces.txt") == ["a room", "b"]
     chosen = {"ids": tmp_path / "ids.txt", "workers": 1, "quiet": True}
     assert run_boundary(tmp_path / "saved", tmp_path / "truth", **chosen).images == 1
 
@@ -432,5 +459,22 @@ def test_predictions_of_black_on_white_are_told(tmp_path: Path) -> None:
         ("faint", np.full_like(LINES, 100), False),
     ):
         found = run_boundary(drawn(tmp_path / name, "a.png", soft), truth, workers=1, quiet=True)
-        assert bool(found.warning()) is told, name
+        assert bool(found.warnings()) is told, name
         assert found.white == (("a",) if told else ())
+
+
+def test_predictions_of_0_and_1_and_truths_of_nothing_are_told(tmp_path: Path) -> None:
+    nothing = np.zeros_like(LINES)
+    for name, soft, truth, said in (
+        ("right", LINES, LINES, ()),
+        ("of 0 and 1", LINES // 255, LINES, ("nothing above 1 of 255",)),
+        ("empty", nothing, LINES, ()),
+        ("no truth", LINES, nothing, ("Not one of the 1 ground truths",)),
+        ("both", LINES // 255, nothing, ("nothing above 1", "Not one")),
+    ):
+        saved, true = (
+            drawn(tmp_path / name / k, "a.png", x) for k, x in (("p", soft), ("t", truth))
+        )
+        found = run_boundary(saved, true, protocol="mti", workers=1, quiet=True).warnings()
+        assert len(found) == len(said), name
+        assert all(part in line for part, line in zip(said, found)), name

@@ -1,5 +1,6 @@
 """A folder of pictures with a YAML file is a dataset like any other."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from torch.nn import ModuleDict
 
 from mtlcli.data.inspect import describe
 from mtlcli.data.prepare import prepare
@@ -141,6 +143,14 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         ),
         (changed(lambda s: s["tasks"]["sal"].update(unit="m")), "unknown entry 'unit'"),
         (
+            changed(lambda s: s["tasks"]["sal"].update(kind="depth")),
+            "'sal': its kind is foreground",
+        ),
+        (changed(lambda s: s["tasks"]["depth"].update(scale=2)), "'depth': metres and scale"),
+        (changed(lambda s: s.update(image="../{id}.jpg")), "image must be .* below root"),
+        (changed(lambda s: s.update(image="/{id}.jpg")), "image must be .* below root"),
+        (changed(lambda s: s.update(name="rooms")), "'rooms' is a dataset of the program"),
+        (
             changed(lambda s: s["tasks"]["depth"].update(metres=9)),
             r"depth/a1\.png: depth in metres",
         ),
@@ -153,6 +163,68 @@ def test_a_description_that_makes_no_sense_is_told(garden: Path, text: str, told
     with pytest.raises(InputError, match=told):
         prepare(str(garden / "my.yaml"), workers=1, quiet=True)
     assert not list((garden / "home").rglob("*.h5"))
+
+
+def test_names_of_tasks_that_a_network_or_a_sample_cannot_have_are_refused(tmp_path: Path) -> None:
+    said = yaml.safe_load(EXAMPLE)
+    heat = said["tasks"].pop("heat")
+    attributes = [name for name in dir(ModuleDict()) if not name.startswith("_")]
+    assert {"type", "items", "keys"} < {*attributes}
+    for name in (*attributes, "image", "size", "inside", "ids", "a.b"):
+        with pytest.raises(InputError, match=f"tasks: '{name}' "):
+            _folder_entries.check(tmp_path, said | {"tasks": {name: heat}})
+    for name in ("heat", "my_type", "sizes", "Depth-2"):
+        assert name in _folder_entries.check(tmp_path, said | {"tasks": {name: heat}})["tasks"]
+
+
+@pytest.mark.parametrize("way", ["./images/{id}.jpg", "images//{id}.jpg", ".//images/./{id}.jpg"])
+def test_a_pattern_may_be_written_in_any_way(garden: Path, way: str) -> None:
+    text = EXAMPLE.replace("images/{id}.jpg", way).replace('"depth/', '"./depth//')
+    (garden / "my.yaml").write_text(text)
+    reader = Reader(prepare(str(garden / "my.yaml"), workers=1, quiet=True), "train")
+    assert "depth" in reader[0]
+
+
+def test_an_id_may_have_spaces(garden: Path) -> None:
+    (garden / "photos/images/a1.jpg").rename(garden / "photos/images/a room.jpg")
+    (garden / "photos/lists/train.txt").write_text("  a room \n\na2\n")
+    reader = Reader(prepare(str(garden / "my.yaml"), workers=1, quiet=True), "train")
+    assert reader.ids == ("a room", "a2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda photos: (photos / "lists/train.txt").write_text("a2\na1\n"),
+        lambda photos: (photos / "masks/a18.png").unlink(),
+        lambda photos: (photos / "images/a1.jpg").write_bytes(
+            (photos / "images/a2.jpg").read_bytes()
+        ),
+    ],
+)
+def test_another_list_or_other_files_need_force(garden: Path, change: Callable) -> None:
+    path = prepare(str(garden / "my.yaml"), workers=1, quiet=True)
+    (garden / "photos/notes.txt").write_text("not of the dataset")
+    assert prepare(str(garden / "my.yaml"), workers=1, quiet=True) == path, "complete already"
+    change(garden / "photos")
+    with pytest.raises(InputError, match="files that have changed since; pass --force"):
+        prepare(str(garden / "my.yaml"), workers=1, quiet=True)
+
+
+def test_archives_that_lie_in_the_folder_are_left_alone(garden: Path) -> None:
+    with zipfile.ZipFile(garden / "photos/old.zip", "w") as file:
+        file.writestr("depth/a2.png", (garden / "photos/depth/a1.png").read_bytes())
+    (garden / "photos/broken.tar.gz").write_bytes(b"\x1f\x8bnothing")
+    reader = Reader(prepare(str(garden / "my.yaml"), workers=1, quiet=True), "train")
+    assert "depth" not in reader[1]
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_photograph_is_no_map_of_normals(garden: Path, grey: bool) -> None:
+    photo = Image.open(Path(__file__).parents[1] / "room.jpg").convert("L" if grey else "RGB")
+    photo.resize((52, 40)).save(garden / "photos/normals/a1.png")
+    with pytest.raises(InputError, match=r"'a1': normals has codes of no directions"):
+        prepare(str(garden / "my.yaml"), workers=1, quiet=True)
 
 
 def laughing(depth: int) -> list[Any]:

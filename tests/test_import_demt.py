@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import h5py
 import pytest
 import torch
 from torch import nn
 
 from mtlcli import lookup
-from mtlcli.data.hdf5 import Info
+from mtlcli.data.hdf5 import Info, read_info, write_info
 from mtlcli.models.deformable_mixer import DeformableMixer
 from mtlcli.runs import checkpoint, import_demt
 from mtlcli.runs.config import RunConfig
@@ -148,7 +150,10 @@ def test_an_imported_run_can_be_scored_and_drawn(home, mtl, rooms_file):
     Image.new("RGB", (40, 30), (9, 99, 9)).save(home / "picture.png")
     answer = mtl("visualize", "picture.png", "--checkpoint", home / "weights" / "run")
     assert answer.code == 0, answer.err
-    shutil.copy(rooms_file, home / "datasets" / "nyud.h5")
+    own = shutil.copy(rooms_file, home / "datasets" / "nyud.h5")
+    classes = lookup.load("datasets", "nyud").DATASET.classes
+    with h5py.File(own, "r+") as file:
+        write_info(file, replace(read_info(rooms_file), classes=classes), complete=True)
     answer = mtl("eval", home / "weights" / "run", "--limit", 1, "--workers", 0)
     assert answer.code == 0, answer.err
     assert "published: nyud/hrnet18/demt" in answer.out

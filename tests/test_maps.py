@@ -25,6 +25,22 @@ def test_codes_of_directions_are_those_of_atrcs_files() -> None:
     np.testing.assert_array_equal(directions.encode(directions.target(codes)), codes)
 
 
+def test_codes_of_directions_are_of_unit_vectors_up_to_what_jpeg_does() -> None:
+    noise = np.random.default_rng(0)
+    vectors = noise.normal(size=(3, 40, 50))
+    codes = directions.encode(vectors / np.linalg.norm(vectors, axis=0))
+    moved = codes.astype(int) + noise.integers(-8, 9, codes.shape)
+    assert directions.problem(moved.clip(0, 255).astype(np.uint8), 0, {}) == ""
+    half = codes.copy()
+    half[:17] = 255  # of length 1.73, on 42% of the rows
+    assert "42%" in directions.problem(half, 0, {})
+    half[17:] = 0  # without a label
+    assert "100%" in directions.problem(half, 0, {})
+    half[3:] = 0
+    assert directions.problem(half, 0, {}) == "", "too few to judge by"
+    assert directions.problem(np.zeros_like(codes), 0, {}) == ""
+
+
 @pytest.mark.parametrize(("options", "share"), [({}, 0.011), ({"max_dist": 0.02}, 0.02),
                                                 ({"protocol": "bsds"}, 0.0075)])  # fmt: skip
 def test_boundaries_are_drawn_as_found_within_the_tolerance_that_they_are_scored_with(
@@ -35,6 +51,17 @@ def test_boundaries_are_drawn_as_found_within_the_tolerance_that_they_are_scored
     assert boundaries.tolerance(options) == share
     summary = boundaries.error(found, truth, {"protocol": "mti"} | options).summary
     assert summary.startswith("F 0.00" if share in (0.011, 0.0075) else "F 1.00")
+
+
+@pytest.mark.parametrize("protocol", ["mti", "bsds"])
+def test_what_is_drawn_as_claimed_is_what_the_protocol_counts_at_a_tie(protocol: str) -> None:
+    codes, truth = np.zeros((40, 40), np.uint8), np.zeros((40, 40), bool)
+    truth[:, 20] = True
+    codes[:, 20], codes[:, 5] = 51, 50  # 51 is one fifth, of which mti has a threshold
+    exact = 51 / 255 if protocol == "mti" else 0.2
+    threshold, f, claimed = boundaries.find_best(codes, truth, {"protocol": protocol})
+    assert (threshold, f) == (pytest.approx(exact), pytest.approx(1))
+    np.testing.assert_array_equal(claimed, truth)
 
 
 def test_constants_are_those_of_labelled_pixels() -> None:

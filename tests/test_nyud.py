@@ -69,6 +69,16 @@ def test_full_frames_are_cropped_as_asked(make_bundle: Bundle, tmp_path: Path) -
         np.testing.assert_array_equal(array, whole[key][45:470, 40:600])
 
 
+def test_names_of_a_list_may_have_spaces(make_bundle: Bundle, tmp_path: Path) -> None:
+    root = make_bundle(tmp_path)
+    for path in [*root.rglob("0000.*")]:
+        path.rename(path.with_stem("a room"))
+    lists = root / "gt_sets/train.txt"
+    lists.write_text(lists.read_text().replace("0000", "a room"))
+    plan, _ = read_plan(root, tmp_path)
+    assert plan.ids["train"] == ("a room", "0001", "0002")
+
+
 def test_a_missing_task_is_left_out(make_bundle: Bundle, tmp_path: Path) -> None:
     root = make_bundle(tmp_path)
     for file in (root / "normals").iterdir():
@@ -262,6 +272,26 @@ def test_the_official_file_needs_fitting_splits(tmp_path: Path) -> None:
     make_labelled(tmp_path)
     (tmp_path / "splits.mat").unlink()
     with pytest.raises(InputError, match=r"3 images and no splits\.mat"):
+        read_plan(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("rows", [[[0], [3]], [[1], [4]]])
+def test_splits_of_images_that_there_are_not_are_told(tmp_path: Path, rows: list) -> None:
+    make_labelled(tmp_path)
+    savemat(tmp_path / "splits.mat", {"trainNdxs": rows, "testNdxs": [[2]]})
+    with pytest.raises(InputError, match=r"splits\.mat lists images outside 1 \.\. 3"):
+        read_plan(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(("part", "most"), [("labels", 894), ("instances", 63)])
+def test_the_part_of_an_official_image_that_cannot_be_is_told(
+    tmp_path: Path, part: str, most: int
+) -> None:
+    make_labelled(tmp_path)
+    with h5py.File(tmp_path / "nyu_depth_v2_labeled.mat", "r+") as file:
+        file[part][0, 5, 5] = most + 1
+    said = rf"{part} of image 1: value {most + 1} is outside 0 \.\. {most}\."
+    with pytest.raises(InputError, match=said):
         read_plan(tmp_path, tmp_path)
 
 

@@ -150,6 +150,8 @@ def test_a_folder_of_archives_serves_as_well(bundle: Path, tmp_path: Path) -> No
         (lambda r: cut(r / "JPEGImages/2008_000003.jpg"), "'2008_000003': image cannot be decoded"),
         (lambda r: save(r / "sal_distill/2008_000001.png", np.zeros((3, 3), np.uint8)),
          "'2008_000001': sal is 3x3, its image is 40x60"),
+        (lambda r: save(r / "normals_distill/2008_000001.png", np.zeros((3, 3, 3), np.uint8)),
+         "train sample '2008_000001' cannot be used .*differ in size"),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_broken_is_named(
@@ -255,3 +257,10 @@ def test_what_is_no_pascal_archive_is_told(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(InputError, match="no known PASCAL archive"):
         pascal.plan(open_archive(tmp_path / "x", tmp_path))
+
+
+def test_of_two_sets_of_masks_those_of_voc2012_count() -> None:
+    years = (2010, 2012)
+    names = [f"VOCdevkit/VOC{y}/SegmentationClass/{i}.png" for y in years for i in "ab"]
+    found = pascal.find_members(tuple(names[:3]))
+    assert found["voc"] == {"a": names[2], "b": names[1]}

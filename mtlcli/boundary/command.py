@@ -69,15 +69,25 @@ class Result:
     images: int
     scores: Scores
     white: tuple[str, ...] = ()  # predictions that are mostly boundary
+    faint: tuple[str, ...] = ()  # predictions of nothing above 1 of 255
+    has_truth: bool = True  # whether any ground truth has a boundary
 
-    def warning(self) -> str:
-        """What is odd about the predictions, "" if nothing is."""
-        if not self.white:
-            return ""
-        return (
-            f"{len(self.white)} of {self.images} predictions ({self.white[0]} first) mark most of "
-            "their pixels as boundary: save boundaries as white on black, if these are not."
-        )
+    def warnings(self) -> list[str]:
+        """What is odd about the maps, a line each."""
+        found = [
+            f"{len(some)} of {self.images} predictions ({some[0]} first) {said}"
+            for some, said in (
+                (
+                    self.white,
+                    "mark most of their pixels as boundary: save boundaries as white on black, if "
+                    "these are not.",
+                ),
+                (self.faint, "hold nothing above 1 of 255: save 255 times the probability."),
+            )
+            if some
+        ]
+        bare = f"Not one of the {self.images} ground truths has a boundary: nothing can be found."
+        return found if self.has_truth else [*found, bare]
 
     def text(self) -> str:
         """What `mtl boundary` prints: four lines, scores in [0, 1]."""
@@ -163,6 +173,8 @@ def run_boundary(
         images=len(pairs),
         scores=score(per_image, chosen),
         white=tuple(each.id for each in per_image if each.is_white),
+        faint=tuple(each.id for each in per_image if each.is_faint),
+        has_truth=any(each.sumR.any() for each in per_image),
     )
     try:
         if counts:

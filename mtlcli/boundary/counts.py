@@ -28,6 +28,7 @@ class Counts:
     cntP: NDArray[np.int64]  # predicted pixels matched to any annotator
     sumP: NDArray[np.int64]  # predicted pixels, after thinning
     is_white: bool = False  # whether most pixels of the prediction are rather boundary than not
+    is_faint: bool = False  # whether its strongest code is 1 of 255, as where 0 and 1 were saved
 
 
 def quantise(probability: NDArray[Any]) -> NDArray[np.uint8]:
@@ -100,8 +101,15 @@ def _count(
     pixels, planes = thin_planes(ranks(prediction, protocol), count)
     cntR, cntP, sumP = _match(pixels, planes, count, boundaries, max_dist)
     sumR = np.full(count, sum(np.count_nonzero(b) for b in boundaries), np.int64)
-    is_white = bool((prediction > WHITE).mean() > MOST_BOUNDARY)
-    return Counts(id=id, cntR=cntR, sumR=sumR, cntP=cntP, sumP=sumP, is_white=is_white)
+    return Counts(
+        id=id,
+        cntR=cntR,
+        sumR=sumR,
+        cntP=cntP,
+        sumP=sumP,
+        is_white=bool((prediction > WHITE).mean() > MOST_BOUNDARY),
+        is_faint=bool(prediction.max() == 1),
+    )
 
 
 def _check(prediction: NDArray[np.uint8], truths: list[NDArray[Any]]) -> None:

@@ -1,6 +1,8 @@
 """Reading one prediction or one ground truth from its file; a bad file is one clear line."""
 
-import zipfile
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from PIL import Image
 
 from mtlcli.boundary.counts import MOST_BOUNDARY, GtAs, quantise
 from mtlcli.errors import InputError
+from mtlcli.files import PNG, chunks_of_png
 
 PREDICTION_SUFFIXES = (".png", ".npy", ".jpg", ".jpeg", ".mat")
 TRUTH_SUFFIXES = (".png", ".mat")
@@ -51,10 +54,8 @@ def read_prediction(path: Path) -> NDArray[np.uint8]:
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    try:
+    with _reading(path, ".npy"):
         found = np.load(path, allow_pickle=False, mmap_mode="r")  # no more memory than is there
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, OverflowError) as error:
-        raise InputError(f"{path}: cannot be read as .npy ({_line(error)})") from None
     if not isinstance(found, np.ndarray):
         raise InputError(f"{path}: is an archive of arrays; save one as .npy")
     return np.array(found)
@@ -110,12 +111,13 @@ def _read_picture(path: Path, kind: str, by_colour: bool = False) -> tuple[NDArr
     """The stored values (palette numbers where there is a palette, unless it is to be taken by the
     brightness of its colours) and Pillow's mode.
     """
-    try:
-        with Image.open(path, formats=[kind]) as image:
+    with _reading(path, kind):
+        data = path.read_bytes()
+        if data.startswith(PNG):
+            chunks_of_png(data)
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
             shown = image.convert("L") if by_colour and image.mode == "P" else image
             return np.asarray(shown), image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as {kind} ({_line(error)})") from None
 
 
 def _read_mat(path: Path, gt_as: GtAs) -> list[NDArray[Any]]:
@@ -136,12 +138,11 @@ def _read_mat(path: Path, gt_as: GtAs) -> list[NDArray[Any]]:
 def _load_mat(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
 
-    try:
-        content = loadmat(path)
-    except NotImplementedError:
-        raise InputError(f"{path}: is a MATLAB 7.3 file; save it with -v7") from None
-    except Exception as error:  # scipy's parser fails in many ways on a damaged file
-        raise InputError(f"{path}: cannot be read as .mat ({_line(error)})") from None
+    with _reading(path, ".mat"):
+        try:
+            content = loadmat(path)
+        except NotImplementedError:
+            raise InputError(f"{path}: is a MATLAB 7.3 file; save it with -v7") from None
     return {key: value for key, value in content.items() if not key.startswith("__")}
 
 
@@ -169,6 +170,17 @@ def _two_dimensional(path: Path, field: str, values: Any) -> NDArray[Any]:
     if not np.isfinite(dense).all():
         raise InputError(f"{path}: '{field}' holds NaN or infinity")
     return dense
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    """Whatever parsers make of a damaged file becomes one line, but for a want of memory."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as {kind} ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:

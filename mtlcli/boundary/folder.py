@@ -15,7 +15,7 @@ from mtlcli.boundary.files import PREDICTION_SUFFIXES, TRUTH_SUFFIXES, read_pred
 from mtlcli.boundary.pool import worker_pool
 from mtlcli.boundary.protocols import Protocol
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import is_litter
+from mtlcli.files import is_litter, read_lines
 from mtlcli.home import available_cores
 
 LISTED = 20  # names written out in an error line
@@ -56,7 +56,7 @@ def pair_files(predictions: Path, truths: Path, ids: Path | None = None) -> list
 def read_ids(path: Path) -> list[str]:
     """The ids of a text file, one per line, sorted; raises InputError if unusable or repeated."""
     try:
-        ids = sorted(path.read_text(encoding="utf-8-sig").split())
+        ids = sorted(read_lines(path.read_text(encoding="utf-8-sig")))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of ids ({error})") from None
     repeated = sorted({a for a, b in pairwise(ids) if a == b})

@@ -49,7 +49,7 @@ def boundary(
         force=force,
         quiet=quiet,
     )
-    if said := result.warning():
+    for said in result.warnings():
         complain(said)
     if as_json:
         print_json(result.as_dict())

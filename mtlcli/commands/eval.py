@@ -70,7 +70,7 @@ def evaluate(
         checkpoint,
         split=split,
         limit=limit,
-        overrides={"edge": {k: v for k, v in edge.items() if v is not None}},
+        boundaries={k: v for k, v in edge.items() if v is not None},
         save_predictions=save_predictions,
         reference=reference,
         constant=constant,

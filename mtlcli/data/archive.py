@@ -64,8 +64,16 @@ def identify(path: Path, progress: Progress = lambda n: None) -> dict[str, Any]:
     return {"name": path.name, "bytes": found["size"], "sha256": found["sha256"]}
 
 
-def open_archive(path: Path, work: Path, progress: Progress = lambda n: None) -> Files:
-    """The members of whatever `path` is; `work` is a folder for an inflated .tar.gz.
+def open_archive(
+    path: Path, work: Path, progress: Progress = lambda n: None, is_plain: bool = False
+) -> Files:
+    """The members of whatever `path` is; of a folder those of the archives in it too.
+
+    Args:
+        path: of a file or folder.
+        work: folder for an inflated .tar.gz.
+        progress: is told of the bytes read.
+        is_plain: whether a folder has files only, of which none is opened.
 
     Raises:
         InputError: there is nothing at `path`, or it is damaged or of an unknown kind.
@@ -73,6 +81,8 @@ def open_archive(path: Path, work: Path, progress: Progress = lambda n: None) ->
     require_there(path)
     kind = kind_of(path)
     if kind == "folder":
+        if is_plain:
+            return Folder(path)
         packed = sorted(p for p in path.iterdir() if p.is_file() and p.name.endswith(ENDINGS))
         parts = [open_archive(p, work, progress) for p in packed]
         return Merged((Folder(path), *parts), str(path)) if parts else Folder(path)

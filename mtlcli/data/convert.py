@@ -8,7 +8,7 @@ import io
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ from mtlcli.data.hdf5 import IMAGE, Info, keys_of
 from mtlcli.data.parallel import in_order
 from mtlcli.data.stored import encode, image_blob, require_stored_form
 from mtlcli.datasets._dataset import Plan
+from mtlcli.errors import InputError, MtlError, in_one_line
 from mtlcli.maps._map import Map
 from mtlcli.maps._picture import is_taken_for_12_bits
 
@@ -102,8 +103,10 @@ def convert_sample(plan: Plan, info: Info, place: tuple[str, int]) -> tuple[Part
     else the bytes of its blobs; and what its labels hold.
     """
     split, index = place
-    sample = plan.read(split, index)
-    require_stored_form(sample, info, f"{split} sample '{plan.ids[split][index]}'")
+    where = f"{split} sample '{plan.ids[split][index]}'"
+    with naming(where):
+        sample = plan.read(split, index)
+    require_stored_form(sample, info, where)
     seen = {
         key: look_at_image(array) if key == IMAGE else look_at(info.map(key), array)
         for key, array in sample.items()
@@ -112,6 +115,21 @@ def convert_sample(plan: Plan, info: Info, place: tuple[str, int]) -> tuple[Part
         return {key: np.ascontiguousarray(array) for key, array in sample.items()}, seen
     blobs = {k: image_blob(v) if k == IMAGE else encode(v) for k, v in sample.items()}
     return {key: np.frombuffer(blob, np.uint8) for key, blob in blobs.items()}, seen
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Whatever labels that do not fit make of reading them says of which sample it is.
+
+    Raises:
+        InputError: in place of anything but what names a file, a full disk or a want of memory.
+    """
+    try:
+        yield
+    except (MtlError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{where} cannot be used ({in_one_line(error)}); replace it.") from error
 
 
 def look_at(its: Map, stored: np.ndarray) -> Seen:

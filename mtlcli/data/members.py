@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from mtlcli.data.links import Place, follow_links, target_of
 from mtlcli.datasets._dataset import Files
 from mtlcli.errors import InputError
 from mtlcli.files import gigabytes, growing, is_litter
@@ -86,26 +87,28 @@ class Tar:
     path: Path
     label: str
     work: Path  # where a member that is needed as a file goes
-    index: dict[str, tuple[int, int]]  # name -> position, size
+    index: dict[str, Place]  # name -> position, size
 
     @classmethod
     def scan(cls, path: Path, label: str, work: Path) -> "Tar":
         """Note where each member lies."""
-        index: dict[str, tuple[int, int]] = {}
+        index: dict[str, Place] = {}
+        links: dict[str, str] = {}
         end = 0
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
-                    name, target = safe_name(member.name, label), _link_target(member, label)
+                    name, target = safe_name(member.name, label), target_of(member, label)
                     if member.sparse is not None:
                         raise InputError(f"{label}: {name} is sparse; pack it without --sparse.")
                     if member.size < 0:
                         raise ValueError(f"{name} has {member.size} bytes")
                     if member.isreg():
                         index[name] = (member.offset_data, member.size)
+                        links.pop(name, None)  # the last of a name counts
                         end = member.offset_data + member.size
-                    elif target in index:
-                        index[name] = index[target]
+                    elif target:
+                        links[name] = target
         except (tarfile.TarError, EOFError, *FALSE_SIZES) as error:
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
@@ -113,7 +116,7 @@ class Tar:
             raise InputError(f"{label} {state} ({error}); get it again.") from error
         if end > path.stat().st_size:
             raise InputError(f"{label} is cut short inside its last member; get it again.")
-        return cls(path, label, work, index)
+        return cls(path, label, work, follow_links(index, links))
 
     def names(self) -> tuple[str, ...]:
         """Every regular member, sorted."""
@@ -138,21 +141,6 @@ class Tar:
         with open(self.path, "rb") as file:
             file.seek(position)
             return _copy_out(self.work, self.path, name, file, size)
-
-
-def _link_target(member: tarfile.TarInfo, label: str) -> str:
-    """The member a link leads to, "" if it is no link.
-
-    Raises:
-        InputError: it leads out of the archive.
-    """
-    if not (member.issym() or member.islnk()):
-        return ""
-    base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
-    target = os.path.normpath(base / member.linkname)
-    if target.startswith(("/", "..")):
-        raise InputError(f"{label}: member '{member.name}' links outside the archive; refusing it.")
-    return target
 
 
 def _copy_out(work: Path, archive: Path, name: str, file: IO[bytes], size: int) -> Path:

@@ -81,6 +81,7 @@ class Given:
 
     maker: Maker
     paths: tuple[Path, ...]
+    is_plain: bool = False  # whether archives in a folder are left alone
     geometry: str | None
     limit: int | None
     bars: Bars
@@ -88,7 +89,7 @@ class Given:
     def plan(self, work: Path) -> tuple[Plan, Archives]:
         """Open and hash the archives, and let the dataset recognise them."""
         record = tuple(self._identify(path) for path in self.paths)
-        files = open_all(self.paths, work, self.bars)
+        files = open_all(self.paths, work, self.bars, self.is_plain)
         return self.maker.plan(files, geometry=self.geometry, limit=self.limit), record
 
     def _identify(self, path: Path) -> dict[str, Any]:
@@ -154,12 +155,12 @@ class Hosted:
             (self.downloader.folder / remote.file).unlink(missing_ok=True)
 
 
-def open_all(paths: Sequence[Path], work: Path, bars: Bars) -> Files:
-    """One view of the members of several archives."""
+def open_all(paths: Sequence[Path], work: Path, bars: Bars, is_plain: bool = False) -> Files:
+    """One view of the members of several archives; of a plain folder without those in it."""
     opened = []
     for path in paths:
         with bars.bytes(f"Reading {path.name}", _packed_size(path)) as bar:
-            opened.append(archives.open_archive(path, work, bar))
+            opened.append(archives.open_archive(path, work, bar, is_plain))
     return archives.merge(opened)
 
 

@@ -33,6 +33,7 @@ from mtlcli.maps._picture import LARGEST
 
 MOST_SAMPLES = 10_000_000  # of a split
 YAML = (".yaml", ".yml")
+RECIPE = "recipe"  # the field of `Request` that is no option
 
 
 def prepare(
@@ -129,7 +130,7 @@ class Request:
     train: int | None = None
     val: int | None = None
     seed: int | None = None
-    recipe: str | None = None  # digest of the YAML file
+    recipe: str | None = None  # digest of a `FolderDataset`
 
     def given(self) -> dict[str, Any]:
         """The options that were given."""
@@ -182,12 +183,11 @@ def _already_made(out: Path, asked: Request, defaults: dict[str, Any]) -> bool:
     free = {"source", "archive", "geometry"} - given.keys()  # not asked for: any will do
     if defaults | {k: v for k, v in made.items() if k not in free} == defaults | given:
         return True
-    said = (
-        " ".join(f"--{k} {_words(v)}" for k, v in (info.request or {}).items()) or "default options"
-    )
-    raise InputError(
-        f"{out} was made with {said}; pass --force to replace it, or --out FILE to keep it."
-    )
+    said = [f"--{k} {_words(v)}" for k, v in (info.request or {}).items() if k != RECIPE]
+    how = "with " + (" ".join(said) or "default options")
+    if info.request and info.request.get(RECIPE) != asked.recipe:
+        how = "of another description, or of lists or files that have changed since"
+    raise InputError(f"{out} was made {how}; pass --force to replace it, or --out FILE to keep it.")
 
 
 def _defaults(maker: Any) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def _origins(
             Rendered(module=maker.__name__, size=full["size"], counts=counts, seed=full["seed"])
         ]
     if isinstance(maker, FolderDataset):
-        return [Given(paths=(maker.root,), **common)]
+        return [Given(paths=(maker.root,), is_plain=True, **common)]
     if paths:
         return [Given(paths=paths, **common)]
     names = [asked.source] if asked.source else dataset.sources

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mtlcli.errors import InputError
-from mtlcli.files import stays_inside
+from mtlcli.files import read_lines, stays_inside
 
 RGB = tuple[int, int, int]
 Sample = dict[str, Any]
@@ -122,7 +122,7 @@ def read_ids(files: Files, name: str) -> tuple[str, ...]:
     Raises:
         InputError: it is missing, empty, or no text in UTF-8.
     """
-    ids = tuple(decode_member(files, name, lambda data: data.decode("utf-8-sig")).split())
+    ids = tuple(read_lines(decode_member(files, name, lambda data: data.decode("utf-8-sig"))))
     if not ids:
         raise InputError(f"{files.label}: {name} is empty.")
     return ids

@@ -28,7 +28,7 @@ A picture without a file for a task has no label there; loss and metric pass ove
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,9 +37,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mtlcli import lookup
 from mtlcli.datasets._dataset import Dataset, Files, Plan, Sample, decode_member
 from mtlcli.datasets._folder_entries import NAME, check
 from mtlcli.errors import InputError
+from mtlcli.files import read_lines
 from mtlcli.maps import map_of
 from mtlcli.maps._colours import voc_palette
 from mtlcli.maps._map import Map
@@ -51,7 +53,7 @@ class FolderDataset:
 
     name: str
     root: Path
-    digest: str  # of the file's text
+    digest: str  # of what it says, of the ids, and of the names and sizes of their files
     splits: Mapping[str, tuple[str, ...]]
     image: str  # pattern with {id}
     tasks: Mapping[str, Mapping[str, Any]]
@@ -78,10 +80,15 @@ class FolderDataset:
                 f"{path}: its name cannot be that of a dataset: add name: and letters, digits, "
                 "points and dashes."
             )
+        if name in lookup.names("datasets"):
+            raise InputError(
+                f"{path}: '{name}' is a dataset of the program: add name: and another name."
+            )
+        patterns = (said["image"], *(entry["files"] for entry in said["tasks"].values()))
         return cls(
             name=name,
             root=root,
-            digest=hashlib.sha256(text.encode()).hexdigest()[:12],
+            digest=_digest(text, root, splits, patterns),
             splits=splits,
             image=said["image"],
             tasks=said["tasks"],
@@ -156,10 +163,28 @@ def _ids(path: Path, root: Path, split: str, said: str | list[str]) -> tuple[str
         file = root / said
         if not file.is_file():
             raise InputError(f"{path}: there is no list {file} for split '{split}'.")
-        said = _text(file).split()
+        said = read_lines(_text(file))
         if not said:
             raise InputError(f"{path}: split '{split}' is empty: there is no id in {file}.")
     return tuple(said)
+
+
+def _digest(
+    text: str, root: Path, splits: Mapping[str, tuple[str, ...]], patterns: Sequence[str]
+) -> str:
+    digest = hashlib.sha256(text.encode())
+    for split, ids in splits.items():
+        for ident in ids:
+            sizes = [_size_of(root / pattern.format(id=ident)) for pattern in patterns]
+            digest.update(f"{split} {ident} {sizes}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # not there, or no name that can be
+        return None
 
 
 def _dataset(said: Mapping[str, Any], name: str, splits: Mapping[str, tuple[str, ...]]) -> Dataset:

@@ -10,11 +10,12 @@ import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from mtlcli.boundary.protocols import PROTOCOLS
 from mtlcli.errors import InputError
-from mtlcli.maps import map_of
+from mtlcli.maps import is_usual, map_of, usual_kind
 from mtlcli.maps._picture import LARGEST
 
 LONGEST = 1000  # letters of a text, which may be a path
@@ -81,10 +82,13 @@ def _flag(value: Any) -> bool:
 
 
 def _pattern(value: Any) -> str:
+    """As the names of files are told: ./images//{id}.jpg is images/{id}.jpg."""
     rest = _text(value).replace("{id}", "")
     if rest == value or set(rest) & set("{}"):
         raise ValueError
-    return str(value)
+    if value.startswith("/") or ".." in value.split("/"):
+        raise ValueError
+    return normpath(value)
 
 
 def _size(value: Any) -> tuple[int, int]:
@@ -131,7 +135,9 @@ def _protocol(value: Any) -> str:
     return str(value)
 
 
-PATTERN = Kind("one text with {id} and no other braces, such as images/{id}.jpg", _pattern)
+PATTERN = Kind(
+    "one text with {id} and no other braces, of files below root, such as images/{id}.jpg", _pattern
+)
 POSITIVE = Kind("a number above 0", _positive)
 SHARE = Kind("a number between 0 and 1", _share)
 ENTRIES = {
@@ -169,7 +175,8 @@ def _ids(value: Any) -> str | list[str]:
 
 
 SPLIT = Kind("a text file with one id a line, or a list of ids", _ids)
-TAKEN = ("image", "ids", "present", "crc32")  # names in a dataset file beside those of the tasks
+# What stands beside the tasks in a dataset file, and in a sample that is scored.
+TAKEN = ("image", "ids", "present", "crc32", "size", "inside")
 
 
 def check(path: Path, said: Any) -> dict[str, Any]:
@@ -189,8 +196,13 @@ def check(path: Path, said: Any) -> dict[str, Any]:
 
 
 def _check_task(path: Path, task: Any, entry: Any) -> dict[str, Any]:
-    if not (isinstance(task, str) and NAME.fullmatch(task)) or task in TAKEN:
+    if not (isinstance(task, str) and NAME.fullmatch(task)) or "." in task:
         raise InputError(f"{path}: tasks: {_shown(task)} is no name; write e.g. 'depth'.")
+    if is_taken(task):
+        raise InputError(
+            f"{path}: tasks: '{task}' has a meaning of its own in the program; choose another "
+            f"name, such as 'my_{task}'."
+        )
     where = f"task '{task}': "
     if not isinstance(entry, dict):
         raise InputError(f"{path}: {where}needs entries, such as files: {task}/{{id}}.png.")
@@ -200,10 +212,28 @@ def _check_task(path: Path, task: Any, entry: Any) -> dict[str, Any]:
         its = map_of(task, {task: entry["kind"]} if "kind" in entry else {})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if is_usual(task) and entry.get("kind", usual_kind(task)) != usual_kind(task):
+        raise InputError(
+            f"{path}: {where}its kind is {usual_kind(task)}, not {entry['kind']}; leave kind out, "
+            "or give the task another name."
+        )
+    if {"metres", "scale"} <= entry.keys():
+        raise InputError(f"{path}: {where}metres and scale say the same; leave one of them out.")
     required = ("files", "classes") if its.has_classes else ("files",)
     allowed = (*required, "kind", "title", *its.settings)
     known = {key: TASK_ENTRIES.get(key, ANYTHING) for key in allowed}
     return _check_entries(path, where, entry, known, required)
+
+
+def is_taken(task: str) -> bool:
+    """Whether a name cannot be that of a task: parts of a network are attributes of a module of
+    torch, which has attributes of its own, such as `type` and `items`.
+    """
+    if is_usual(task) or task in TAKEN:
+        return task in TAKEN
+    from torch.nn import ModuleDict  # takes seconds, which usual tasks do not need
+
+    return hasattr(ModuleDict(), task)
 
 
 def _check_entries(

@@ -22,6 +22,7 @@ FOCAL = (518.85790117450188, 519.46961112127485)  # RGB camera, pixels
 CENTRE = (324.58244941119034, 252.73616633400465)  # of the full frame, counted from 0
 SUPPORT = 3  # radius of the square a normal is fitted on, pixels
 PARTS = ("images", "depths", "rawDepths", "labels", "instances")
+LABELS = 894  # names, numbered from 1
 MAX_INSTANCES = 64  # per class and image; 37 occur
 
 Crop = tuple[slice, slice] | None
@@ -68,8 +69,10 @@ def read_splits(files: Files, count: int) -> dict[str, np.ndarray]:
         split: decode_member(files, lists[0], _decode.matlab(key)).ravel().astype(np.int64) - 1
         for split, key in (("train", "trainNdxs"), ("val", "testNdxs"))
     }
-    if max(r.max(initial=-1) for r in rows.values()) >= count:
-        raise InputError(f"{files.label}: {lists[0]} lists images beyond the {count} there are.")
+    if any(((r < 0) | (r >= count)).any() for r in rows.values()):
+        raise InputError(
+            f"{files.label}: {lists[0]} lists images outside 1 .. {count}, which there are."
+        )
     return rows
 
 
@@ -91,9 +94,15 @@ class Official:
             image, depth, raw, labels, instances = (self._array(p, row) for p in PARTS)
         except OSError as error:
             raise InputError(f"{self.files.label}: image {row + 1} cannot be read.") from error
-        where = f"{self.files.label}: labels of image {row + 1}"
-        if labels.max() > 894 or instances.max() >= MAX_INSTANCES:
-            raise InputError(f"{where}: value {labels.max()} is outside 0 .. 894.")
+        for part, values, most in (
+            ("labels", labels, LABELS),
+            ("instances", instances, MAX_INSTANCES - 1),
+        ):
+            if values.max() > most:
+                raise InputError(
+                    f"{self.files.label}: {part} of image {row + 1}: value {values.max()} is "
+                    f"outside 0 .. {most}."
+                )
         sample = {
             "image": image,
             "semseg": classes(labels),

@@ -175,10 +175,12 @@ def plan(files: Files, *, geometry: str | None = None, limit: int | None = None)
 
 
 def find_members(names: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Sort member names by kind and image; of several that fit, the first counts."""
+    """Sort member names by kind and image; of several that fit, the first counts, and of VOC's
+    masks those of 2012, which are more and corrected.
+    """
     patterns = {k: re.compile(rf"(?:^|.*/){p}") for k, p in KINDS.items()}
     found: dict[str, dict[str, str]] = {kind: {} for kind in KINDS}
-    for name in names:
+    for name in sorted(names, key=lambda name: "VOC2010/SegmentationClass/" in name):
         for kind, pattern in patterns.items():
             if match := pattern.fullmatch(name):
                 found[kind].setdefault(match[1], name)

@@ -26,6 +26,16 @@ def usual_kind(task: str) -> str:
     return known[task]
 
 
+def is_usual(task: str) -> bool:
+    """Whether it is a task of the field, whose kind is known."""
+    return task in _usual_kinds()
+
+
+def kind_of(task: str, kinds: Mapping[str, str] = NO_OPTIONS) -> str:
+    """The kind of map of a task of a dataset that says these kinds (raises as `usual_kind`)."""
+    return kinds.get(task) or usual_kind(task)
+
+
 def map_of(task: str, kinds: Mapping[str, str] = NO_OPTIONS, options: Options = NO_OPTIONS) -> Map:
     """The map of a task of a dataset.
 
@@ -38,7 +48,7 @@ def map_of(task: str, kinds: Mapping[str, str] = NO_OPTIONS, options: Options = 
     Raises:
         InputError: no such kind, or none is said for a task that the field does not know.
     """
-    return adapted(_named(kinds.get(task) or usual_kind(task)), options)
+    return adapted(_named(kind_of(task, kinds)), options)
 
 
 def adapted(map: Map, options: Options) -> Map:

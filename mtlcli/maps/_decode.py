@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mtlcli.files import PNG
 from mtlcli.maps import _picture
 
 WHITE = 127  # the brightest code that is still black
@@ -31,7 +32,7 @@ def through_table(image: np.ndarray, tables: np.ndarray) -> np.ndarray:
 
 def colour(data: bytes) -> np.ndarray:
     """A picture file as RGB (H, W, 3) uint8; what is transparent is black, which is no label."""
-    if data.startswith(_picture.PNG) and _picture.is_plain_png(data):  # the quicker decoder
+    if data.startswith(PNG) and _picture.is_plain_png(data):  # the quicker decoder
         pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if pixels is None:
             raise ValueError("is not a readable picture")

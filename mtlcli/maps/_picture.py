@@ -5,7 +5,6 @@ datasets.
 import io
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +16,9 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from mtlcli import files
+from mtlcli.files import PNG
+
 FORMATS = (
     "JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TGA",
     "ICO", "HEIF",
@@ -26,7 +28,6 @@ HEIC = (".heic", ".heif")
 PHONE = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # kinds of HEIC
 LARGEST = 100_000_000  # pixels
 TWELVE_BITS = 4095  # the largest number of cameras whose files have 16
-PNG = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # EXIF's tag; 1, or what is no orientation, is upright
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -295,20 +296,8 @@ def is_plain_png(data: bytes) -> bool:
 
 
 def chunks_of_png(data: bytes) -> set[bytes]:
-    """The kinds of chunks of a PNG (raises Damaged unless all are there, up to the last, and
-    those that pixels depend on have their checksums).
-    """
-    position, kinds = len(PNG), set[bytes]()
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        if end + 4 > len(data):
-            break
-        (checksum,) = struct.unpack_from(">I", data, end)
-        if kind[:1].isupper() and zlib.crc32(memoryview(data)[position + 4 : end]) != checksum:
-            raise Damaged("has a damaged chunk")
-        kinds.add(kind)
-        if kind == b"IEND":
-            return kinds
-        position = end + 4
-    raise Damaged("is cut short")
+    """The kinds of chunks of a PNG (raises Damaged unless it is whole)."""
+    try:
+        return files.chunks_of_png(data)
+    except ValueError as error:
+        raise Damaged(str(error)) from error

@@ -81,7 +81,7 @@ def find_best(
 ) -> tuple[float, float, np.ndarray]:
     """The threshold of the highest F, that F, and the pixels (H, W) bool that are claimed there."""
     from mtlcli import boundary
-    from mtlcli.boundary.nms import suppress
+    from mtlcli.boundary.counts import ranks
 
     protocol = boundary.protocol_named(options.get("protocol", "seism"))
     counts = boundary.image_counts(
@@ -91,8 +91,7 @@ def find_best(
     recall = counts.cntR / np.maximum(counts.sumR, 1)
     f = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(f.argmax())
-    soft = suppress(codes) if protocol.suppress else codes / np.float32(255)
-    return protocol.thresholds[best], float(f[best]), soft > protocol.thresholds[best]
+    return protocol.thresholds[best], float(f[best]), ranks(codes, protocol) > best
 
 
 def tolerance(options: Options) -> float:

@@ -19,6 +19,9 @@ CODE_VALUES = np.tile((2 * np.arange(256) / 255 - 1).astype(np.float32), (3, 1))
 SHORTEST = 0.5  # of the vector of a code; a shorter one is no direction
 NEAR_NONE = (63, 63, 63), (192, 192, 192)  # codes outside have a longer vector
 UNIT_TOLERANCE = 0.02  # of a vector's length
+CODE_TOLERANCE = 0.25  # the same of codes
+MANY = 0.4  # share of the vectors of a picture farther off; photographs have more, in grey too
+ENOUGH = 0.1  # share of the pixels that have one, to judge the picture by them
 WIDEST_ANGLE = 60.0  # degrees, the end of the scale of errors
 
 
@@ -28,9 +31,18 @@ def read(data: bytes, name: str, options: Options) -> np.ndarray:
 
 
 def problem(stored: np.ndarray, classes: int, options: Options) -> str:
-    """Why a stored map cannot be: a vector that is not finite or of another length than 1 or 0."""
+    """Why a stored map cannot be: a vector that is not finite or of another length than 1 or 0; of
+    codes, which rounding and JPEG move, where many vectors are far from length 1.
+    """
     if stored.dtype == np.uint8:
-        return ""
+        vectors = target(stored)
+        known = vectors.any(axis=0)
+        if known.mean() < ENOUGH:
+            return ""
+        length = np.sqrt(np.square(vectors[:, known]).sum(axis=0))
+        wrong = np.mean(np.abs(length - 1) > CODE_TOLERANCE)
+        said = "has codes of no directions: 2x/255 - 1 is far from length 1 at"
+        return f"{said} {wrong:.0%} of its pixels" if wrong > MANY else ""
     if not np.isfinite(stored).all():
         return "has values that are not finite"
     length = np.sqrt(np.einsum("hwc,hwc->hw", stored, stored))

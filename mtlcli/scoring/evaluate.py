@@ -1,7 +1,7 @@
 """`mtl eval`: score a trained network on a split of its dataset."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.hdf5 import Info
+from mtlcli.data.meaning import require_same_labels
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
 from mtlcli.files import may_write, plain, save_picture
@@ -30,6 +31,7 @@ from mtlcli.runs.results import Results, Scores, require_writable, write_results
 from mtlcli.runs.run import Run
 from mtlcli.runs.table import columns, metrics_table
 from mtlcli.scoring.measure import Measured, Predict, Save, best_constant, measure, merge_options
+from mtlcli.scoring.overrides import complete_overrides, require_known
 from mtlcli.tasks._task import Task
 
 
@@ -53,6 +55,7 @@ def evaluate(
     split: str = "val",
     limit: int | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    boundaries: Mapping[str, Any] | None = None,
     save_predictions: str | os.PathLike[str] | None = None,
     reference: str | os.PathLike[str] | None = None,
     constant: bool = False,
@@ -73,6 +76,7 @@ def evaluate(
         limit: only the first so many pictures.
         overrides: task -> options of its metric that replace the dataset's, for example
             {"edge": {"protocol": "mti"}}.
+        boundaries: the same options of every task whose map is one of boundaries.
         save_predictions: folder for TASK/ID.png of every prediction.
         reference: run to compare with, instead of the published one that its recipe names.
         constant: also score the best constant prediction, on the same pictures.
@@ -97,10 +101,12 @@ def evaluate(
             raise InputError(f"{path} scales its {scaled} for a camera: score the run it is from.")
         tasks = tasks_of(trained.config.tasks, trained.dataset)  # not scaled: as it was trained
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
+        require_same_labels(reader.path, reader.info, trained.dataset, tasks)
         scale = resolution(trained.config, trained.dataset.size)
         chosen, moments = range(len(reader))[:limit], trained.config.moments
         pictures = WholePictures(reader, tasks, scale, chosen, trained.size, moments=moments)
-        options = merge_options(trained.dataset.options, overrides or {}, tasks)
+        said = complete_overrides(overrides or {}, boundaries or {}, tasks, trained.dataset.kinds)
+        options = merge_options(trained.dataset.options, said, tasks)
         require_known("--edge-ids", options, reader.ids)
         if other and not shared_tasks(dict.fromkeys(tasks, 1.0), other.main):
             raise InputError(f"--reference {reference}: it has no score of {', '.join(tasks)}.")
@@ -111,10 +117,11 @@ def evaluate(
             return measure(predict, pictures, tasks, options, workers, quiet, save)
 
         saver = partial(save_maps, kept, tasks, trained.dataset) if kept else None
+        training = Reader(reader.path, "train", tuple(tasks)) if constant else None
+        constants = best_constant(training, tasks) if training else None
         with torch.inference_mode():
             measured = score(lambda image: trained.network(image.to(target)), saver)
-            training = Reader(reader.path, "train", tuple(tasks)) if constant else None
-            floor = score(best_constant(training, tasks)) if training else None
+            floor = score(constants) if constants else None
         writes = is_first()
     results = make_results(trained, reader, measured, floor, limit)
     scored = add_comparison(results, trained, other)
@@ -143,22 +150,6 @@ def require_room(folder: Path, tasks: Iterable[str], idents: Iterable[str]) -> N
             f"--save-predictions {folder}: {taken} exists, and mtl did not write it; choose "
             "another folder."
         )
-
-
-def require_known(
-    option: str, options: Mapping[str, Mapping[str, Any]], idents: Sequence[str]
-) -> None:
-    """Refuse a list of pictures of which the split has none.
-
-    Raises:
-        InputError: names the first of the list.
-    """
-    for chosen in (its["ids"] for its in options.values() if its.get("ids")):
-        if not set(chosen) & set(idents):
-            raise InputError(
-                f"{option}: none of its {len(chosen)} ids, the first is {chosen[0]}, is a picture "
-                f"of the split; its first is {idents[0]}."
-            )
 
 
 def prediction_path(folder: Path, task: str, ident: str) -> Path:

@@ -1,15 +1,18 @@
 """Scores of any predictor on whole pictures, by all processes, and of the best constant."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from mtlcli.data.batches import WholePictures, whole_pictures
 from mtlcli.data.reader import Reader
+from mtlcli.errors import RunError
 from mtlcli.ops.processes import gather, rank, world
 from mtlcli.tasks._shared import at_size, cut_out
 from mtlcli.tasks._task import Task
@@ -85,9 +88,13 @@ def measure(
 
     Logits are cut to the picture, resized bilinearly to the size of the labels and scored there
     (ATRC's protocol), against the file's labels that the option "gt_as" names, else the task's own.
-    A picture does not count for a task it has no label for, or whose option "ids" leaves it out.
-    `save` is given the id and the resized logits of every picture. Each process measures its share
-    of the pictures; all get the same scores, which are those of one process.
+    A picture does not count for a task it has no label for, or whose option "ids" leaves it out,
+    nor for one that is not predicted. `save` is given the id and the resized logits of every
+    picture. Each process measures its share of the pictures; all get the same scores, which are
+    those of one process.
+
+    Raises:
+        RunError: a prediction is not finite.
     """
     measured: dict[int, dict[str, Any]] = {}  # picture -> task -> statistics
     options = merge_options(options, {}, tasks)
@@ -102,9 +109,11 @@ def measure(
             ident = pictures.ids[index]
             height, width = batch["size"][0].tolist()
             seen, inside = batch["image"].shape[-2:], batch["inside"][0].tolist()
+            predicted = predict(batch["image"])
+            require_finite(predicted, ident)
             logits = {
                 n: at_size(cut_out(x.float(), seen, inside), (height, width))
-                for n, x in predict(batch["image"]).items()
+                for n, x in predicted.items()
             }
             measured[index] = {
                 name: task.measure(
@@ -113,13 +122,23 @@ def measure(
                     options[name],
                 )
                 for name, task in tasks.items()
-                if name in batch and ident in counted[name]
+                if name in batch and ident in counted[name] and name in logits
             }
             if save:
                 save(ident, logits)
     everything = {index: found for share in gather(measured) for index, found in share.items()}
     in_order = [(pictures.ids[index], everything[index]) for index in sorted(everything)]
     return Measured(tasks=tasks, options=options, pictures=in_order)
+
+
+def require_finite(logits: Mapping[str, Tensor], ident: str) -> None:
+    """Refuse to score what is no number (raises RunError, which names the picture and the task)."""
+    wrong = [name for name, x in logits.items() if not torch.isfinite(x).all()]
+    if wrong:
+        raise RunError(
+            f"The network predicts what is not finite for {', '.join(wrong)} of picture '{ident}': "
+            "score another checkpoint of its run, or train anew with a lower --lr."
+        )
 
 
 def truth_of(task: str, options: Mapping[str, Mapping[str, Any]], pictures: WholePictures) -> str:
@@ -142,16 +161,25 @@ def merge_options(
 def best_constant(training: Reader, tasks: Mapping[str, Task]) -> Predict:
     """A predictor that answers every picture with the constant maps that fit training labels best.
 
-    That is the most frequent class, the mean depth, the mean normal (see `mtlcli.maps`).
+    That is the most frequent class, the mean depth, the mean normal (see `mtlcli.maps`). It does
+    not answer a task of which no training picture has a labelled pixel.
 
     Args:
         training: with labels of `tasks`.
         tasks: by their names.
     """
-    samples = [training[i] for i in range(min(LEARNT_FROM, len(training)))]
     logits = {}
     for name, task in tasks.items():
-        targets = [task.map.target(s[name]) for s in samples if name in s]
-        values = task.best_constant(targets, training.info.classes.get(name, ()))
-        logits[name] = torch.from_numpy(values).float()[None, :, None, None]
+        targets = [*islice(labelled_targets(training, name, task), LEARNT_FROM)]
+        if targets:
+            values = task.best_constant(targets, training.info.classes.get(name, ()))
+            logits[name] = torch.from_numpy(values).float()[None, :, None, None]
     return lambda image: {n: v.expand(1, -1, *image.shape[-2:]) for n, v in logits.items()}
+
+
+def labelled_targets(training: Reader, name: str, task: Task) -> Iterator[np.ndarray]:
+    """The targets of a task, of the pictures that have a labelled pixel for it."""
+    for index in np.flatnonzero(training.has(name)).tolist():
+        stored = training.read(name, index)
+        if task.map.labelled(stored).any():
+            yield task.map.target(stored)

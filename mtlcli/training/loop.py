@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlcli import lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.batches import Share, TrainingStream, training_batches
+from mtlcli.data.meaning import require_same_labels
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
 from mtlcli.home import datasets_dir
@@ -106,6 +107,7 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
     with distributed.joined(pick_device(conduct.device or record.device or "auto")) as device:
         reader, config = complete(record.config, device)
         refuse_other_data(folder, record.fingerprint, reader)
+        require_same_labels(reader.path, reader.info, record.dataset, config.tasks)
         torch.manual_seed(config.seed)
         if (folder / LAST).exists():
             network = checkpoint.build_network(config, record.dataset)

@@ -560,7 +560,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
     "evaluate": ("scoring/evaluate.py", "pascal_protocol main_job", (
         ("scale, chosen, trained.size, moments", "scale, chosen, (0, 0), moments"),
         ("range(len(reader))[:limit]", "range(len(reader))[-(limit or 0):]"),
-        ("merge_options(trained.dataset.options, overrides or {}, tasks)",
+        ("merge_options(trained.dataset.options, said, tasks)",
          "merge_options(trained.dataset.options, {}, tasks)"),
     )),
     "train_backbone": ("training/backbone.py", "habits", (
