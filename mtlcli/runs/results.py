@@ -181,7 +181,8 @@ def is_foreign(place: Path) -> bool:
         content = json.loads(place.read_bytes())
     except (OSError, ValueError, RecursionError):  # none, or scores that were cut short
         return False
-    return not (isinstance(content, dict) and content.keys() >= {"main", "checkpoint"})
+    ours = isinstance(content, dict) and content.keys() >= {"main", "checkpoint"}
+    return bool(content) and not ours
 
 
 def require_writable(path: Path) -> None:
