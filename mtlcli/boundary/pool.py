@@ -73,6 +73,9 @@ def worker_pool(
                 pool.submit(os.getpid)
         yield pool
     except BaseException:
+        # The pool must forget its jobs before it sees workers die: it would fail jobs that were
+        # cancelled, which raises in its own thread.
+        pool.shutdown(wait=False, cancel_futures=True)
         held.close()
         raise
     finally:
