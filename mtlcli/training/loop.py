@@ -1,8 +1,8 @@
 """`mtl train`: the paper's recipe, from a dataset file to a run folder."""
 
 import sys
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from mtlcli import lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
-from mtlcli.errors import Interrupted
+from mtlcli.errors import InputError, Interrupted
 from mtlcli.home import datasets_dir
 from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig, resolution
-from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log
+from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log, held
 from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
 from mtlcli.training.batch import find_batch
@@ -33,8 +33,9 @@ from mtlcli.training.log import Log
 from mtlcli.training.loggers import require_logger
 from mtlcli.training.rescue import Rescue, stopping, until
 from mtlcli.training.schedule import set_learning_rate
-from mtlcli.training.selection import Selection, held_out, split
+from mtlcli.training.selection import BEST, Selection, held_out, split
 from mtlcli.training.setup import (
+    check_network,
     check_weighting,
     clip_gradient,
     leave_to_backbone,
@@ -76,9 +77,10 @@ def train(
         record = make_record(config, reader, str(device), parameters, begun.init, source)
         record = replace(record, logger=conduct.logger)
         folder = distributed.by_first(lambda: begin_run(out, config, record.to_json()))
-        images = len(split(len(reader), config.holdout)[0])
-        state = make_state(config, network, reader.info, folder, device, images)
-        run(state, reader, conduct)
+        with holding(folder):
+            images = len(split(len(reader), config.holdout)[0])
+            state = make_state(config, network, reader.info, folder, device, images)
+            run(state, reader, conduct)
     return folder
 
 
@@ -97,7 +99,12 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
         InputError: no run began there, or with other options or other data.
         RunError, Interrupted: as for `train`.
     """
-    folder = folder.parent if folder.name in (LAST, PACKED) else folder
+    if folder.is_file() and folder.name not in (LAST, PACKED):
+        raise InputError(
+            f"--resume {folder}: a run goes on from its {LAST} (--resume {folder.parent}); "
+            f"--from {folder} begins another with these weights."
+        )
+    folder = folder.parent if folder.is_file() else folder
     record = read_begun(folder)
     same = {name: value for name, value in given.items() if name != "iterations"}
     refuse_other_options(folder, record.config, same)
@@ -113,12 +120,21 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
             source = (record.taken or {}).get("sha256")
             network = begin(config, record.dataset, sha256=source, quiet=conduct.quiet).network
         images = len(split(len(reader), config.holdout)[0])
-        state = make_state(config, network, record.dataset, folder, device, images)
-        state.restore()
-        extend(state, record, given.get("iterations"))
-        distributed.by_first(lambda: cut_log(folder, state.iteration))
-        run(state, reader, conduct)
+        with holding(folder):
+            state = make_state(config, network, record.dataset, folder, device, images)
+            state.restore()
+            extend(state, record, given.get("iterations"))
+            distributed.by_first(lambda: cut_log(folder, state.iteration))
+            run(state, reader, conduct)
     return folder
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Within it the first process of a run holds its folder (raises as `held`)."""
+    with ExitStack() as stack:
+        distributed.by_first(lambda: stack.enter_context(held(folder)))
+        yield
 
 
 def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig]:
@@ -130,6 +146,11 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
+    if not split(len(reader), config.holdout)[0]:
+        raise InputError(
+            f"--holdout {config.holdout:g} leaves no picture of {reader.path} to train on: leave "
+            "it away."
+        )
     if config.val_every and not config.holdout:
         Reader(reader.path, "val", config.tasks or None)  # refuses a file without that split
     config = replace(
@@ -141,9 +162,9 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     if config.from_run and not config.init:
         config = take_over(config, reader.info)
     config = leave_to_backbone(config)
+    check_network(config, reader.info)
     if config.batch_size == AUTO:
-        found = distributed.by_first(lambda: find_batch(config, reader, device))
-        config = replace(config, batch_size=found)
+        config = replace(config, batch_size=find_batch(config, reader, device))
     return reader, config
 
 
@@ -173,7 +194,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     with (
         closing(reader),
         closing(pictures.reader),
-        explain_failures(config, state.folder, rescue.save),
+        explain_failures(state, rescue.save),
         numerics(device, config.deterministic),
         Log(state, tasks, conduct) as log,
         stopping() as asked,
@@ -181,6 +202,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     ):
         if state.iteration == 0:
             state.save()
+        catch_up(state, selection, log)
         stop = distributed.Agreement(asked, device)
         for parts in log.clock.count_waits(until(lambda: selection.is_over or stop(), batches)):
             rescue.begin()
@@ -215,9 +237,12 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
             if saves or selects or log.is_due(state.iteration):
                 divergence.check(stream, config)
             log.end(losses, labelled, selection.evaluate() if selects else {})
-            if saves or selection.is_over:
+            saves |= selection.is_over
+            if saves or selection.is_best:
                 log.sync()
-                state.save(conduct.keep)
+                state.save(conduct.keep if saves else 0)
+            if selection.is_best:  # after last.pt, which shall know of it
+                state.save(name=BEST)
         unfinished = state.iteration < config.iterations
         if selection.is_over:
             distributed.by_first(lambda: mark_stopped(state.folder, state.iteration))
@@ -231,6 +256,18 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 f"stopped at iteration {state.iteration} of {config.iterations}, saved. "
                 f"Continue: mtl train --resume {state.folder}"
             )
+
+
+def catch_up(state: State, selection: Selection, log: Log) -> None:
+    """Make up for what a run that ended within its last iteration left undone: the line of the log
+    with its evaluation, and best.pt.
+    """
+    done, logged = state.iteration, distributed.by_first(lambda: log.last)
+    selects = selection.is_due(done)
+    if logged < done and (selects or log.is_due(done)):
+        log.complete(selection.evaluate() if selects else {})
+    if selection.is_best:
+        state.save(name=BEST)
 
 
 def is_saved(state: State, conduct: Conduct) -> bool:

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from threading import current_thread, main_thread
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,12 @@ T = TypeVar("T")
 
 @contextmanager
 def stopping() -> Iterator[Asked]:
-    """Within it, the signals do nothing but make the function it gives answer True."""
+    """Within it, the signals do nothing but make the function it gives answer True; they are for
+    the main thread alone, so in another it answers False.
+    """
+    if current_thread() is not main_thread():
+        yield lambda: False
+        return
     asked: list[int] = []
 
     def remember(number: int, frame: Any) -> None:
@@ -90,21 +96,17 @@ class Rescue:
         """An iteration is complete."""
         self.computes = self.steps = False
 
-    def save(self) -> str:
-        """Save what can be saved; returns how the run goes on, as a sentence, or nothing if going
-        on would not help.
-        """
+    def save(self) -> bool:
+        """Save what can be saved; returns whether going on from there would help."""
         try:
             if self.divergence.seen() or not self.state.is_finite():
-                return ""
+                return False
             if world() == 1 and not self.steps and self.state.iteration != self.state.saved:
                 self._go_back()
                 self.state.save()
         except Exception:  # a broken device or a full disk: the error that led here is told
             pass
-        saved = self.state.saved
-        kept = "Nothing was saved yet" if saved is None else f"It is saved at iteration {saved}"
-        return f"{kept}; continue: mtl train --resume {self.state.folder}"
+        return True
 
     def _go_back(self) -> None:
         if self.computes:

@@ -1,5 +1,6 @@
 """What changes while a network is trained, how it comes back, and what must be as it was."""
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -196,15 +197,18 @@ class State:
         return all(bool(torch.isfinite(w).all()) for w in self.network.state_dict().values())
 
     def _keep(self, newest: int) -> None:
+        """A run that was taken back knows nothing of checkpoints beyond this iteration: they go."""
         kept = self.folder / f"iteration_{self.iteration}.pt"
         kept.unlink(missing_ok=True)
         try:
             kept.hardlink_to(self.folder / LAST)
         except OSError:  # a file system without links
             shutil.copyfile(self.folder / LAST, kept)
-        every = sorted(self.folder.glob("iteration_*.pt"), key=lambda p: int(p.stem.split("_")[1]))
-        for old in every[:-newest]:
-            old.unlink()
+        numbered = {int(found[1]): path for path in self.folder.glob("iteration_*.pt")
+                    if (found := re.fullmatch(r"iteration_(\d+)\.pt", path.name))}  # fmt: skip
+        past = sorted(number for number in numbered if number <= self.iteration)
+        for number in numbered.keys() - set(past[-newest:]):
+            numbered[number].unlink()
 
     def _refuse_infinite(self, weights: Mapping[str, Tensor]) -> None:
         for name, weight in weights.items():
