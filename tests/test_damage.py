@@ -232,7 +232,8 @@ def test_doctor_lists_what_is_damaged_and_goes_on(
 @pytest.mark.parametrize(
     "bad", [b"garbage", b"\0" * 60, b"\xff\xfe", b"[1]", b"{}", b'{"iteration": "x"}', b"[" * 9999,
             b'{"iteration": 2, "loss": 3}', b'{"iteration": 2, "loss": {"a": NaN}}',
-            b'{"iteration": 2, "holdout": {"a": 0.5}, "gain": "x"}'],
+            b'{"iteration": 2, "holdout": {"a": 0.5}, "gain": "x"}',
+            b'{"iteration": 1' + b"0" * 400 + b"}"],
 )  # fmt: skip
 def test_a_log_is_cut_at_the_first_line_that_cannot_be_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: bytes

@@ -139,7 +139,7 @@ def held(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
         register_after_fork(file, BufferedWriter.close)  # else a loader's process would hold it on
-        for unfinished in folder.glob(f"*.pt*{BESIDE}"):
+        for unfinished in folder.glob(f"*.pt.*{BESIDE[1:]}"):
             unfinished.unlink(missing_ok=True)
         yield
 
@@ -193,6 +193,7 @@ def _is_line(record: Any) -> bool:
     return (
         isinstance(record, dict)
         and "iteration" in record
+        and fits(record["iteration"], float)  # of a size that can be drawn
         and all(fits(record[key], kind) for key, kind in LINE.items() if key in record)
     )
 

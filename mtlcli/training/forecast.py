@@ -242,8 +242,7 @@ def work_of(way: Way, passes: int, flops: Flops) -> Work:
     """
     config = way.config
     again = PASSES + config.checkpointing
-    compared = len(config.tasks) if config.weighting in COMPARING else 0
-    whole = again + compared * (again - 1)
+    whole = again + (again - 1) * len(config.tasks) * (config.weighting in COMPARING)
     times = config.batch_size * whole
     its = Flops(
         matmul=times * flops.matmul, softmax=times * flops.softmax, sampling=times * flops.sampling

@@ -1,8 +1,8 @@
 """`mtl train`: the paper's recipe, from a dataset file to a run folder."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from mtlcli import lookup
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
-from mtlcli.errors import InputError, Interrupted
+from mtlcli.errors import Interrupted
 from mtlcli.home import datasets_dir
 from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig, resolution
-from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log, held
+from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
 from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
 from mtlcli.training.batch import find_batch
@@ -31,7 +31,7 @@ from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.labels import labels_anywhere, share_labels
 from mtlcli.training.log import Log
 from mtlcli.training.loggers import require_logger
-from mtlcli.training.rescue import Rescue, stopping, until
+from mtlcli.training.rescue import Rescue, catch_up, holding, stopping, until
 from mtlcli.training.schedule import set_learning_rate
 from mtlcli.training.selection import BEST, Selection, held_out, split
 from mtlcli.training.setup import (
@@ -42,7 +42,13 @@ from mtlcli.training.setup import (
     make_state,
     prepare_network,
 )
-from mtlcli.training.state import State, read_begun, refuse_other_data, refuse_other_options
+from mtlcli.training.state import (
+    State,
+    folder_of,
+    read_begun,
+    refuse_other_data,
+    refuse_other_options,
+)
 
 
 def train(
@@ -99,12 +105,7 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
         InputError: no run began there, or with other options or other data.
         RunError, Interrupted: as for `train`.
     """
-    if folder.is_file() and folder.name not in (LAST, PACKED):
-        raise InputError(
-            f"--resume {folder}: a run goes on from its {LAST} (--resume {folder.parent}); "
-            f"--from {folder} begins another with these weights."
-        )
-    folder = folder.parent if folder.is_file() else folder
+    folder = folder_of(folder)
     record = read_begun(folder)
     same = {name: value for name, value in given.items() if name != "iterations"}
     refuse_other_options(folder, record.config, same)
@@ -129,14 +130,6 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
     return folder
 
 
-@contextmanager
-def holding(folder: Path) -> Iterator[None]:
-    """Within it the first process of a run holds its folder (raises as `held`)."""
-    with ExitStack() as stack:
-        distributed.by_first(lambda: stack.enter_context(held(folder)))
-        yield
-
-
 def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig]:
     """The training split, and the config with all that was left to it and to the device."""
     if config.batch_size != AUTO:
@@ -146,11 +139,7 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
-    if not split(len(reader), config.holdout)[0]:
-        raise InputError(
-            f"--holdout {config.holdout:g} leaves no picture of {reader.path} to train on: leave "
-            "it away."
-        )
+    split(len(reader), config.holdout)  # refuses a share that leaves nothing
     if config.val_every and not config.holdout:
         Reader(reader.path, "val", config.tasks or None)  # refuses a file without that split
     config = replace(
@@ -256,18 +245,6 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
                 f"stopped at iteration {state.iteration} of {config.iterations}, saved. "
                 f"Continue: mtl train --resume {state.folder}"
             )
-
-
-def catch_up(state: State, selection: Selection, log: Log) -> None:
-    """Make up for what a run that ended within its last iteration left undone: the line of the log
-    with its evaluation, and best.pt.
-    """
-    done, logged = state.iteration, distributed.by_first(lambda: log.last)
-    selects = selection.is_due(done)
-    if logged < done and (selects or log.is_due(done)):
-        log.complete(selection.evaluate() if selects else {})
-    if selection.is_best:
-        state.save(name=BEST)
 
 
 def is_saved(state: State, conduct: Conduct) -> bool:

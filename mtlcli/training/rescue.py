@@ -1,9 +1,12 @@
-"""A run ends whole: after the iteration when asked to stop, with what was done if it fails."""
+"""A run ends whole: after the iteration when asked to stop, with what was done if it fails; what it
+left undone is made up for. Its folder is one process's.
+"""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
+from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any, TypeVar
 
@@ -11,8 +14,11 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import RunError
-from mtlcli.ops.processes import world
+from mtlcli.ops.processes import by_first, world
+from mtlcli.runs.folder import held
 from mtlcli.training.failures import Divergence
+from mtlcli.training.log import Log
+from mtlcli.training.selection import BEST, Selection
 from mtlcli.training.state import State, generators, set_generators
 
 Asked = Callable[[], bool]
@@ -38,6 +44,26 @@ def stopping() -> Iterator[Asked]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Within it the first process of a run holds its folder (raises as `held`)."""
+    with ExitStack() as stack:
+        by_first(lambda: stack.enter_context(held(folder)))
+        yield
+
+
+def catch_up(state: State, selection: Selection, log: Log) -> None:
+    """Make up for what a run that ended within its last iteration left undone: the line of the log
+    with its evaluation, and best.pt.
+    """
+    done, logged = state.iteration, by_first(lambda: log.last)
+    selects = selection.is_due(done)
+    if logged < done and (selects or log.is_due(done)):
+        log.complete(selection.evaluate() if selects else {})
+    if selection.is_best:
+        state.save(name=BEST)
 
 
 def until(asked: Asked, batches: Iterable[T]) -> Iterator[T]:

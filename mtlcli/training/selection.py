@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
+from mtlcli.errors import InputError
 from mtlcli.files import has_value
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
@@ -29,8 +30,13 @@ FLOOR = 0.01  # a first score below this counts as this, so that no gain is infi
 def split(count: int, share: float) -> tuple[list[int], list[int]]:
     """Indices to train on and indices held out, each in order; a share above 0 holds out one or
     more.
+
+    Raises:
+        InputError: then nothing is left to train on.
     """
     held = max(1, round(share * count)) if share > 0 else 0
+    if share > 0 and held >= count:
+        raise InputError(f"--holdout {share:g} leaves no picture to train on: there are {count}.")
     shuffled = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()
     return sorted(shuffled[held:]), sorted(shuffled[:held])
 

@@ -17,11 +17,27 @@ from mtlcli.errors import InputError, RunError
 from mtlcli.ops.processes import gather, is_first, rank, world
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, RunConfig, spell, typed_name
-from mtlcli.runs.folder import LAST, RECORD, is_packed
+from mtlcli.runs.folder import LAST, PACKED, RECORD, is_packed
 from mtlcli.runs.record import Record, read_record
 from mtlcli.systems import _settings as settings
 from mtlcli.training.average import Average
 from mtlcli.training.backbone import set_training
+
+
+def folder_of(run: Path) -> Path:
+    """The folder of a run to go on with, by itself or by its newest checkpoint.
+
+    Raises:
+        InputError: it is another file.
+    """
+    if run.name in (LAST, PACKED):
+        return run.parent
+    if run.is_file():
+        raise InputError(
+            f"--resume {run}: a run goes on from its {LAST} (--resume {run.parent}); --from {run} "
+            "begins another with these weights."
+        )
+    return run
 
 
 def read_begun(folder: Path) -> Record:
