@@ -190,6 +190,18 @@ def test_nobody_trains_in_a_folder_where_another_does(base: Path, mtl) -> None:
         pass
 
 
+def test_two_that_begin_in_one_empty_folder_do_not_mix(home: Path, mtl) -> None:
+    """The other one holds it, and has not written its run.json yet."""
+    (home / "run").mkdir()
+    with held(home / "run"):
+        answer = mtl("train", "--dataset", "rooms", "--init", "random", "--system", "multi_task",
+                     "--backbone", "resnet18_half", "--device", "cpu", "--out", "run")  # fmt: skip
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "Another process trains in run" in answer.err
+        assert [p.name for p in (home / "run").iterdir()] == ["log.jsonl"]
+    assert make_run_folder(home / "run", fixed=True) == home / "run"
+
+
 def test_a_process_that_outlives_the_run_it_was_made_by_does_not_hold_it(base: Path) -> None:
     """As those of a loader do for some seconds, when the run was killed."""
     ready, done = multiprocessing.Event(), multiprocessing.Event()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mtlcli.errors import InputError
-from mtlcli.files import BESIDE, fits, lock, read_json, write_json
+from mtlcli.files import BESIDE, fits, lock, read_json
 from mtlcli.home import weights_dir
 from mtlcli.runs.config import RunConfig
 
@@ -72,18 +72,6 @@ def default_folder(config: RunConfig) -> Path:
     return weights_dir() / f"{config.dataset}_{backbone}_{config.system}"
 
 
-def begin_run(out: Path | None, config: RunConfig, record: Mapping[str, Any]) -> Path:
-    """Create a run folder with its run.json; by default weights/DATASET_BACKBONE_SYSTEM.
-
-    Raises:
-        InputError: the chosen folder is taken, or cannot be made.
-        RunError: run.json cannot be written.
-    """
-    folder = make_run_folder(out or default_folder(config), fixed=out is not None)
-    write_json(folder / RECORD, record)
-    return folder
-
-
 def make_run_folder(path: Path, fixed: bool) -> Path:
     """Create an empty folder; one that exists is never written into, unless the user chose it and
     it `is_unused`.
@@ -115,7 +103,11 @@ def make_run_folder(path: Path, fixed: bool) -> Path:
 
 def is_unused(path: Path) -> bool:
     """An empty folder, or one that a run was killed in before it had written anything whole."""
-    return path.is_dir() and all(child.suffix == BESIDE for child in path.iterdir())
+
+    def is_nothing(child: Path) -> bool:
+        return child.suffix == BESIDE or (child.name == LOG and child.stat().st_size == 0)
+
+    return path.is_dir() and all(map(is_nothing, path.iterdir()))
 
 
 @contextmanager

@@ -15,13 +15,14 @@ from mtlcli.backbones import _backbone as backbones
 from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
+from mtlcli.files import write_json
 from mtlcli.home import datasets_dir
 from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig, resolution
-from mtlcli.runs.folder import LAST, RECORD, begin_run, cut_log
+from mtlcli.runs.folder import LAST, RECORD, cut_log, default_folder, make_run_folder
 from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
 from mtlcli.training.batch import find_batch
@@ -82,8 +83,10 @@ def train(
         source = asdict(taken) if taken else None
         record = make_record(config, reader, str(device), parameters, begun.init, source)
         record = replace(record, logger=conduct.logger)
-        folder = distributed.by_first(lambda: begin_run(out, config, record.to_json()))
+        place = out or default_folder(config)
+        folder = distributed.by_first(lambda: make_run_folder(place, fixed=out is not None))
         with holding(folder):
+            distributed.by_first(lambda: write_json(folder / RECORD, record.to_json()))
             images = len(split(len(reader), config.holdout)[0])
             state = make_state(config, network, reader.info, folder, device, images)
             run(state, reader, conduct)
