@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePath
 from types import UnionType
-from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
+from typing import IO, Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
+from uuid import uuid4
 from zipfile import ZipFile
 
 from mtlcli.errors import InputError, RunError
@@ -38,9 +39,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Whatever happens, `path` is either what it was or complete, also after a loss of power.
     """
-    beside = path.with_name(path.name + BESIDE)
+    beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}{BESIDE}")  # nobody else's
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -76,6 +77,30 @@ def plain(value: Any) -> Any:
 def typed(place: object) -> str:
     """A path as it is typed in a shell, for a command that users copy."""
     return shlex.quote(str(place))
+
+
+def has_value(score: float | None) -> bool:
+    """Whether a score is a number: neither None nor nan nor infinite."""
+    return score is not None and math.isfinite(score)
+
+
+def lock(file: IO) -> None:
+    """Hold a file until it is closed, against everybody else who locks it; without a lock where the
+    system knows none.
+
+    Raises:
+        BlockingIOError: somebody holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a Unix system
+        return
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        pass
 
 
 class NoSpace(RunError):

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import random
 import shutil
@@ -25,9 +26,11 @@ from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, MtlError
 from mtlcli.runs import checkpoint, foreign
-from mtlcli.runs.folder import cut_log, read_log
+from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import cut_log, read_log, split_log
 from mtlcli.runs.health import check_runs, examine
 from mtlcli.runs.run import is_sound, is_whole
+from mtlcli.training.beginning import begin
 
 ROUNDS = int(os.environ.get("MTL_DAMAGES", "40"))
 STRANGE = [
@@ -228,7 +231,9 @@ def test_doctor_lists_what_is_damaged_and_goes_on(
 
 @pytest.mark.parametrize(
     "bad", [b"garbage", b"\0" * 60, b"\xff\xfe", b"[1]", b"{}", b'{"iteration": "x"}', b"[" * 9999,
-            b'{"iteration": 2, "loss": 3}', b'{"iteration": 2, "loss": {"a": NaN}}'],
+            b'{"iteration": 2, "loss": 3}', b'{"iteration": 2, "loss": {"a": NaN}}',
+            b'{"iteration": 2, "holdout": {"a": 0.5}, "gain": "x"}',
+            b'{"iteration": 1' + b"0" * 400 + b"}"],
 )  # fmt: skip
 def test_a_log_is_cut_at_the_first_line_that_cannot_be_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], bad: bytes
@@ -241,6 +246,45 @@ def test_a_log_is_cut_at_the_first_line_that_cannot_be_read(
     assert capsys.readouterr().err.count("from line 2 on") == 1
     cut_log(tmp_path, 9)
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_of_a_former_version_with_nan_is_whole(tmp_path: Path) -> None:
+    text = '{"iteration": %d, "loss": {}, "holdout": {"a": NaN, "b": 0.5}%s}\n'
+    (tmp_path / "log.jsonl").write_text(text % (1, ', "gain": 0.0') + text % (2, ""))
+    lines, is_all = split_log(tmp_path)
+    assert is_all
+    assert [line["iteration"] for line in lines] == [1, 2]
+    assert all(math.isnan(line["holdout"]["a"]) for line in lines)
+
+
+def test_a_number_that_no_float_holds_is_damage_of_one_run_alone(home, make_run, mtl) -> None:
+    make_run("whole", iterations=2)
+    results = make_run("one", iterations=2) / "results.json"
+    record = json.loads(results.read_text())
+    for place in ("main", "scores"):
+        changed = json.loads(json.dumps(record))
+        where = changed[place] if place == "main" else changed[place]["semseg"]
+        where[next(iter(where))] = 10**400
+        results.write_text(json.dumps(changed))
+        assert len(check_runs()) == 2
+        answer = mtl("report", "one", "--out", "r.html")
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "one/results.json" in answer.err
+
+
+@pytest.mark.parametrize("network", [None, 3, {"a": 3}])
+def test_a_checkpoint_without_a_network_is_named(home, base, mtl, network: Any) -> None:
+    content = checkpoint.read(base / "last.pt")
+    kept = {k: v for k, v in content.items() if k not in ("format", "network")}
+    checkpoint.save(base / "last.pt", **kept, **({} if network is None else {"network": network}))
+    config = RunConfig(dataset="rooms", system="multi_task", backbone="resnet18_half",
+                       init="random", from_run=str(base), tasks=("depth",))  # fmt: skip
+    with pytest.raises(InputError, match=r"last\.pt .*no network"):
+        begin(config, Reader(home / "datasets/rooms.h5", "train").info)
+    for words in (("pack", base, "--out", "small"), ("eval", base), ("train", "--from", base)):
+        answer = mtl(*words)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), words
+        assert "no network" in answer.err
 
 
 ODD: dict[str, Callable[[Path], Any]] = {

@@ -200,3 +200,49 @@ def test_processes_that_do_not_divide_the_batch(home: Path) -> None:
         assert "3 processes" in answer.stderr
         assert "--batch-size 4" in answer.stderr
     assert not (home / "weights").exists()
+
+
+ALONE = """
+import sys, torch
+from mtlcli.data.reader import Reader
+from mtlcli.ops import processes as distributed
+from mtlcli.runs.config import AUTO, RunConfig
+from mtlcli.runs.checkpoint import build_network
+from mtlcli.tasks._shared import masked_mean
+from mtlcli.training import batch
+from mtlcli.training.loop import complete
+from mtlcli.training.memory import Need
+from mtlcli.training.setup import make_state
+
+def fits(config, reader, device, images):
+    "As the loss of a real try, which counts labels of all processes."
+    assert masked_mean(torch.ones(4), torch.ones(4) > 0) == 1
+    return images <= 3 - distributed_rank
+
+batch.fits = fits
+batch.estimate = lambda *_: Need(parameters=1, fixed=0, per_image=1, there=100, batch=1,
+                                 measured=True)
+with distributed.joined(torch.device("cpu")) as device:
+    distributed_rank = distributed.rank()
+    config = RunConfig(dataset="rooms", system="multi_task", backbone="resnet18_half",
+                       init="random", tasks=("depth",), batch_size=AUTO, amp=False)
+    reader, config = complete(config, torch.device("cuda"))
+    assert distributed.world() == 2
+    torch.manual_seed(0)
+    network = build_network(config, reader.info)
+    make_state(config, network, reader.info, None, device, 8)
+    print(config.batch_size, torch.rand(1).item())
+"""
+
+
+def test_every_process_tries_a_batch_on_its_own_and_drops_out_on_its_own(
+    home: Path, tmp_path: Path
+) -> None:
+    """What fits all of them is taken; the second has room for fewer."""
+    code = tmp_path / "job.py"
+    code.write_text(ALONE)
+    answers = together(2, code)
+    assert [a.returncode for a in answers] == [0, 0], answers[1].stderr
+    (one, first), (other, second) = (a.stdout.split() for a in answers)
+    assert one == other == "4", "two passes of 2"
+    assert first != second

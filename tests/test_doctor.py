@@ -53,6 +53,11 @@ def test_a_packed_run_is_whole_though_nothing_says_how_far_it_went(home: Path) -
     (run / "log.jsonl").unlink()
     found = doctor.check_run(run)
     assert (found.state, found.next) == ("whole", None)
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"fingerprint": "0", "device": "cpu"}))
+    found = doctor.check_run(run)
+    assert found.state == "unfinished", "it was trained here, and its log is lost"
+    assert (found.detail, found.next) == ("iteration 0 of 5", f"mtl train --resume {run}")
 
 
 def test_damaged_records_are_said_and_no_whole_checkpoint_is_to_be_removed(home: Path) -> None:

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ import torch
 from mtlcli.data import loading, shared_memory
 from mtlcli.data.reader import Reader
 from mtlcli.runs import checkpoint
+from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.training import log as logs
 from mtlcli.training import loop as train
+from mtlcli.training.failures import out_of_memory, savings, smaller
+from mtlcli.training.rescue import stopping
 from mtlcli.training.watches import CollapseWatch, OffsetWatch
 from tests.same_runs import equal
 
@@ -235,3 +240,56 @@ def test_nobody_reading_is_no_failure_to_talk_of() -> None:
         assert process.stderr
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_a_run_in_another_thread_is_left_to_the_main_one_to_stop() -> None:
+    def ask() -> bool:
+        with stopping() as asked:
+            return asked()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(ask).result() is False
+
+
+def test_what_saves_memory_is_nothing_that_would_be_refused() -> None:
+    usual = RunConfig(size=(64, 96), batch_size=8)
+    assert savings(usual) == ["--accumulate 2", "--checkpointing", "--amp"]
+    for options, expected in (
+        ({"compile": True}, ["--accumulate 2", "--amp"]),
+        ({"weighting": "dwa"}, ["--checkpointing", "--amp"]),
+        ({"weighting": "pcgrad"}, ["--checkpointing"]),
+        ({"accumulate": 8, "amp": True, "checkpointing": True}, []),
+    ):
+        config = replace(usual, **options)
+        assert savings(config) == expected
+        said = out_of_memory(config)
+        assert all((option in said) == (option in expected) for option in savings(usual))
+    assert smaller(usual) == "--batch-size 4"
+    assert smaller(replace(usual, batch_size=6, accumulate=2)) == "--batch-size 2"
+    assert smaller(replace(usual, batch_size=1)) == "--size 32 48"
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_the_command_after_too_little_memory_is_taken(home: Path, mtl, monkeypatch, done) -> None:
+    def no_memory(optimizer: Any, config: Any, iteration: int) -> None:
+        if iteration == done:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(train, "set_learning_rate", no_memory)
+    answer = mtl(*TRAIN, "--workers", 0, "--iterations", 4, "--out", "run")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert f"saved at iteration {done}; begin another: " in answer.err
+    command = answer.err.strip().partition("begin another: mtl ")[2].split()
+    assert ("--from" in command) == (done > 0)
+    planned = mtl(*command, "--dry-run", "--device", "cpu")
+    assert planned.code == 0, planned.err
+    assert "1 images at once" in planned.out
+
+
+@pytest.mark.parametrize("name", ["best.pt", "iteration_4.pt"])
+def test_a_run_is_not_resumed_from_another_checkpoint_than_its_last(base, mtl, name: str) -> None:
+    (base / name).write_bytes((base / "last.pt").read_bytes())
+    answer = mtl("train", "--resume", base / name)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert f"--resume {base})" in answer.err
+    assert f"--from {base / name}" in answer.err

@@ -13,7 +13,7 @@ from mtlcli.recipes._recipe import recipe
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.scoring.cost import Flops
-from mtlcli.training import cards
+from mtlcli.training import cards, memory
 from mtlcli.training.cards import CARDS, H100, MEASURED, Card, Work, find_measured, seconds_on
 from mtlcli.training.forecast import (
     complete_by_record,
@@ -100,7 +100,8 @@ def test_a_step_that_was_measured_nowhere_is_never_called_measured() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"batch_size": 4}, {"size": (320, 416)}, {"crop": (425, 560)}, {"checkpointing": True},
-     {"amp": False}, {"backbone": "resnet18_half"}],
+     {"amp": False}, {"backbone": "resnet18_half"}, {"weighting": "gradnorm"},
+     {"freeze_backbone": True}, {"optimizer": "adamw"}, {"ema": 0.999}],
     ids=str,
 )  # fmt: skip
 def test_another_option_than_the_measured_is_not_measured(change) -> None:
@@ -108,6 +109,50 @@ def test_another_option_than_the_measured_is_not_measured(change) -> None:
     config = replace(config, amp=True)
     assert find_measured(config) == MEASURED[1]
     assert find_measured(replace(config, **change)) is None
+
+
+def test_each_task_whose_gradient_is_compared_is_a_pass_back_more() -> None:
+    """One forward pass and 1 + T backward passes, each as much as two forward ones."""
+    flops, works = Flops(matmul=10), []
+    for name in ("fixed", "dwa", "gradnorm", "pcgrad"):
+        way = count_way(replace(SMALL, weighting=name), DATASET)
+        works.append(work_of(way, 1, flops))
+    assert [work.flops.matmul for work in works] == [4 * 30, 4 * 30, 4 * 110, 4 * 110]
+    assert works[2].tensors == pytest.approx(works[0].tensors * 11 / 3, abs=1)
+
+
+def test_on_the_cpu_what_fits_leaves_room_and_a_container_has_what_it_may_have(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(memory, "LIMIT", tmp_path)
+    cpu = torch.device("cpu")
+    whole = memory.device_memory(cpu)
+    for text, expected in (("max\n", whole), ("12345\n", 12345), (f"{2 * whole}\n", whole)):
+        (tmp_path / "memory.max").write_text(text)
+        assert memory.device_memory(cpu) == expected
+    need = memory.estimate(SMALL, DATASET, cpu)
+    room = need.fixed + 3.5 * 1.7 * need.per_image
+    assert replace(need, there=room / memory.USABLE).largest == 3
+
+
+def test_no_remedy_is_offered_that_would_be_refused() -> None:
+    need = memory.Need(parameters=1, fixed=0, per_image=1, there=5, batch=8, measured=True)
+    usual = RunConfig(batch_size=8)
+    offered = {
+        name: need.remedy(replace(usual, **options))
+        for name, options in (
+            ("usual", {}), ("compiled", {"compile": True}), ("learnt", {"weighting": "dwa"}),
+        )
+    }  # fmt: skip
+    assert "--accumulate 2" in offered["usual"]
+    assert "--checkpointing" in offered["usual"]
+    assert "--checkpointing" not in offered["compiled"]
+    assert "--accumulate" not in offered["learnt"]
+    assert "--batch-size 4" in offered["learnt"]
+    way = replace(count_way(replace(SMALL, weighting="dwa"), DATASET))
+    one = way.needed(4) / 0.9 / 1e9
+    assert way.accumulate(1.01 * one) is None
+    assert replace(way, config=SMALL).accumulate(1.01 * one) == 4
 
 
 def test_what_does_not_fit_is_told_with_the_option_that_helps() -> None:

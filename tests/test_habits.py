@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mtlcli.data.hdf5 import Info
+from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
@@ -26,6 +27,7 @@ from mtlcli.training.log import remedy
 from mtlcli.training.memory import Need, estimate
 from mtlcli.training.schedule import learning_rate, set_learning_rate
 from mtlcli.training.setup import make_optimizer
+from mtlcli.training.watches import OffsetWatch
 from tests.same_runs import equal, log_of
 from tests.test_distributed import mtl_in
 
@@ -45,7 +47,7 @@ HABITS = {
     "auto": ("--batch-size", "auto"),
     "all": ("--backbone-lr-factor", 0.1, "--warmup", 3, "--schedule", "cosine", "--clip", 0.5,
             "--ema", 0.9, "--holdout", 0.25, "--val-every", 1, "--patience", 3, "--batch-size",
-            "auto", "--accumulate", 2, "--optimizer", "adamw", "--weighting", "uncertainty"),
+            "auto", "--optimizer", "adamw", "--weighting", "uncertainty"),
     "all, frozen": ("--freeze-backbone", "--warmup", 1, "--clip", 0.5, "--ema", 0.5,
                     "--accumulate", 2, "--val-every", 2, "--amp"),
 }  # fmt: skip
@@ -322,6 +324,11 @@ def test_a_series_knows_that_its_runs_ended_early(home: Path, mtl, worse: None) 
         (("--batch-size", -1), "--batch-size"),
         (("--batch-size", "many"), "--batch-size many"),
         (("--batch-size", "auto", "--accumulate", 9), "--batch-size auto"),
+        (("--weighting", "gradnorm", "--system", "single_task"), "single_task has none"),
+        *(
+            (("--weighting", name, "--accumulate", 2), "leave --accumulate away")
+            for name in ("uncertainty", "dwa", "gradnorm", "geometric")
+        ),
         (("--batch-size", "auto", "--seeds", 2, "--jobs", 2), "--batch-size auto"),
         (("--tensorboard", "--logger", "wandb"), "--logger wandb"),
     ],
@@ -419,6 +426,14 @@ def test_a_try_is_a_whole_step_and_leaves_room(home: Path, monkeypatch) -> None:
     assert not batch.fits(config, reader, cpu, 2)
 
 
+def test_a_dataset_of_one_picture_has_none_to_hold_out(home: Path, mtl, monkeypatch) -> None:
+    monkeypatch.setattr(batch.Reader, "__len__", lambda self: 1)
+    answer = mtl(*TRAIN, "--batch-size", 1, "--holdout", 0.1, "--out", "run")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "--holdout 0.1 leaves no picture" in answer.err
+    assert not (home / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -434,6 +449,22 @@ def test_a_gradient_scale_without_effect_is_said_once(home, mtl, options, said: 
     assert answer.code == 0, answer.err
     assert answer.err.count("--gradient-scale") == said
     assert answer.err.count("\n") == said
+
+
+def test_offsets_that_are_watched_are_those_of_training() -> None:
+    """An evaluation between the pass and its line of the log changes nothing."""
+    layer = DeformableAttention(8, maps=1, heads=2, points=3)
+    watch, rows = OffsetWatch(nn.ModuleDict({"attention": layer})), torch.rand(2, 35, 8)
+    places = torch.rand(35, 2)
+    watch.look(True)
+    layer(rows, places, rows, [(5, 7)])
+    assert layer.seen is not None
+    training = [values.tolist() for values in layer.seen]
+    with torch.no_grad():
+        layer.sampling.bias.add_(3)
+        layer.eval()(rows, places, rows, [(5, 7)])
+    assert [values.tolist() for values in layer.seen] == training
+    assert watch.read().keys() == {"attention"}
 
 
 def test_the_remedy_for_a_collapse_names_no_scale_under_adamw() -> None:

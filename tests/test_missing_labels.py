@@ -1,7 +1,9 @@
 """Pictures that lack a label for a task: no loss, no lesson and no alarm comes of them."""
 
+import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +16,12 @@ from mtlcli.data.moments import IMAGENET
 from mtlcli.data.prepare import prepare
 from mtlcli.data.reader import Reader
 from mtlcli.report.figures import collect
-from mtlcli.runs.folder import read_log
+from mtlcli.runs.folder import read_log, split_log
+from mtlcli.runs.run import Run
 from mtlcli.training.clock import progress_text
 from mtlcli.training.labels import share_labels
 from mtlcli.training.loggers import scalars
+from mtlcli.training.selection import mean_gain
 from mtlcli.training.watches import CollapseWatch
 from mtlcli.training.weightings import SURGERIES, WEIGHTINGS
 from tests.test_distributed import together
@@ -221,3 +225,38 @@ def test_a_label_of_one_process_is_one_of_all(tmp_path: Path) -> None:
     code.write_text(LABELS)
     for answer in together(2, code):
         assert answer.stdout.strip() == "[True, True, False]", answer.stderr
+
+
+def test_scores_that_no_held_out_picture_has_are_null_in_the_log(partly: Path, mtl) -> None:
+    """Strict JSON, which nobody takes for damage: a resumed run goes on by all its evaluations."""
+    options = ("--iterations", 3, "--batch-size", 1, "--holdout", 0.25, "--val-every", 1)
+    assert mtl(*TRAIN, *options, "--out", "run").code == 0
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"{token} is no JSON")
+
+    text = (partly / "run" / "log.jsonl").read_text()
+    lines = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+    (missing,) = (name for name, value in lines[0]["holdout"].items() if value is None)
+    assert all(line["holdout"][missing] is None for line in lines)
+    read, is_all = split_log(partly / "run")
+    assert is_all
+    assert math.isnan(read[-1]["holdout"][missing])
+    assert mtl("train", "--resume", "run", "--workers", 0).err == ""
+    assert (partly / "run" / "log.jsonl").read_text() == text
+    assert not any("log.jsonl" in lack for lack in Run.read(partly / "run").lacks)
+
+
+@pytest.mark.parametrize("nothing", [None, math.nan])
+def test_what_has_no_score_is_neither_shown_nor_ranked_nor_an_alarm(nothing: float | None) -> None:
+    better = {n: SimpleNamespace(higher_is_better=True) for n in ("semseg", "sal")}
+    scores, first = {"semseg": 0.6, "sal": nothing}, {"semseg": 0.5, "sal": 0.1}
+    assert mean_gain(scores, first, better) == pytest.approx(20)
+    assert mean_gain(first, scores, better) == pytest.approx(-50 / 3)
+    watch = CollapseWatch("", {"semseg": True, "sal": True})
+    spread = {"a": {"pixels": [nothing], "outside": [nothing, nothing]}}
+    line = {"iteration": 1, "loss": {}, "lr": 0.1, "holdout": scores, "offsets": spread}
+    assert watch.read(line) == []
+    assert scalars(line) == {"learning rate": 0.1, "held-out metric/semseg": 0.6}
+    spread["a"]["outside"][1] = 0.99
+    assert len(watch.read(line)) == 1

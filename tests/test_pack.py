@@ -11,6 +11,7 @@ import yaml
 
 from mtlcli.drawing.prediction import predict
 from mtlcli.runs import checkpoint, names
+from mtlcli.runs.pack import halve
 
 
 @pytest.fixture
@@ -160,3 +161,16 @@ def test_the_folder_that_ships_and_its_form_are_still_read(base, home, mtl):
     assert mtl("eval", "old", "--device", "cpu", "--quiet").code == 0
     assert mtl("pack", "old", "--out", "new").code == 0
     assert "rounded" not in card(home / "new")[1]
+
+
+def test_what_half_precision_cannot_hold_stays_single():
+    large = torch.tensor([1.0, 70_000.0, -1e6])
+    for tensor, kind in (
+        (large, torch.float32),
+        (torch.tensor([1.0, 65_504.0]), torch.float16),
+        (torch.tensor([1.0, torch.inf]), torch.float16),
+        (torch.tensor([70_000]), torch.int64),
+    ):
+        assert halve(tensor).dtype == kind
+        assert torch.equal(halve(tensor).to(tensor.dtype), tensor)
+        assert halve(tensor).data_ptr() != tensor.data_ptr()

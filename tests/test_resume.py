@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -16,6 +17,7 @@ import torch
 
 from mtlcli.runs import checkpoint
 from mtlcli.runs.folder import cut_log, read_log
+from mtlcli.runs.run import Run
 from mtlcli.training import loop as train
 from mtlcli.training import state as states
 from tests.same_runs import equal, log_of
@@ -110,6 +112,33 @@ def test_the_newest_checkpoints_are_kept_by_their_iteration(home: Path, mtl) -> 
     kept = sorted(p.name for p in (home / "run").glob("iteration_*.pt"))
     assert kept == ["iteration_4.pt", "iteration_6.pt"]
     assert checkpoint.read(home / "run" / "iteration_4.pt")["iteration"] == 4
+
+
+def test_a_run_that_was_taken_back_keeps_the_newest_of_what_it_has_done(tmp_path: Path) -> None:
+    for number in (1, 2, 3, 8, 9):
+        (tmp_path / f"iteration_{number}.pt").touch()
+    for name in ("last.pt", "iteration_best.pt"):
+        (tmp_path / name).touch()
+    states.State._keep(SimpleNamespace(folder=tmp_path, iteration=4), 2)
+    kept = sorted(p.name for p in tmp_path.iterdir())
+    assert kept == ["iteration_3.pt", "iteration_4.pt", "iteration_best.pt", "last.pt"]
+
+
+def test_the_last_iteration_gets_its_line_though_the_run_was_stopped_after_it(base, mtl) -> None:
+    """A run stopped at 4 of more, which is made one of 4."""
+    whole = log_of(base)
+    cut_log(base, 3)
+    assert not Run.read(base).is_finished
+    assert mtl("train", "--resume", base, "--workers", 0).code == 0
+    own = ("iteration", "lr")
+    assert [[line[n] for n in own] for line in log_of(base)] == [
+        [line[n] for n in own] for line in whole
+    ]
+    assert log_of(base)[-1]["loss"] == {}
+    assert Run.read(base).is_finished
+    again = (base / "log.jsonl").read_text()
+    assert mtl("train", "--resume", base, "--workers", 0).code == 0
+    assert (base / "log.jsonl").read_text() == again
 
 
 def test_the_log_is_cut_after_the_checkpoint_and_at_a_torn_line(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """A run folder is one record: read whole, strictly, and from anywhere."""
 
 import json
+import multiprocessing
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,10 @@ import pytest
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
+from mtlcli.files import replacing
 from mtlcli.runs.comparison import compare, read_reference
 from mtlcli.runs.config import RunConfig
+from mtlcli.runs.folder import held, is_unused, make_run_folder
 from mtlcli.runs.names import find
 from mtlcli.runs.record import Record
 from mtlcli.runs.results import Results, read_results
@@ -144,3 +149,86 @@ def test_what_departs_from_a_recipe_is_named_in_tables(make_run: Maker, mtl) -> 
         for said in ("size 64 96 (recipe: 425 560)", "crop 32 48", "weighting dwa", "holdout 0.25"):
             assert said in text
         assert "training_images 40 (recipe: 795)" in text
+
+
+def test_a_name_that_another_process_has_just_taken_is_numbered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the folder had appeared after it was looked for."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(Path, "exists", lambda self, **_: False)
+    assert make_run_folder(tmp_path / "run", fixed=False) == tmp_path / "run_2"
+    (tmp_path / "run" / "run.json").touch()
+    with pytest.raises(InputError, match="not an empty folder"):
+        make_run_folder(tmp_path / "run", fixed=True)
+    (tmp_path / "gone").symlink_to("nowhere")
+    with pytest.raises(InputError, match="Cannot create"):
+        make_run_folder(tmp_path / "gone" / "run", fixed=False)
+
+
+def test_two_that_write_one_file_at_once_leave_one_of_the_two_whole(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    with replacing(path) as one, replacing(path) as other:
+        one.write(b"one")
+        other.write(b"other, longer")
+    assert path.read_bytes() == b"one"
+    with suppress(ZeroDivisionError), replacing(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"one"
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_nobody_trains_in_a_folder_where_another_does(base: Path, mtl) -> None:
+    before = {p.name: p.read_bytes() for p in base.iterdir()}
+    with held(base):
+        answer = mtl("train", "--resume", base, "--iterations", 5, "--workers", 0)
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "Another process trains in" in answer.err
+        assert {p.name: p.read_bytes() for p in base.iterdir()} == before
+    with held(base):
+        pass
+
+
+def test_two_that_begin_in_one_empty_folder_do_not_mix(home: Path, mtl) -> None:
+    """The other one holds it, and has not written its run.json yet."""
+    (home / "run").mkdir()
+    with held(home / "run"):
+        answer = mtl("train", "--dataset", "rooms", "--init", "random", "--system", "multi_task",
+                     "--backbone", "resnet18_half", "--device", "cpu", "--out", "run")  # fmt: skip
+        assert (answer.code, answer.err.count("\n")) == (2, 1)
+        assert "Another process trains in run" in answer.err
+        assert [p.name for p in (home / "run").iterdir()] == ["log.jsonl"]
+    assert make_run_folder(home / "run", fixed=True) == home / "run"
+
+
+def test_a_process_that_outlives_the_run_it_was_made_by_does_not_hold_it(base: Path) -> None:
+    """As those of a loader do for some seconds, when the run was killed."""
+    ready, done = multiprocessing.Event(), multiprocessing.Event()
+    child = multiprocessing.get_context("fork").Process(
+        target=lambda: (ready.set(), done.wait(60)), daemon=True
+    )
+    with held(base):
+        child.start()
+        assert ready.wait(60)
+        with pytest.raises(InputError), held(base):
+            pass
+    with held(base):
+        pass
+    done.set()
+    child.join()
+
+
+def test_what_a_killed_run_was_writing_is_litter(base: Path, tmp_path: Path) -> None:
+    unfinished = []
+    for path in (base / "last.pt", base / "best.pt", tmp_path / "new" / "run.json"):
+        path.parent.mkdir(exist_ok=True)
+        with suppress(ZeroDivisionError), replacing(path) as file:
+            file.write(b"half")
+            copy = Path(str(file.name) + "x")
+            shutil.copyfile(file.name, copy)
+            raise ZeroDivisionError
+        unfinished.append(copy.rename(str(copy)[:-1]))  # as a kill leaves it
+    assert is_unused(tmp_path / "new")
+    with held(base):
+        assert [path.exists() for path in unfinished] == [False, False, True]

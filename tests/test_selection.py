@@ -25,6 +25,7 @@ from mtlcli.training.weightings import SURGERIES, WEIGHTINGS
 TRAIN = ("train", "--dataset", "rooms", "--init", "random", "--device", "cpu", "--workers", 0,
          "--batch-size", 2, "--iterations", 4, "--quiet", "--task", "depth", "--task", "normals",
          "--system", "multi_task")  # fmt: skip
+SMALL = (*TRAIN, "--backbone", "resnet18_half")
 BETTER = {"a": SimpleNamespace(higher_is_better=True), "b": SimpleNamespace(higher_is_better=False)}
 
 
@@ -153,6 +154,57 @@ def test_selection_goes_on_after_a_kill_as_if_nothing_had_been(home: Path, mtl) 
         assert all(torch.equal(a["network"][k], b["network"][k]) for k in a["network"])
     logs = [[{**line, "speed": None} for line in read_log(home / r)] for r in ("whole", "cut")]
     assert logs[0] == logs[1]
+
+
+def improving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that are better every time."""
+    monkeypatch.setattr(selection.Selection, "_score", lambda self: {
+        "depth": 2 / self.state.iteration, "normals": math.nan})  # fmt: skip
+
+
+def test_best_is_never_ahead_of_last_nor_of_the_log(home: Path, mtl, monkeypatch) -> None:
+    improving(monkeypatch)
+    written, real = [], checkpoint.save
+
+    def save(path: Path, **content: object) -> None:
+        real(path, **content)
+        logged = [line["iteration"] for line in read_log(home / "run")]
+        written.append((path.name, content["iteration"], max(logged, default=0)))
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert mtl(*SMALL, "--holdout", 0.25, "--val-every", 2, "--out", "run").code == 0
+    assert written == [("last.pt", 0, 0), ("last.pt", 2, 2), ("best.pt", 2, 2),
+                       ("last.pt", 4, 4), ("best.pt", 4, 4)]  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", ["best.pt", "evaluation"])
+def test_what_failed_after_the_last_step_is_made_up_for(home, mtl, monkeypatch, broken) -> None:
+    improving(monkeypatch)
+    real, score = checkpoint.save, selection.Selection._score
+
+    def save(path: Path, **content: object) -> None:
+        if (path.name, content["iteration"]) == ("best.pt", 4):
+            raise OSError("the disk is full")
+        real(path, **content)
+
+    def fail(self: selection.Selection) -> dict[str, float]:
+        return {} if self.state.iteration < 4 else {"depth": 1 / 0}
+
+    with monkeypatch.context() as patch:
+        if broken == "best.pt":
+            patch.setattr(checkpoint, "save", save)
+        else:
+            patch.setattr(selection.Selection, "_score", lambda s: score(s) | fail(s))
+        failed = mtl(*SMALL, "--holdout", 0.25, "--val-every", 2, "--out", "run")
+    assert (failed.code, failed.err.count("\n")) == (1, 1)
+    assert "saved at iteration 4" in failed.err
+    assert checkpoint.read(home / "run" / "best.pt")["iteration"] == 2
+    answer = mtl("train", "--resume", "run", "--workers", 0)
+    assert answer.code == 0, answer.err
+    assert checkpoint.read(home / "run" / "best.pt")["iteration"] == 4
+    lines = read_log(home / "run")
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
+    assert [line["gain"] for line in lines if "gain" in line] == pytest.approx([0, 50])
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.9, "nan"])

@@ -131,6 +131,7 @@ def test_activations_may_be_computed_again(home: Path, mtl) -> None:
     [
         (("--weighting", "upgrad", "--accumulate", 2), "leave --accumulate away"),
         (("--weighting", "cagrad", "--compile"), "leave --compile away"),
+        (("--weighting", "pcgrad", "--system", "single_task"), "single_task has none"),
     ],
 )
 def test_what_cannot_work_together_is_refused(home: Path, mtl, options, named: str) -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
+from mtlcli import files
 from mtlcli.errors import InputError, RunError
 
 HEAD = 1 << 20  # bytes; the record of a dataset file stands in its first few thousand
@@ -122,7 +123,7 @@ def claim(work: Path) -> Iterator[None]:
     work.mkdir(parents=True, exist_ok=True)
     with open(work / LOCK, "a") as lock:
         try:
-            _lock(lock.fileno())
+            files.lock(lock)
         except BlockingIOError as error:
             raise InputError(
                 f"Another `mtl prepare` is at work in {work}; wait for it to end."
@@ -137,14 +138,6 @@ def claim(work: Path) -> Iterator[None]:
             if {p.name for p in work.iterdir()} == {LOCK}:
                 (work / LOCK).unlink()
                 work.rmdir()
-
-
-def _lock(handle: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not a Unix system: no lock
-        return
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

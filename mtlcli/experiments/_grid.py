@@ -235,6 +235,7 @@ def describe(run: Planned) -> dict[str, Any]:
         read_record(run.folder),
         read_log(run.folder),
     )
+    steps = [line["speed"]["step_s"] for line in lines if "step_s" in line.get("speed", {})]
     return {
         "cell": run.cell,
         "seed": run.config.seed,
@@ -244,6 +245,6 @@ def describe(run: Planned) -> dict[str, Any]:
         "split": results.split,
         "images": results.images,
         "main": results.main,
-        "seconds_per_iteration": median(line["speed"]["step_s"] for line in lines),
-        "offsets": lines[-1].get("offsets"),
+        "seconds_per_iteration": median(steps) if steps else None,
+        "offsets": lines[-1].get("offsets") if lines else None,
     }

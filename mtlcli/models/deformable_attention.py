@@ -92,7 +92,7 @@ class DeformableAttention(nn.Module):
         self.sampling = nn.Linear(width, 3 * samples)  # offsets (x, y), then logits
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
-        self.watched = False  # whether the next pass leaves its spread in `seen`
+        self.watched = False  # whether the next pass in training leaves its spread in `seen`
         self.seen: tuple[Tensor, Tensor] | None = None
         self._initialise()
 
@@ -116,7 +116,7 @@ class DeformableAttention(nn.Module):
         heads, scale = self.layout[0], self.projection_scale
         value = _linear(self.value, rows, scale).unflatten(-1, (heads, -1))  # B, S, M, C / M
         offsets, logits = self.sample(queries)
-        if self.watched:
+        if self.watched and self.training:
             self.seen = offset_spread(reference, offsets, shapes)
         out = deformable_attention(value, shapes, reference, offsets, logits, self.border)
         return _linear(self.output, out, scale)

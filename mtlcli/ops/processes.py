@@ -64,14 +64,28 @@ def _wait_for_the_others(store: dist.Store, own_rank: int, processes: int) -> No
         store.set(f"left/{own_rank}", "")
 
 
+_apart = False  # in all threads, as backward passes have their own
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it this process is the first of one, whatever the others do meanwhile."""
+    global _apart
+    before, _apart = _apart, True
+    try:
+        yield
+    finally:
+        _apart = before
+
+
 def world() -> int:
     """How many processes there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _apart else 1
 
 
 def rank() -> int:
     """Which one this is."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_initialized() and not _apart else 0
 
 
 def is_first() -> bool:

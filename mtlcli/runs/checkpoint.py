@@ -288,14 +288,20 @@ def facts_of(content: Mapping[str, Any], path: Path) -> tuple[RunConfig, Info]:
         path: of it, for the error.
 
     Raises:
-        InputError: they are not what this version writes, such as a name that is none.
+        InputError: they are not what this version writes, such as a name that is none, or it has no
+            network.
     """
     try:
         int(content["iteration"])
+        network = content.get("network")
+        if not (isinstance(network, dict) and all(map(torch.is_tensor, network.values()))):
+            raise InputError("it has no network")
         config, dataset = RunConfig.from_json(content["config"]), Info.from_json(content["dataset"])
         settings.complete(config.system, config.settings)
         return config, dataset
-    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (
+        InputError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError
+    ) as error:  # fmt: skip
         reason = str(error).rstrip(".") if isinstance(error, InputError) else in_one_line(error)
         raise InputError(f"{path} does not fit this version of mtl ({reason}).") from error
 

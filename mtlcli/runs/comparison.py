@@ -8,6 +8,7 @@ from typing import Any
 
 from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError
+from mtlcli.files import typed
 from mtlcli.recipes._recipe import Published, Recipe, recipe, recipes
 from mtlcli.runs import hub_run
 from mtlcli.runs.config import RunConfig, spell, typed_name
@@ -212,7 +213,9 @@ def read_reference(path: Path) -> Run:
     if file.suffix in CHECKPOINTS:
         file = file.with_name(RESULTS)
     if not file.is_file():
-        raise InputError(f"--reference {path}: there is no {file}; `mtl eval {path}` writes it.")
+        raise InputError(
+            f"--reference {path}: there is no {file}; `mtl eval {typed(path)}` writes it."
+        )
     results = read_results(file)
     record = find_record(path / RESULTS if path.is_dir() else file)
     return Run(

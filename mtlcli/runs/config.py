@@ -202,6 +202,16 @@ class RunConfig:
             )
 
     @property
+    def may_accumulate(self) -> bool:
+        """Whether its batches may be passed in more parts: other weightings need the whole."""
+        return self.weighting == "fixed"
+
+    @property
+    def may_recompute(self) -> bool:
+        """Whether --checkpointing can still be added."""
+        return not (self.checkpointing or self.compile)
+
+    @property
     def moments(self) -> Moments:
         """Mean and deviation of the input; ImageNet's where an old record says nothing."""
         return self.mean or IMAGENET[0], self.deviation or IMAGENET[1]

@@ -6,15 +6,19 @@ model.safetensors and config.json in place of last.pt and run.json, and README.m
 """
 
 import json
+import math
 import os
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from io import BufferedWriter
+from multiprocessing.util import register_after_fork
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mtlcli.errors import InputError
-from mtlcli.files import BESIDE, fits, read_json, write_json
+from mtlcli.files import BESIDE, fits, lock, read_json
 from mtlcli.home import weights_dir
 from mtlcli.runs.config import RunConfig
 
@@ -25,6 +29,7 @@ LINE = {  # of the log: key -> what its value must be, if it is there
     "lr": float,
     "offsets": Mapping[str, Mapping[str, Sequence[float | None]]],
     "holdout": Mapping[str, float | None],
+    "gain": float | None,
     "speed": Mapping[str, float | None],
 }
 RECORD, LOG, LAST, RESULTS = "run.json", "log.jsonl", "last.pt", "results.json"
@@ -67,44 +72,68 @@ def default_folder(config: RunConfig) -> Path:
     return weights_dir() / f"{config.dataset}_{backbone}_{config.system}"
 
 
-def begin_run(out: Path | None, config: RunConfig, record: Mapping[str, Any]) -> Path:
-    """Create a run folder with its run.json; by default weights/DATASET_BACKBONE_SYSTEM.
-
-    Raises:
-        InputError: the chosen folder is taken, or cannot be made.
-        RunError: run.json cannot be written.
-    """
-    folder = make_run_folder(out or default_folder(config), fixed=out is not None)
-    write_json(folder / RECORD, record)
-    return folder
-
-
 def make_run_folder(path: Path, fixed: bool) -> Path:
-    """Create an empty folder; one that exists is never written into.
+    """Create an empty folder; one that exists is never written into, unless the user chose it and
+    it `is_unused`.
 
     A name the user did not choose is numbered until it is free.
 
     Raises:
         InputError: the chosen folder is taken, or cannot be made.
     """
-    if fixed and path.exists() and not is_unused(path):
-        raise InputError(
-            f"{path} exists and is not an empty folder; choose another --out, or continue "
-            f"the run in it with --resume {path}."
-        )
+    taken = (
+        f"{path} exists and is not an empty folder; choose another --out, or continue the run in "
+        f"it with --resume {path}."
+    )
+    if fixed and is_unused(path):
+        return path
     number, free = 2, path
-    while not fixed and free.exists():
+    while True:
+        try:
+            free.mkdir(parents=True)
+            return free
+        except OSError as error:
+            is_taken = isinstance(error, FileExistsError) and os.path.lexists(free)
+            if not is_taken:
+                raise InputError(f"Cannot create {free}: {error.strerror}.") from error
+            if fixed:
+                raise InputError(taken) from error
         free, number = path.with_name(f"{path.name}_{number}"), number + 1
-    try:
-        free.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot create {free}: {error.strerror}.") from error
-    return free
 
 
 def is_unused(path: Path) -> bool:
     """An empty folder, or one that a run was killed in before it had written anything whole."""
-    return path.is_dir() and all(child.suffix == BESIDE for child in path.iterdir())
+
+    def is_nothing(child: Path) -> bool:
+        return child.suffix == BESIDE or (child.name == LOG and child.stat().st_size == 0)
+
+    return path.is_dir() and all(map(is_nothing, path.iterdir()))
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Within it nobody else trains in the folder of a run: its log is locked. What a process that
+    was killed was writing of a checkpoint goes.
+
+    Raises:
+        InputError: another process trains there, or the log cannot be written.
+    """
+    path = folder / LOG
+    _require_regular(path)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "ab"))
+            lock(file)
+        except BlockingIOError as error:
+            raise InputError(
+                f"Another process trains in {folder}: wait for it to end, or stop it first."
+            ) from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        register_after_fork(file, BufferedWriter.close)  # else a loader's process would hold it on
+        for unfinished in folder.glob(f"*.pt.*{BESIDE[1:]}"):
+            unfinished.unlink(missing_ok=True)
+        yield
 
 
 def read_object(path: Path, *needed: str) -> dict[str, Any]:
@@ -143,12 +172,12 @@ def split_log(folder: Path) -> tuple[list[dict[str, Any]], bool]:
     found: list[dict[str, Any]] = []
     for line in whole.split(b"\n")[:-1]:
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_constant=lambda name: None)  # older logs have NaN
         except (ValueError, RecursionError):
             record = None
         if not _is_line(record):
             return found, False
-        found.append(record)
+        found.append(_with_nan(record))
     return found, True
 
 
@@ -156,8 +185,23 @@ def _is_line(record: Any) -> bool:
     return (
         isinstance(record, dict)
         and "iteration" in record
+        and fits(record["iteration"], float)  # of a size that can be drawn
         and all(fits(record[key], kind) for key, kind in LINE.items() if key in record)
     )
+
+
+def _with_nan(value: Any) -> Any:
+    """What has no value, null in JSON, as nan."""
+    if isinstance(value, dict):
+        return {key: _with_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(each) for each in value]
+    return math.nan if value is None else value
+
+
+def _require_regular(path: Path) -> None:
+    if os.path.lexists(path) and not path.is_file():
+        raise InputError(f"{path} is no regular file: remove it, and resume again.")
 
 
 def cut_log(folder: Path, iteration: int) -> None:
@@ -170,8 +214,7 @@ def cut_log(folder: Path, iteration: int) -> None:
         InputError: it is no file that can be written on.
     """
     path = folder / LOG
-    if os.path.lexists(path) and not path.is_file():
-        raise InputError(f"{path} is no regular file: remove it, and resume again.")
+    _require_regular(path)
     if not path.exists():
         return
     lines, is_all = split_log(folder)

@@ -17,7 +17,7 @@ from mtlcli.data.shared_memory import MORE, SHARED
 from mtlcli.errors import InputError
 from mtlcli.files import checksums, gigabytes, typed
 from mtlcli.home import datasets_dir, weights_dir
-from mtlcli.runs.folder import LOG, PACKED, RESULTS, newest_file, record_file
+from mtlcli.runs.folder import LOG, PACKED, RESULTS, is_packed, newest_file, record_file
 from mtlcli.runs.installation import OPTIONAL, examine_machine, list_missing, list_versions
 from mtlcli.runs.names import CHECKPOINTS, SHIPPED, find, find_shipped
 from mtlcli.runs.run import Run, is_sound, is_whole
@@ -247,8 +247,10 @@ def judge(folder: Path) -> tuple[str, str, str | None]:
         return "damaged", f"{first.name} has bytes that were changed", f"rm {typed(first)}"
     if unreadable := next((lack for lack in run.lacks if str(folder / LOG) in lack), None):
         return "damaged", unreadable.removeprefix(f"{folder}/").rstrip("."), resume
-    if not (folder / LOG).exists():
+    if not (folder / LOG).exists() and is_packed(folder):
         return "whole", "packed: no log of its training", None
+    if not (folder / LOG).exists() and run.record.fingerprint is None:
+        return "whole", "no log of its training", None
     detail = f"iteration {run.iteration} of {run.config.iterations}"
     early = run.record.final < run.config.iterations
     detail += ", stopped by --patience" if early else ""

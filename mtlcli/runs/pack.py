@@ -81,6 +81,11 @@ def scores_of(source: Path, iteration: int) -> Results | None:
 
 
 def halve(tensor: torch.Tensor) -> torch.Tensor:
-    """Half precision for what is a fraction; counters stay as they are. Memory of its own."""
-    kind = torch.half if tensor.is_floating_point() else tensor.dtype
+    """Half precision for what is a fraction, single where that is too small for it; counters stay
+    as they are. Memory of its own.
+    """
+    kind = tensor.dtype
+    if tensor.is_floating_point():
+        fits = torch.equal(tensor.half().isfinite(), tensor.isfinite())
+        kind = torch.half if fits else torch.float
     return tensor.to(kind, memory_format=torch.contiguous_format, copy=True)

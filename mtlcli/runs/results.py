@@ -121,7 +121,9 @@ def read_results(path: Path) -> Results:
     content = read_object(path, "main", "scores", "checkpoint", "config")
     try:
         return Results.from_json(content)
-    except (InputError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (
+        InputError, TypeError, ValueError, KeyError, AttributeError, OverflowError
+    ) as error:  # fmt: skip
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(f"{path} holds no scores of `mtl eval` ({reason}).") from error
 

@@ -1,7 +1,6 @@
 """--batch-size auto: as many pictures as memory holds, before a run begins."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,22 +11,21 @@ from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError
 from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops.devices import autocast
-from mtlcli.ops.processes import world
+from mtlcli.ops.processes import apart, gather, world
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import RunConfig, resolution
 from mtlcli.scoring.trial import free_bytes
 from mtlcli.training.backbone import set_training
-from mtlcli.training.memory import USABLE, device_memory, estimate
+from mtlcli.training.memory import LIMIT, USABLE, WORKING, device_memory, estimate
 from mtlcli.training.selection import split
 from mtlcli.training.setup import make_optimizer, place
 
-LIMIT = Path("/sys/fs/cgroup")  # of a container: memory.max and memory.current
-WORKING = 1.7  # times what `estimate` counts: on a CPU 0.8 to 1.3, recomputing 1.2 to 1.6
 FEWER = 0.9  # of the pictures that did not fit are tried next
 
 
 def find_batch(config: RunConfig, reader: Reader, device: torch.device) -> int:
-    """Pictures per step that fit: counted from the free memory, on a CUDA device then tried.
+    """Pictures per step that fit: counted from the free memory, on a CUDA device then tried, by
+    every process on its own; the fewest count.
 
     Not more than there are to train on, and a multiple of the passes of all processes.
 
@@ -39,20 +37,23 @@ def find_batch(config: RunConfig, reader: Reader, device: torch.device) -> int:
     Raises:
         InputError: not even one picture fits.
     """
-    passes = config.accumulate * world()
+    processes = world()
+    passes = config.accumulate * processes
     most = len(split(len(reader), config.holdout)[0]) // passes
     if most < 1:
         raise InputError(f"--batch-size auto: there are fewer pictures than {passes} passes.")
-    need = estimate(replace(config, batch_size=config.accumulate), reader.info, device)
-    if device.type == "cuda":
-        fit = min(need.largest, most)
-        while fit and not fits(config, reader, device, fit):
-            fit = int(FEWER * fit)
-    else:
-        room = USABLE * free_memory(device) / world() - need.fixed
-        fit = int(min(room / (WORKING * need.per_image), most))
+    with apart():
+        need = estimate(replace(config, batch_size=config.accumulate), reader.info, device)
+        if device.type == "cuda":
+            fit = min(need.largest, most)
+            while fit and not fits(config, reader, device, fit):
+                fit = int(FEWER * fit)
+        else:
+            room = USABLE * free_memory(device) / processes - need.fixed
+            fit = int(min(room / (WORKING * need.per_image), most))
+    fit = min(gather(fit))
     if fit < 1:
-        ways = "a smaller --size or --crop" + ("" if config.checkpointing else ", --checkpointing")
+        ways = "a smaller --size or --crop" + (", --checkpointing" if config.may_recompute else "")
         raise InputError(f"--batch-size auto: not one picture fits into the memory; use {ways}.")
     return fit * passes
 

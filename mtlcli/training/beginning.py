@@ -132,6 +132,7 @@ def find_source(config: RunConfig, dataset: Info) -> Source:
     distributed.by_first(lambda: file_of(Path(config.from_run), "--from"))  # fetches it once
     place = file_of(Path(config.from_run))
     content = checkpoint.read(place)
+    checkpoint.facts_of(content, place)
     with WithoutRandomNumbers():
         network = checkpoint.build_network(config, dataset)
     theirs, own = content["network"], network.state_dict()

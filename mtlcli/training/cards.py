@@ -57,6 +57,10 @@ MEASURED = (
     Measured(recipe="nyud/hrnet18/demt", seconds=0.638, gigabytes=13.3),
     Measured(recipe="nyud/hrnet18/multi_task", seconds=0.094, gigabytes=3.2),
 )
+STEP = (  # options that decide what a step takes: these were as by default, in bf16
+    *("amp", "accumulate", "checkpointing", "compile", "crop"),
+    *("weighting", "freeze_backbone", "optimizer", "ema"),
+)
 PER_TENSOR = 37.8e-6  # seconds for each that a step makes: with the next, what MEASURED gives
 PRODUCTS = 3.54e14  # operations a second of matrix products and softmax
 SAMPLING = 3.42e12  # and of sampling: the operator alone, 28.9 ms a picture at NYUD's size (H200)
@@ -87,8 +91,8 @@ def seconds_on(card: Card, work: Work, *, amp: bool) -> float:
 
 def find_measured(config: RunConfig) -> Measured | None:
     """The measured step that is the one of these options, if there is one."""
-    usual = (config.amp, config.accumulate, config.checkpointing, config.compile, config.crop)
-    if usual != (True, 1, False, False, None):
+    usual = RunConfig(amp=True)
+    if any(getattr(config, name) != getattr(usual, name) for name in STEP):
         return None
     return next((known for known in MEASURED if is_step_of(recipe(known.recipe), config)), None)
 

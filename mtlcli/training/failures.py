@@ -11,8 +11,12 @@ from torch import Tensor
 from mtlcli.data.batches import TrainingStream
 from mtlcli.data.loading import loader_failure
 from mtlcli.errors import Interrupted, MtlError, RunError, in_one_line
+from mtlcli.files import typed
+from mtlcli.ops.processes import world
 from mtlcli.ops.standby import is_memory
 from mtlcli.runs.config import RunConfig
+from mtlcli.training.state import State
+from mtlcli.training.weightings import COMPARING
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL")
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -20,13 +24,12 @@ MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @contextmanager
-def explain_failures(config: RunConfig, folder: Path, rescue: Callable[[], str]) -> Iterator[None]:
+def explain_failures(state: State, rescue: Callable[[], bool]) -> Iterator[None]:
     """Raises, for any failure within, an error made for the user.
 
     Args:
-        config: of the run.
-        folder: of the run.
-        rescue: is called once something failed, and returns a sentence that ends the message.
+        state: of the run.
+        rescue: is called once something failed, saves, and returns whether going on would help.
 
     Raises:
         MtlError: of the class it was; RunError for what was not made for the user.
@@ -36,10 +39,25 @@ def explain_failures(config: RunConfig, folder: Path, rescue: Callable[[], str])
     except Interrupted:
         raise
     except MtlError as error:
-        raise type(error)(" ".join(filter(None, (str(error), rescue())))) from error
+        way = f" {go_on(state)}" if rescue() else ""
+        raise type(error)(f"{error}{way}") from error
     except Exception as error:
-        reason = reason_of(error, config, folder)
-        raise RunError(" ".join(filter(None, (reason, rescue())))) from error
+        reason = reason_of(error, state.config, state.folder)
+        way = f" {go_on(state, error)}" if rescue() else ""
+        raise RunError(f"{reason}{way}") from error
+
+
+def go_on(state: State, error: Exception | None = None) -> str:
+    """How a run that failed is gone on with, as a sentence; with the same options memory would be
+    short again.
+    """
+    saved, folder = state.saved, state.folder
+    kept = "Nothing was saved yet" if saved is None else f"It is saved at iteration {saved}"
+    if error is None or not is_memory(error):
+        return f"{kept}; continue: mtl train --resume {typed(folder)}"
+    weights = f" --from {folder}" if saved else ""
+    option = (*savings(state.config), smaller(state.config))[0]
+    return f"{kept}; begin another: mtl train --like {folder}{weights} {option}"
 
 
 def reason_of(error: Exception, config: RunConfig, folder: Path) -> str:
@@ -50,7 +68,7 @@ def reason_of(error: Exception, config: RunConfig, folder: Path) -> str:
             return loader_failure("Too many open files")
         room = " Free some." if error.errno in FULL else ""
         return f"Cannot write into {folder}: {error.strerror or error}.{room}"
-    if isinstance(error, MemoryError) or is_memory(error):
+    if is_memory(error):
         return out_of_memory(config)
     if "DataLoader worker" in reason:
         return loader_failure(reason)
@@ -69,16 +87,32 @@ def reason_of(error: Exception, config: RunConfig, folder: Path) -> str:
 def out_of_memory(config: RunConfig) -> str:
     """What was too large and what to lower."""
     height, width = config.window
-    used = {
-        f"--accumulate {2 * config.accumulate}": config.batch_size % (2 * config.accumulate) != 0,
-        "--checkpointing": config.checkpointing,
-        "--amp": bool(config.amp),
-    }
-    ways = ", ".join(option for option, already in used.items() if not already)
+    ways = ", ".join(savings(config))
     return (
         f"Out of memory with --batch-size {config.batch_size} --size {height} {width}. "
         f"Lower one of them{' or use ' + ways if ways else ''}; --dry-run tells what fits."
     )
+
+
+def savings(config: RunConfig) -> list[str]:
+    """Options that a run does not have yet, and may, with which it takes less memory."""
+    parts = 2 * config.accumulate
+    divides = config.batch_size % (parts * world()) == 0
+    open_ = {
+        f"--accumulate {parts}": config.may_accumulate and divides,
+        "--checkpointing": config.may_recompute,
+        "--amp": not config.amp and config.weighting not in COMPARING,  # vanish in float16
+    }
+    return [option for option, is_open in open_.items() if is_open]
+
+
+def smaller(config: RunConfig) -> str:
+    """The option that halves a batch, or its pictures."""
+    passes = config.accumulate * world()
+    if half := config.batch_size // (2 * passes) * passes:
+        return f"--batch-size {half}"
+    height, width = (max(32, side // 2) for side in config.window)
+    return f"--{'crop' if config.crop else 'size'} {height} {width}"
 
 
 class Divergence:

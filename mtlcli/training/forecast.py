@@ -28,6 +28,7 @@ from mtlcli.training.cards import (
 )
 from mtlcli.training.memory import Need, count_need
 from mtlcli.training.setup import leave_to_backbone
+from mtlcli.training.weightings import COMPARING
 
 LIBRARIES = GIGABYTE // 2  # bytes that CUDA and its libraries hold beside the tensors
 HOUR = 3600
@@ -51,7 +52,8 @@ class Way:
         """The fewest passes, at least those asked for, in which a batch fits; None: in none."""
         batch, least = self.config.batch_size, self.config.accumulate
         largest = replace(self.need, there=int(gigabytes * GIGABYTE)).largest
-        parts = (n for n in range(least, batch + 1) if batch % n == 0)
+        most = batch if self.config.may_accumulate else least
+        parts = (n for n in range(least, most + 1) if batch % n == 0)
         return next((n for n in parts if batch // n <= largest), None)
 
     def needed(self, accumulate: int) -> int:
@@ -235,9 +237,14 @@ def line_of(card: Card, ways: Sequence[Way], flops: Flops) -> Line:
 
 
 def work_of(way: Way, passes: int, flops: Flops) -> Work:
-    """What an iteration takes in so many passes: what is computed again counts once more."""
-    times = way.config.batch_size * (PASSES + way.config.checkpointing)
+    """What an iteration takes in so many passes: what is computed again counts once more, and so
+    does a pass back for each task whose gradient is compared.
+    """
+    config = way.config
+    again = PASSES + config.checkpointing
+    whole = again + (again - 1) * len(config.tasks) * (config.weighting in COMPARING)
+    times = config.batch_size * whole
     its = Flops(
         matmul=times * flops.matmul, softmax=times * flops.softmax, sampling=times * flops.sampling
     )
-    return Work(tensors=passes * way.need.tensors, flops=its)
+    return Work(tensors=round(passes * way.need.tensors * whole / again), flops=its)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mtlcli.errors import in_one_line
+from mtlcli.files import plain
 from mtlcli.ops.processes import average, is_first
 from mtlcli.runs.config import Conduct, RunConfig
 from mtlcli.runs.folder import LOG, read_log
@@ -43,8 +44,10 @@ class Log:
         better = {name: task.higher_is_better for name, task in tasks.items()}
         self.collapse = CollapseWatch(remedy(state.config), better)
         self.failed: set[str] = set()
+        lines = read_log(state.folder) if is_first() else []
+        self.last: int = lines[-1]["iteration"] if lines else 0  # that has a line
         with self._optional("the watch for collapses"):
-            for line in read_log(state.folder) if is_first() else ():
+            for line in lines:
                 self.collapse.read(line)
         self.bar = tqdm(
             initial=state.iteration,
@@ -90,16 +93,26 @@ class Log:
             more: what else is known of it; then it gets a line in any case.
         """
         self.bar.update()
-        if not (more or self.is_due(self.state.iteration)):
-            return
-        line = self._line(losses, labelled) | dict(more)
-        print(json.dumps(line), file=self.file, flush=True)
+        if more or self.is_due(self.state.iteration):
+            self.write(self._line(losses, labelled) | dict(more))
+
+    def complete(self, more: Mapping[str, Any]) -> None:
+        """Write the line of the iteration that a run was saved at, where it has none: without what
+        nobody knows any more.
+        """
+        rate = self.state.optimizer.param_groups[0]["lr"]
+        self.write({"iteration": self.state.iteration, "loss": {}, "lr": rate, **more})
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Write a line into the log, and show it."""
+        print(json.dumps(plain(line), allow_nan=False), file=self.file, flush=True)
         with self._optional(self.logger):
             if self.board and self.logger not in self.failed:
                 self.board.write(line)
         with self._optional("the progress line"):
-            self.bar.set_postfix(progress_text(line), refresh=False)
-            self._speak(line)
+            if "speed" in line:
+                self.bar.set_postfix(progress_text(line), refresh=False)
+                self._speak(line)
         with self._optional("the watch for collapses"):
             for warning in self.collapse.read(line) if is_first() else ():
                 self.say(warning)

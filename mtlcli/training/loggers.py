@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from mtlcli.errors import InputError
+from mtlcli.files import has_value
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
 
@@ -120,7 +121,9 @@ class WandbBoard:
 
 
 def scalars(line: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a line of the log by the name of their curve, GROUP/CURVE."""
+    """The numbers of a line of the log by the name of their curve, GROUP/CURVE; what has no value
+    is left out.
+    """
     found = {f"loss/{task}": value for task, value in line["loss"].items()}
     found |= {"loss/total": line["total"]} if "total" in line else {}
     found["learning rate"] = line["lr"]
@@ -131,4 +134,5 @@ def scalars(line: Mapping[str, Any]) -> dict[str, float]:
     found |= {f"held-out metric/{task}": value for task, value in line.get("holdout", {}).items()}
     if "gain" in line:
         found["held-out metric/gain in percent"] = line["gain"]
-    return found | {f"speed/{name}": value for name, value in line.get("speed", {}).items()}
+    found |= {f"speed/{name}": value for name, value in line.get("speed", {}).items()}
+    return {name: value for name, value in found.items() if has_value(value)}

@@ -16,13 +16,14 @@ from mtlcli.data.batches import Share, TrainingStream, training_batches
 from mtlcli.data.meaning import require_same_labels
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
+from mtlcli.files import typed, write_json
 from mtlcli.home import datasets_dir
 from mtlcli.maps._map import NO_OPTIONS
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import autocast, numerics, pick_device
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, USUAL, Conduct, RunConfig, resolution
-from mtlcli.runs.folder import LAST, PACKED, RECORD, begin_run, cut_log
+from mtlcli.runs.folder import LAST, RECORD, cut_log, default_folder, make_run_folder
 from mtlcli.runs.record import make_record, mark_stopped
 from mtlcli.systems import _settings as settings
 from mtlcli.training.batch import find_batch
@@ -32,17 +33,24 @@ from mtlcli.training.failures import Divergence, explain_failures
 from mtlcli.training.labels import labels_anywhere, share_labels
 from mtlcli.training.log import Log
 from mtlcli.training.loggers import require_logger
-from mtlcli.training.rescue import Rescue, stopping, until
+from mtlcli.training.rescue import Rescue, catch_up, holding, stopping, until
 from mtlcli.training.schedule import set_learning_rate
-from mtlcli.training.selection import Selection, held_out, split
+from mtlcli.training.selection import BEST, Selection, held_out, split
 from mtlcli.training.setup import (
+    check_network,
     check_weighting,
     clip_gradient,
     leave_to_backbone,
     make_state,
     prepare_network,
 )
-from mtlcli.training.state import State, read_begun, refuse_other_data, refuse_other_options
+from mtlcli.training.state import (
+    State,
+    folder_of,
+    read_begun,
+    refuse_other_data,
+    refuse_other_options,
+)
 
 
 def train(
@@ -76,10 +84,13 @@ def train(
         source = asdict(taken) if taken else None
         record = make_record(config, reader, str(device), parameters, begun.init, source)
         record = replace(record, logger=conduct.logger)
-        folder = distributed.by_first(lambda: begin_run(out, config, record.to_json()))
-        images = len(split(len(reader), config.holdout)[0])
-        state = make_state(config, network, reader.info, folder, device, images)
-        run(state, reader, conduct)
+        place = out or default_folder(config)
+        folder = distributed.by_first(lambda: make_run_folder(place, fixed=out is not None))
+        with holding(folder):
+            distributed.by_first(lambda: write_json(folder / RECORD, record.to_json()))
+            images = len(split(len(reader), config.holdout)[0])
+            state = make_state(config, network, reader.info, folder, device, images)
+            run(state, reader, conduct)
     return folder
 
 
@@ -98,7 +109,7 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
         InputError: no run began there, or with other options or other data.
         RunError, Interrupted: as for `train`.
     """
-    folder = folder.parent if folder.name in (LAST, PACKED) else folder
+    folder = folder_of(folder)
     record = read_begun(folder)
     same = {name: value for name, value in given.items() if name != "iterations"}
     refuse_other_options(folder, record.config, same)
@@ -115,11 +126,12 @@ def resume(folder: Path, given: Mapping[str, Any], *, conduct: Conduct = USUAL) 
             source = (record.taken or {}).get("sha256")
             network = begin(config, record.dataset, sha256=source, quiet=conduct.quiet).network
         images = len(split(len(reader), config.holdout)[0])
-        state = make_state(config, network, record.dataset, folder, device, images)
-        state.restore()
-        extend(state, record, given.get("iterations"))
-        distributed.by_first(lambda: cut_log(folder, state.iteration))
-        run(state, reader, conduct)
+        with holding(folder):
+            state = make_state(config, network, record.dataset, folder, device, images)
+            state.restore()
+            extend(state, record, given.get("iterations"))
+            distributed.by_first(lambda: cut_log(folder, state.iteration))
+            run(state, reader, conduct)
     return folder
 
 
@@ -132,6 +144,7 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     config = replace(config, amp=device.type == "cuda" if config.amp is None else config.amp)
     check_weighting(config, device)
     reader = Reader(datasets_dir() / f"{config.dataset}.h5", "train", config.tasks or None)
+    split(len(reader), config.holdout)  # refuses a share that leaves nothing
     if config.val_every and not config.holdout:
         Reader(reader.path, "val", config.tasks or None)  # refuses a file without that split
     config = replace(
@@ -143,9 +156,9 @@ def complete(config: RunConfig, device: torch.device) -> tuple[Reader, RunConfig
     if config.from_run and not config.init:
         config = take_over(config, reader.info)
     config = leave_to_backbone(config)
+    check_network(config, reader.info)
     if config.batch_size == AUTO:
-        found = distributed.by_first(lambda: find_batch(config, reader, device))
-        config = replace(config, batch_size=found)
+        config = replace(config, batch_size=find_batch(config, reader, device))
     return reader, config
 
 
@@ -175,7 +188,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     with (
         closing(reader),
         closing(pictures.reader),
-        explain_failures(config, state.folder, rescue.save),
+        explain_failures(state, rescue.save),
         numerics(device, config.deterministic),
         Log(state, tasks, conduct) as log,
         stopping() as asked,
@@ -183,6 +196,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     ):
         if state.iteration == 0:
             state.save()
+        catch_up(state, selection, log)
         stop = distributed.Agreement(asked, device)
         for parts in log.clock.count_waits(until(lambda: selection.is_over or stop(), batches)):
             rescue.begin()
@@ -217,9 +231,12 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
             if saves or selects or log.is_due(state.iteration):
                 divergence.check(stream, config)
             log.end(losses, labelled, selection.evaluate() if selects else {})
-            if saves or selection.is_over:
+            saves |= selection.is_over
+            if saves or selection.is_best:
                 log.sync()
-                state.save(conduct.keep)
+                state.save(conduct.keep if saves else 0)
+            if selection.is_best:  # after last.pt, which shall know of it
+                state.save(name=BEST)
         unfinished = state.iteration < config.iterations
         if selection.is_over:
             distributed.by_first(lambda: mark_stopped(state.folder, state.iteration))
@@ -231,7 +248,7 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
             state.save(conduct.keep)
             raise Interrupted(
                 f"stopped at iteration {state.iteration} of {config.iterations}, saved. "
-                f"Continue: mtl train --resume {state.folder}"
+                f"Continue: mtl train --resume {typed(state.folder)}"
             )
 
 

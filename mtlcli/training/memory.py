@@ -1,7 +1,8 @@
 """`mtl train --dry-run`: what memory a run needs, and which batch fits, before it is started."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from mtlcli.training.shapes import pass_batch, trace
 
 MOMENTS = {"sgd": 1, "adamw": 2}  # numbers that an optimiser keeps of each parameter that learns
 USABLE = 0.9  # of the memory; the rest is for libraries and fragments
+WORKING = 1.7  # times what is counted: on a CPU 0.8 to 1.3, recomputing 1.2 to 1.6
+LIMIT = Path("/sys/fs/cgroup")  # of a container: memory.max and memory.current
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,7 @@ class Need:
     batch: int  # images that are passed at once
     measured: bool  # on the device, or counted from the shapes
     tensors: int = 0  # that a pass makes, where it was counted
+    margin: float = 1.0  # times `per_image` that an image may take
 
     @property
     def needed(self) -> int:
@@ -40,7 +44,8 @@ class Need:
     @property
     def largest(self) -> int:
         """How many images can be passed at once."""
-        return max(0, int((USABLE * self.there - self.fixed) // self.per_image))
+        room = USABLE * self.there - self.fixed
+        return max(0, int(room // (self.margin * self.per_image)))
 
     def text(self, config: RunConfig) -> str:
         """What it means for a run."""
@@ -61,8 +66,12 @@ class Need:
         """Options with which the run fits."""
         parts = [n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0]
         fitting = [n for n in parts if config.batch_size // n <= self.largest]
-        ways = [f"--accumulate {fitting[0]}"] if fitting else ["a smaller --size or --crop"]
-        ways += [] if config.checkpointing else ["--checkpointing"]
+        ways = ["a smaller --size or --crop"]
+        if fitting and config.may_accumulate:
+            ways = [f"--accumulate {fitting[0]}"]
+        elif fitting:
+            ways = [f"--batch-size {self.largest}"]
+        ways += ["--checkpointing"] if config.may_recompute else []
         return f"does not fit: use {' or '.join(ways)}"
 
 
@@ -76,7 +85,8 @@ def estimate(config: RunConfig, dataset: Info, device: torch.device) -> Need:
     """
     there = device_memory(device)
     if device.type != "cuda":
-        return count_need(config, dataset, amp=bool(config.amp), there=there)
+        need = count_need(config, dataset, amp=bool(config.amp), there=there)
+        return replace(need, margin=WORKING)
     with device:
         network = checkpoint.build_network(config, dataset).train()
     if config.freeze_backbone:
@@ -137,7 +147,11 @@ def measure_bytes(
 
 
 def device_memory(device: torch.device) -> int:
-    """Bytes of the device, or of this machine."""
+    """Bytes of the device, or of this machine, in a container those it may have."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(there, int((LIMIT / "memory.max").read_text()))
+    except (OSError, ValueError):  # none, or no limit
+        return there

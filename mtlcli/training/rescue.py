@@ -1,17 +1,24 @@
-"""A run ends whole: after the iteration when asked to stop, with what was done if it fails."""
+"""A run ends whole: after the iteration when asked to stop, with what was done if it fails; what it
+left undone is made up for. Its folder is one process's.
+"""
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
+from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mtlcli.errors import RunError
-from mtlcli.ops.processes import world
+from mtlcli.ops.processes import by_first, world
+from mtlcli.runs.folder import held
 from mtlcli.training.failures import Divergence
+from mtlcli.training.log import Log
+from mtlcli.training.selection import BEST, Selection
 from mtlcli.training.state import State, generators, set_generators
 
 Asked = Callable[[], bool]
@@ -20,7 +27,12 @@ T = TypeVar("T")
 
 @contextmanager
 def stopping() -> Iterator[Asked]:
-    """Within it, the signals do nothing but make the function it gives answer True."""
+    """Within it, the signals do nothing but make the function it gives answer True; they are for
+    the main thread alone, so in another it answers False.
+    """
+    if current_thread() is not main_thread():
+        yield lambda: False
+        return
     asked: list[int] = []
 
     def remember(number: int, frame: Any) -> None:
@@ -32,6 +44,26 @@ def stopping() -> Iterator[Asked]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Within it the first process of a run holds its folder (raises as `held`)."""
+    with ExitStack() as stack:
+        by_first(lambda: stack.enter_context(held(folder)))
+        yield
+
+
+def catch_up(state: State, selection: Selection, log: Log) -> None:
+    """Make up for what a run that ended within its last iteration left undone: the line of the log
+    with its evaluation, and best.pt.
+    """
+    done, logged = state.iteration, by_first(lambda: log.last)
+    selects = selection.is_due(done)
+    if logged < done and (selects or log.is_due(done)):
+        log.complete(selection.evaluate() if selects else {})
+    if selection.is_best:
+        state.save(name=BEST)
 
 
 def until(asked: Asked, batches: Iterable[T]) -> Iterator[T]:
@@ -90,21 +122,17 @@ class Rescue:
         """An iteration is complete."""
         self.computes = self.steps = False
 
-    def save(self) -> str:
-        """Save what can be saved; returns how the run goes on, as a sentence, or nothing if going
-        on would not help.
-        """
+    def save(self) -> bool:
+        """Save what can be saved; returns whether going on from there would help."""
         try:
             if self.divergence.seen() or not self.state.is_finite():
-                return ""
+                return False
             if world() == 1 and not self.steps and self.state.iteration != self.state.saved:
                 self._go_back()
                 self.state.save()
         except Exception:  # a broken device or a full disk: the error that led here is told
             pass
-        saved = self.state.saved
-        kept = "Nothing was saved yet" if saved is None else f"It is saved at iteration {saved}"
-        return f"{kept}; continue: mtl train --resume {self.state.folder}"
+        return True
 
     def _go_back(self) -> None:
         if self.computes:

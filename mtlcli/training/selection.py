@@ -13,6 +13,8 @@ from torch import Tensor
 
 from mtlcli.data.batches import WholePictures
 from mtlcli.data.reader import Reader
+from mtlcli.errors import InputError
+from mtlcli.files import has_value
 from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.scoring import measure as scoring
@@ -28,8 +30,13 @@ FLOOR = 0.01  # a first score below this counts as this, so that no gain is infi
 def split(count: int, share: float) -> tuple[list[int], list[int]]:
     """Indices to train on and indices held out, each in order; a share above 0 holds out one or
     more.
+
+    Raises:
+        InputError: then nothing is left to train on.
     """
     held = max(1, round(share * count)) if share > 0 else 0
+    if share > 0 and held >= count:
+        raise InputError(f"--holdout {share:g} leaves no picture to train on: there are {count}.")
     shuffled = np.random.default_rng(SPLIT_SEED).permutation(count).tolist()
     return sorted(shuffled[held:]), sorted(shuffled[:held])
 
@@ -81,8 +88,7 @@ class Selection:
         self.since = 0  # evaluations after it
         for line in read_log(state.folder):
             if "holdout" in line:
-                self.first = self.first or line["holdout"]
-                self._is_better(line["gain"], line["iteration"])
+                self._rank(line["holdout"], line["iteration"])
 
     @property
     def is_over(self) -> bool:
@@ -106,18 +112,22 @@ class Selection:
     def evaluate(self) -> dict[str, Any]:
         """Main scores, and their gain over the first evaluation in percent, for the log."""
         scores = self._score()
+        return {"holdout": scores, "gain": self._rank(scores, self.state.iteration)}
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the weights as they are now are those of the best evaluation."""
+        return self.config.holdout > 0 and self.of == self.state.iteration > 0
+
+    def _rank(self, scores: Mapping[str, float], iteration: int) -> float:
+        """The gain of an evaluation, which counts from now on."""
         self.first = self.first or scores
         gain = mean_gain(scores, self.first, self.tasks)
-        if self._is_better(gain, self.state.iteration) and self.config.holdout:
-            self.state.save(name=BEST)
-        return {"holdout": scores, "gain": gain}
-
-    def _is_better(self, gain: float, iteration: int) -> bool:
         better = gain > self.best
         if better:
             self.best, self.of = gain, iteration
         self.since = 0 if better else self.since + 1
-        return better
+        return gain
 
     def _score(self) -> dict[str, float]:
         with self.state.evaluated() as network, torch.inference_mode():
@@ -138,7 +148,7 @@ def mean_gain(
 
     Tasks without a score in one of them do not count.
     """
-    both = [n for n in tasks if np.isfinite(scores[n]) and np.isfinite(first[n])]
+    both = [n for n in tasks if has_value(scores.get(n)) and has_value(first.get(n))]
     changes = [100 * (scores[n] - first[n]) / max(first[n], FLOOR) for n in both]
     signed = [c if tasks[n].higher_is_better else -c for n, c in zip(both, changes)]
     return sum(signed) / len(signed) if signed else 0.0

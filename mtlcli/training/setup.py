@@ -16,12 +16,12 @@ from mtlcli.models.recompute import recompute
 from mtlcli.ops import processes as distributed
 from mtlcli.ops.devices import half_type, make_scaler
 from mtlcli.ops.processes import world
-from mtlcli.runs.checkpoint import tasks_of
+from mtlcli.runs.checkpoint import build_network, tasks_of
 from mtlcli.runs.config import RunConfig
 from mtlcli.training.average import Average
-from mtlcli.training.backbone import freeze, split_parameters
+from mtlcli.training.backbone import BACKBONE, freeze, split_parameters
 from mtlcli.training.state import State
-from mtlcli.training.weightings import SURGERIES, WEIGHTINGS, require_torchjd
+from mtlcli.training.weightings import COMPARING, SURGERIES, WEIGHTINGS, require_torchjd
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
@@ -111,6 +111,8 @@ def make_state(
     if distributed.world() > 1:
         network = synchronise(network, device)
     weighting = make_weighting(config, dataset, network, images).to(device)
+    if distributed.rank():  # else all would drop the same units, of pictures that differ
+        torch.manual_seed(hash((config.seed, 0, distributed.rank())))
     return State(
         config=config,
         dataset=dataset,
@@ -138,8 +140,8 @@ def place(network: nn.Module, config: RunConfig, device: torch.device) -> nn.Mod
 def make_weighting(config: RunConfig, dataset: Info, network: nn.Module, images: int) -> nn.Module:
     """What makes one loss of those of the tasks; an epoch has so many `images`."""
     weights = {n: task.weight for n, task in tasks_of(config.tasks, dataset).items()}
-    epoch = max(1, config.accumulate * images // config.batch_size)
-    backbone = network.get_submodule("backbone") if hasattr(network, "backbone") else network
+    epoch = max(1, images // config.batch_size)
+    backbone = getattr(network, BACKBONE, nn.Module())
     return WEIGHTINGS[config.weighting](weights, list(backbone.parameters()), epoch)
 
 
@@ -163,8 +165,12 @@ def check_weighting(config: RunConfig, device: torch.device) -> None:
     name = config.weighting
     if name not in WEIGHTINGS:
         raise InputError(f"--weighting {name}: known are {', '.join(WEIGHTINGS)}.")
+    if config.accumulate > 1 and not config.may_accumulate:
+        raise InputError(
+            f"--weighting {name} goes by the losses of a whole batch: leave --accumulate away."
+        )
     looks = f"--weighting {name} compares the gradients of the tasks"
-    if name in (*SURGERIES, "gradnorm"):
+    if name in COMPARING:
         if config.compile:
             raise InputError(f"{looks}, which --compile does not keep: leave --compile away.")
         if config.amp and half_type(device) == torch.float16:
@@ -172,9 +178,28 @@ def check_weighting(config: RunConfig, device: torch.device) -> None:
         if config.freeze_backbone:
             raise InputError(f"{looks} at the backbone, which --freeze-backbone fixes: choose one.")
     if name in SURGERIES:
-        if config.accumulate > 1:
-            raise InputError(f"{looks} of a whole batch: leave --accumulate away.")
         require_torchjd(name)
+
+
+def check_network(config: RunConfig, dataset: Info) -> None:
+    """Refuses a weighting that compares gradients at common layers where tasks have none.
+
+    Args:
+        config: complete.
+        dataset: as `checkpoint.build_network` needs it.
+
+    Raises:
+        InputError: the system has no backbone that all its tasks use.
+    """
+    if config.weighting not in COMPARING:
+        return
+    with torch.device("meta"):
+        network = build_network(config, dataset)
+    if not hasattr(network, BACKBONE):
+        raise InputError(
+            f"--weighting {config.weighting} compares the gradients of the tasks at the backbone "
+            f"that they share, and {config.system} has none: use --weighting fixed."
+        )
 
 
 def make_optimizer(

@@ -1,5 +1,6 @@
 """What changes while a network is trained, how it comes back, and what must be as it was."""
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -13,14 +14,31 @@ from torch import Tensor, nn
 from mtlcli.data.hdf5 import Info
 from mtlcli.data.reader import Reader
 from mtlcli.errors import InputError, RunError
+from mtlcli.files import typed
 from mtlcli.ops.processes import gather, is_first, rank, world
 from mtlcli.runs import checkpoint
 from mtlcli.runs.config import AUTO, RunConfig, spell, typed_name
-from mtlcli.runs.folder import LAST, RECORD, is_packed
+from mtlcli.runs.folder import LAST, PACKED, RECORD, is_packed
 from mtlcli.runs.record import Record, read_record
 from mtlcli.systems import _settings as settings
 from mtlcli.training.average import Average
 from mtlcli.training.backbone import set_training
+
+
+def folder_of(run: Path) -> Path:
+    """The folder of a run to go on with, by itself or by its newest checkpoint.
+
+    Raises:
+        InputError: it is another file.
+    """
+    if run.name in (LAST, PACKED):
+        return run.parent
+    if run.is_file():
+        raise InputError(
+            f"--resume {run}: a run goes on from its {LAST} (--resume {run.parent}); --from {run} "
+            "begins another with these weights."
+        )
+    return run
 
 
 def read_begun(folder: Path) -> Record:
@@ -161,7 +179,7 @@ class State:
         if "optimizer" not in saved:
             raise InputError(
                 f"{path} was made small by `mtl pack` and has no optimiser: it cannot be resumed; "
-                f"`mtl train --from {path}` begins a run with its weights."
+                f"`mtl train --from {typed(path)}` begins a run with its weights."
             )
         try:
             self.network.load_state_dict(saved[RAW if self.average else "network"])
@@ -196,15 +214,18 @@ class State:
         return all(bool(torch.isfinite(w).all()) for w in self.network.state_dict().values())
 
     def _keep(self, newest: int) -> None:
+        """A run that was taken back knows nothing of checkpoints beyond this iteration: they go."""
         kept = self.folder / f"iteration_{self.iteration}.pt"
         kept.unlink(missing_ok=True)
         try:
             kept.hardlink_to(self.folder / LAST)
         except OSError:  # a file system without links
             shutil.copyfile(self.folder / LAST, kept)
-        every = sorted(self.folder.glob("iteration_*.pt"), key=lambda p: int(p.stem.split("_")[1]))
-        for old in every[:-newest]:
-            old.unlink()
+        numbered = {int(found[1]): path for path in self.folder.glob("iteration_*.pt")
+                    if (found := re.fullmatch(r"iteration_(\d+)\.pt", path.name))}  # fmt: skip
+        past = sorted(number for number in numbered if number <= self.iteration)
+        for number in numbered.keys() - set(past[-newest:]):
+            numbered[number].unlink()
 
     def _refuse_infinite(self, weights: Mapping[str, Tensor]) -> None:
         for name, weight in weights.items():

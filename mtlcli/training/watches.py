@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from mtlcli.files import has_value
 from mtlcli.models.deformable_attention import DeformableAttention
 
 WINDOW = 20  # lines of the log whose median is compared; a tenth of all once that is more
@@ -153,8 +154,8 @@ class CollapseWatch:
             )
         return None
 
-    def _of_metric(self, task: str, value: float) -> str | None:
-        if not math.isfinite(value):  # no held-out picture has labels for it
+    def _of_metric(self, task: str, value: float | None) -> str | None:
+        if value is None or not math.isfinite(value):  # no held-out picture has labels for it
             return None
         higher = self.higher_is_better[task]
         best = (max if higher else min)(value, self.best.get(task, value))
@@ -166,6 +167,7 @@ class CollapseWatch:
 
 def outside_maps(name: str, shares: list[float]) -> str | None:
     """A complaint when an attention looks past the edge nearly everywhere."""
-    if not shares or min(shares) < OUTSIDE:
+    known = [share for share in shares if has_value(share)]
+    if not known or min(known) < OUTSIDE:
         return None
-    return f"{min(shares):.0%} of the points that {name} samples lie outside the maps"
+    return f"{min(known):.0%} of the points that {name} samples lie outside the maps"

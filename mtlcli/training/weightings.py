@@ -269,6 +269,7 @@ class UPGrad(Surgery):
 
 
 SURGERIES: dict[str, type[Surgery]] = {"pcgrad": PCGrad, "cagrad": CAGrad, "upgrad": UPGrad}
+COMPARING = ("gradnorm", *SURGERIES)  # the gradients of the tasks at the layers they share
 WEIGHTINGS: dict[str, type[Fixed]] = {
     "fixed": Fixed,
     "uncertainty": Uncertainty,

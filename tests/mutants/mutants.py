@@ -422,7 +422,7 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
          "torch.optim.SGD(groups, **shared)"),
         ('"weight_decay": config.weight_decay', '"weight_decay": 0.0'),
         ('{"params": learnt, "weight_decay": 0.0}', '{"params": learnt}'),
-        ("config.accumulate * images // config.batch_size", "images // config.batch_size"),
+        ("max(1, images // config.batch_size)", "images"),
         ('"factor": config.backbone_lr_factor', '"factor": 1.0'),
         ("state.scaler.unscale_(state.optimizer)\n", "pass\n"),
         ("unbiased = variance * count / max(count - 1, 1)", "unbiased = variance"),
@@ -649,7 +649,8 @@ GROUPS: dict[str, tuple[str, str, tuple[Edit, ...]]] = {
     "evaluations": ("training/selection.py", "selection", (
         ("EVALUATIONS = 20", "EVALUATIONS = 10"),
         ("(iteration % every == 0 or iteration == last)", "iteration % every == 0"),
-        (" and np.isfinite(first[n])", ""),
+        (" and has_value(first.get(n))", ""),
+        ("self.of == self.state.iteration > 0", "False"),
     )),
     "loop_numerics": ("training/loop.py", "training", (
         ("numerics(device, config.deterministic)", "numerics(device, False)"),
