@@ -31,8 +31,9 @@ ITSA = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-channe
         2, "--feedforward", 16, "--query", "pixel")  # fmt: skip
 BROKEN = """
 import sys
+from dataclasses import replace
 from mtlcli import cli
-from mtlcli.experiments import _run as experiment
+from mtlcli.experiments import _run as experiment, rooms_systems
 from mtlcli.scoring import measure as scoring
 from mtlcli.training import loop as train
 from mtlcli.data import batches
@@ -43,6 +44,7 @@ def fail(*_):
 def fail_later(optimizer, config, iteration):
     iteration == 2 and fail()
 
+rooms_systems.EXPERIMENT = replace(rooms_systems.EXPERIMENT, pictures=None)
 {patch}
 cli.main()
 """

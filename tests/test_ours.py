@@ -14,7 +14,6 @@ from mtlcli.data.reader import Reader
 from mtlcli.drawing.sources import Targets
 from mtlcli.errors import InputError
 from mtlcli.files import is_ours
-from mtlcli.runs import checkpoint
 from tests.made_runs import write_run
 
 
@@ -186,15 +185,11 @@ def test_counts_and_plots_replace_their_like_only(home: Path) -> None:
         run(name)
 
 
-def test_predictions_are_not_saved_over_labels(home: Path, network: Path, mtl: Callable) -> None:
-    stored = checkpoint.read(network)
-    stored["config"] = stored["config"] | {"dataset": "rooms", "size": [48, 64]}
-    del stored["format"]
-    checkpoint.save(Path("net.pt"), **stored)
+def test_predictions_are_not_saved_over_labels(home: Path, base: Path, mtl: Callable) -> None:
     reader = Reader(home / "datasets" / "rooms.h5", "val")
     label = picture(f"labels/depth/{reader.ids[2]}.png")
     before = label.read_bytes()
-    refused = mtl("eval", "net.pt", "--save-predictions", "labels", "--workers", 0, "--quiet")
+    refused = mtl("eval", base, "--save-predictions", "labels", "--workers", 0, "--quiet")
     assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
     assert str(label) in refused.err
     assert label.read_bytes() == before
