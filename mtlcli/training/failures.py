@@ -51,13 +51,13 @@ def go_on(state: State, error: Exception | None = None) -> str:
     """How a run that failed is gone on with, as a sentence; with the same options memory would be
     short again.
     """
-    saved, folder = state.saved, state.folder
+    saved, place = state.saved, typed(state.folder)
     kept = "Nothing was saved yet" if saved is None else f"It is saved at iteration {saved}"
     if error is None or not is_memory(error):
-        return f"{kept}; continue: mtl train --resume {typed(folder)}"
-    weights = f" --from {folder}" if saved else ""
+        return f"{kept}; continue: mtl train --resume {place}"
+    weights = f" --from {place}" if saved else ""
     option = (*savings(state.config), smaller(state.config))[0]
-    return f"{kept}; begin another: mtl train --like {folder}{weights} {option}"
+    return f"{kept}; begin another: mtl train --like {place}{weights} {option}"
 
 
 def reason_of(error: Exception, config: RunConfig, folder: Path) -> str:
