@@ -77,8 +77,7 @@ class Film:
         try:
             yield
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise RunError(f"Cannot write {self.path}: {reason}.") from error
+            raise RunError(f"Cannot write {self.path}: {reason_of(error)}.") from error
 
     def _mux_pictures(self, picture: av.VideoFrame | None) -> None:
         for packet in self.pictures.encode(picture):
@@ -110,7 +109,7 @@ class Film:
             rate = next((r for r in RATES if r >= codec.rate), RATES[-1])
             require_aac(rate)
         except (OSError, ValueError) as error:
-            self.muted = getattr(error, "strerror", None) or str(error)
+            self.muted = reason_of(error)
             return iter(())
         own = self.file.add_stream("aac", rate=rate, layout=LAYOUT)
         return self._encoded(opened, heard, own, start)
@@ -127,10 +126,15 @@ class Film:
                 for packet in own.encode(frame):
                     yield float(packet.pts * packet.time_base), packet
         except (OSError, ValueError) as error:
-            self.muted = getattr(error, "strerror", None) or str(error)
+            self.muted = reason_of(error)
         with suppress(OSError, ValueError):
             for packet in own.encode(None):
                 yield float(packet.pts * packet.time_base), packet
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """What an error of av's says, without its number."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def require_aac(rate: int) -> None:

@@ -190,8 +190,7 @@ def collect(name: str, labels: Sequence[str] = (), seeds: Sequence[int] = ()) ->
         "runs": [
             describe(run)
             for run in find_finished(name)
-            if run.cell in (labels or [run.cell])
-            and run.config.seed in (seeds or [run.config.seed])
+            if (not labels or run.cell in labels) and (not seeds or run.config.seed in seeds)
         ],
     }
     folder = folder_of(name)
