@@ -147,6 +147,17 @@ def test_crops_stay_inside_a_picture_that_is_large_enough() -> None:
             assert (rows.start, rows.stop, columns.start, columns.stop) == (0, 40, 0, 50)
 
 
+@pytest.mark.parametrize("zooms", [None, (0.8, 1.25), (1.0, 1.0)])
+def test_scales_fill_the_range_that_was_asked_for(zooms: tuple[float, float] | None) -> None:
+    least, most = zooms or (0.5, 2.0)
+    drawn = [
+        random_view((9, 9), (4, 4), (1.0, 1.0), np.random.default_rng(seed), zooms=zooms).zoom
+        for seed in range(300)
+    ]
+    assert least <= min(drawn) <= max(drawn) <= most
+    np.testing.assert_allclose([min(drawn), max(drawn)], [least, most], atol=0.02 * most)
+
+
 @pytest.mark.parametrize("resolution", [(1.0, 1.0), (0.5, 0.75)])
 def test_a_crop_is_cut_out_of_the_resized_picture(resolution: tuple[float, float]) -> None:
     """Pixel k of a picture enlarged f times shows its place (k + 1/2) / f - 1/2; a crop shows whole

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from mtlcli.data import augment
 from mtlcli.data.hdf5 import Info
 from mtlcli.models.deformable_attention import DeformableAttention
 from mtlcli.runs import checkpoint
@@ -46,8 +47,8 @@ HABITS = {
     "patience": ("--holdout", 0.25, "--val-every", 1, "--patience", 3),
     "auto": ("--batch-size", "auto"),
     "all": ("--backbone-lr-factor", 0.1, "--warmup", 3, "--schedule", "cosine", "--clip", 0.5,
-            "--ema", 0.9, "--holdout", 0.25, "--val-every", 1, "--patience", 3, "--batch-size",
-            "auto", "--optimizer", "adamw", "--weighting", "uncertainty"),
+            "--ema", 0.9, "--holdout", 0.25, "--val-every", 1, "--patience", 3, "--zoom", 0.8, 1.25,
+            "--batch-size", "auto", "--optimizer", "adamw", "--weighting", "uncertainty"),
     "all, frozen": ("--freeze-backbone", "--warmup", 1, "--clip", 0.5, "--ema", 0.5,
                     "--accumulate", 2, "--val-every", 2, "--amp"),
 }  # fmt: skip
@@ -309,6 +310,7 @@ def test_a_series_knows_that_its_runs_ended_early(home: Path, mtl, worse: None) 
         *((("--clip", v), "--clip") for v in ("nan", "inf", 0, -1)),
         *((("--ema", v), "--ema") for v in ("nan", "inf", 0, 1, -1)),
         *((("--power", v), "--power") for v in ("nan", "inf", -1)),
+        *((("--zoom", *v), "--zoom") for v in ((2, 1), (0, 1), (1, 11), ("nan", 1), (1, "nan"))),
         (("--momentum", "nan"), "--momentum"),
         (("--weight-decay", "nan"), "--weight-decay"),
         (("--warmup", -1), "--warmup"),
@@ -485,3 +487,17 @@ def test_two_processes_do_as_one_with_all_of_them(home: Path, mtl) -> None:
             assert torch.allclose(two[key][name], value, rtol=1e-3, atol=1e-4), name
     scores = [read_log(home / name)[-1]["holdout"] for name in ("one", "two")]
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
+
+
+def test_pictures_of_training_are_scaled_within_zoom(home: Path, mtl, monkeypatch) -> None:
+    drawn, draw = [], augment.random_view
+
+    def draw_and_keep(*given: Any) -> Any:
+        drawn.append(draw(*given))
+        return drawn[-1]
+
+    monkeypatch.setattr(augment, "random_view", draw_and_keep)
+    assert mtl(*TRAIN, "--zoom", 0.95, 1.05, "--out", "run").code == 0
+    assert len(drawn) >= 4 * 2
+    assert all(0.95 <= view.zoom <= 1.05 for view in drawn)
+    assert len({view.zoom for view in drawn}) > 1

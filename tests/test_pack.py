@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 import torch
 import yaml
 
+from mtlcli.data.hdf5 import Info
 from mtlcli.drawing.prediction import predict
 from mtlcli.runs import checkpoint, names
+from mtlcli.runs.card import describe
+from mtlcli.runs.config import RunConfig
 from mtlcli.runs.pack import halve
+from mtlcli.runs.record import Record
 
 
 @pytest.fixture
@@ -174,3 +179,13 @@ def test_what_half_precision_cannot_hold_stays_single():
         assert halve(tensor).dtype == kind
         assert torch.equal(halve(tensor).to(tensor.dtype), tensor)
         assert halve(tensor).data_ptr() != tensor.data_ptr()
+
+
+def test_the_card_says_that_held_out_pictures_taught_nothing():
+    config = RunConfig(dataset="x", tasks=("depth",))
+    told = [
+        describe("r", Record(config=c, dataset=Info(title="X"), training_images=40), None, 9)
+        for c in (config, replace(config, holdout=0.05))
+    ]
+    assert ["held out" in card for card in told] == [False, True]
+    assert "9 iterations on 40 pictures, 5% of which were held out" in told[1]

@@ -242,7 +242,7 @@ OTHERS = {"dataset": "pascal", "tasks": ("depth",), "system": "demt", "backbone"
           "init": "random", "size": (64, 96), "crop": (64, 96), "optimizer": "adamw",
           "amp": True, "weighting": "uncertainty", "recipe": "another", "from_run": "base",
           "schedule": "cosine", "clip": 1.0, "ema": 0.9, "val_every": 5, "patience": 2,
-          "mean": (0.5, 0.5, 0.5), "deviation": (0.5, 0.5, 0.5),
+          "zoom": (0.8, 1.25), "mean": (0.5, 0.5, 0.5), "deviation": (0.5, 0.5, 0.5),
           "settings": {"points": 3}}  # fmt: skip
 """Another value of every field of `RunConfig` whose type does not tell one."""
 NEEDS = {"patience": {"holdout": 0.25}}  # other options, without which a field means nothing

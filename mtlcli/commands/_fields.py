@@ -17,7 +17,11 @@ COMPLETED = {
     "recipe": _completion.recipes,
     "from_run": _completion.runs,
 }
-METAVARS: dict[Any, str] = {tuple[int, int]: "H W", tuple[float, float, float]: "R G B"}
+METAVARS: dict[Any, str] = {
+    tuple[int, int]: "H W",
+    tuple[float, float]: "MIN MAX",
+    tuple[float, float, float]: "R G B",
+}
 SHORT = {"tasks": "task"}  # what is repeated has the name of one
 
 

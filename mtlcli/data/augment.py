@@ -15,7 +15,7 @@ from mtlcli.data.images import normalise
 from mtlcli.data.moments import Moments
 from mtlcli.maps._map import IGNORE, Map
 
-SCALES = (0.5, 2.0)
+SCALES = (0.5, 2.0)  # by default
 CROP_ATTEMPTS = 10
 LARGEST_CLASS = 0.75  # of the labelled pixels of a crop (cat_max_ratio)
 
@@ -65,8 +65,9 @@ def random_view(
     resolution: tuple[float, float],
     rng: np.random.Generator,
     accept: Callable[[View], bool] = lambda view: True,
+    zooms: tuple[float, float] | None = None,
 ) -> View:
-    """A random scale (0.5 to 2), crop and mirror image.
+    """A random scale (0.5 to 2 unless it is said), crop and mirror image.
 
     Args:
         source: height and width of the picture.
@@ -74,8 +75,9 @@ def random_view(
         resolution: working pixels per source pixel, along y and x, at scale 1.
         rng: the only source of chance.
         accept: a crop that it refuses is drawn again, up to 10 times (see `is_balanced`).
+        zooms: the smallest and the largest scale.
     """
-    zoom = rng.uniform(*SCALES)
+    zoom = rng.uniform(*(zooms or SCALES))
     step = (1 / (resolution[0] * zoom), 1 / (resolution[1] * zoom))
     mirrored = bool(rng.random() < 0.5)
     view = View(size=size, step=step, origin=(0.0, 0.0))
@@ -194,6 +196,7 @@ def augment(
     rng: np.random.Generator,
     moments: Moments,
     balanced: Sequence[str] = (),
+    zooms: tuple[float, float] | None = None,
 ) -> Sample:
     """One training sample: image (3, H, W) float32 and a target for every task.
 
@@ -205,6 +208,7 @@ def augment(
         rng: the only source of chance.
         moments: mean and deviation of the network's input.
         balanced: tasks of which a crop shall show several classes.
+        zooms: the smallest and the largest random scale, by default 0.5 and 2.
     """
     taken: Sample = {}
     balancing = [name for name in balanced if name in sample]
@@ -215,6 +219,6 @@ def augment(
         parts = (taken[name][view.inside(*sample[name].shape)] for name in balancing)
         return all(map(is_balanced, parts))
 
-    view = random_view(sample["image"].shape[:2], size, resolution, rng, accept)
+    view = random_view(sample["image"].shape[:2], size, resolution, rng, accept, zooms)
     taken["image"] = distort_colours(view.take(sample["image"], cv2.INTER_LINEAR), rng)
     return show(sample, view, maps, moments, taken)

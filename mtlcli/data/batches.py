@@ -36,6 +36,7 @@ class TrainingStream(Dataset):
         chosen: Sequence[int] | None = None,
         *,
         moments: Moments,
+        zooms: tuple[float, float] | None = None,
     ):
         """
         Args:
@@ -46,12 +47,13 @@ class TrainingStream(Dataset):
             seed: of the order and of the augmentation.
             chosen: indices of the samples to train on; by default all.
             moments: mean and deviation of the network's input.
+            zooms: the smallest and the largest random scale; by default those of `augment`.
         """
         self.reader, self.maps = reader, {name: task.map for name, task in tasks.items()}
         self.balanced = [name for name, task in tasks.items() if task.balances_crops]
         self.chosen = range(len(reader)) if chosen is None else chosen
         self.size, self.resolution, self.seed = size, resolution, seed
-        self.moments = moments
+        self.moments, self.zooms = moments, zooms
 
     def index(self, position: int) -> int:
         """Which sample of the split stands at a position of the stream."""
@@ -64,7 +66,14 @@ class TrainingStream(Dataset):
         with naming(self.reader, index):
             sample = self.reader[index]
             return augment(
-                sample, self.maps, self.size, self.resolution, rng, self.moments, self.balanced
+                sample,
+                self.maps,
+                self.size,
+                self.resolution,
+                rng,
+                self.moments,
+                self.balanced,
+                self.zooms,
             )
 
 

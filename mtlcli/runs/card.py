@@ -146,6 +146,8 @@ def training(record: Record, iteration: int) -> str:
     """How it was trained, in a few lines."""
     config = record.config
     images = f" on {record.training_images} pictures" if record.training_images else ""
+    if images and config.holdout:
+        images += f", {config.holdout:.0%} of which were held out to choose the checkpoint"
     told = (f"- `{name}`: {spell(getattr(config, name))}" for name in TOLD if getattr(config, name))
     begun = f"Begun with {one_line(config.beginning)}, {iteration} iterations{images}."
     return "\n".join([begun, "", *told, "", "`config.json` has every option."])

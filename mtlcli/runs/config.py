@@ -17,6 +17,7 @@ OPTIMIZER = Literal["sgd", "adamw"]
 SCHEDULE = Literal["poly", "cosine"]
 LOGGER = Literal["none", "tensorboard", "wandb"]
 AUTO = -1  # a batch size that is yet to be found
+LEAST_ZOOM = 0.1  # of a training picture; its inverse is the most
 LARGEST_SEED = 2**64 - 1  # that torch takes
 INHERITED = "from"  # as --init: the backbone's weights are those of the run that --from names
 
@@ -90,6 +91,9 @@ class RunConfig:
     )
     size: tuple[int, int] | None = option(None, "Working resolution; default: the dataset's.")
     crop: tuple[int, int] | None = option(None, "Train on windows of this height and width.")
+    zoom: tuple[float, float] | None = option(
+        None, "Smallest and largest random scale of a training picture; default: 0.5 2."
+    )
     optimizer: OPTIMIZER = option(
         "sgd", "sgd is the paper's; adamw learns sooner from random weights."
     )
@@ -173,6 +177,11 @@ class RunConfig:
                 raise InputError(f"--{name} {size[0]} {size[1]}: at most {MOST_PIXELS} pixels.")
             if size is not None and min(size) < 32:
                 raise InputError(f"--{name} {size[0]} {size[1]}: both must be at least 32 pixels.")
+        if self.zoom and not LEAST_ZOOM <= self.zoom[0] <= self.zoom[1] <= 1 / LEAST_ZOOM:
+            raise InputError(
+                f"--zoom {spell(self.zoom)}: the smallest scale, then the largest, between "
+                f"{LEAST_ZOOM:g} and {1 / LEAST_ZOOM:g}."
+            )
         self._refuse_contradictions()
 
     def _refuse_contradictions(self) -> None:
@@ -236,7 +245,7 @@ class RunConfig:
     def from_json(cls, record: Mapping[str, Any]) -> "RunConfig":
         """The inverse of `to_json`."""
         require_fitting(cls, record)
-        given = {name: record.get(name) for name in ("size", "crop", "mean", "deviation")}
+        given = {name: record.get(name) for name in ("size", "crop", "zoom", "mean", "deviation")}
         rows = {name: row and tuple(row) for name, row in given.items()}
         return cls(**{**record, **rows, "tasks": tuple(record.get("tasks", ()))})
 

@@ -190,6 +190,7 @@ def say(kind: Any) -> str:
         bool: "true or false",
         tuple[str, ...]: "a list of texts",
         tuple[int, int]: "two integers [H, W]",
+        tuple[float, float]: "two numbers [SMALLEST, LARGEST]",
         Triple: "three numbers [R, G, B]",
     }
     if kind in words:

@@ -170,7 +170,14 @@ def run(state: State, reader: Reader, conduct: Conduct) -> None:
     scale = resolution(config, state.dataset.size)
     kept, _ = split(len(reader), config.holdout)
     stream = TrainingStream(
-        reader, tasks, config.window, scale, config.seed, kept, moments=config.moments
+        reader,
+        tasks,
+        config.window,
+        scale,
+        config.seed,
+        kept,
+        moments=config.moments,
+        zooms=config.zoom,
     )
     pictures = held_out(config, reader, tasks, scale)
     selection = Selection(state, pictures, tasks, options, conduct.workers)
