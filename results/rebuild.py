@@ -21,7 +21,7 @@ from statistics import fmean
 from mtlcli import tasks as known_tasks
 from mtlcli.experiments._intervals import tell_apart
 from mtlcli.experiments._table import table as experiment_table
-from mtlcli.runs.table import columns, markdown, metrics_table
+from mtlcli.runs.table import columns, markdown, metrics_table, number
 from mtlcli.systems import _settings as settings
 
 ROOT = Path(__file__).parents[1]
@@ -154,6 +154,33 @@ def demo_length() -> str:
 def nyud_small() -> str:
     """The network that ships."""
     return scores_of(SHIPPED / "results.json", "this network")
+
+
+def nyud_small_stages() -> str:
+    """How it came to be: every training, and what the pictures held out of it said at its end."""
+    heads = columns(known_tasks.named(("semseg", "depth", "normals", "edge")))
+    rows = []
+    for stage in record("nyud_small_stages"):
+        config, seen, done = stage["config"], stage["holdout"] or {}, stage["iterations_done"]
+        window, size = ("x".join(map(str, config[n] or config["size"])) for n in ("crop", "size"))
+        least, most = config["zoom"] or (0.5, 2)
+        last = stage["holdout_iteration"] or done
+        row = [
+            stage["name"],
+            config["from_run"] or "ImageNet's weights",
+            f"{done:,} of {config['batch_size']}" + f" (scored after {last})" * (last != done),
+            f"{config['lr']:g}",
+            f"{window} of {size}, scaled by {least:g} to {most:g}",
+            config["weighting"],
+        ]
+        rows.append(row + [number(seen.get(task), unit) for task, (_, unit) in heads.items()])
+    head = ["", "begun with", "iterations", "lr", "crops", "weighting"]
+    return markdown([*head, *(heading for heading, _ in heads.values())], rows, left=6)
+
+
+def nyud_small_depth() -> str:
+    """How far its depth is off."""
+    return f"{json.loads((SHIPPED / 'results.json').read_text())['main']['depth']:.2f} m"
 
 
 def nyud_small_miou() -> str:

@@ -155,7 +155,7 @@ def test_weights_of_timm_in_the_cache_of_the_hub_are_listed(home: Path, mtl, mon
 
 def test_the_network_that_ships_is_listed_and_checked(home: Path, mtl, monkeypatch) -> None:
     assert json.loads(mtl("doctor", "--json").out)["shipped"]["state"] == "whole"
-    short = home / "nyud_small" / "last.pt"
+    short = home / "nyud_small" / "model.safetensors"
     short.parent.mkdir()
     short.write_bytes(b"PK")
     monkeypatch.setattr(doctor, "find_shipped", lambda: short)

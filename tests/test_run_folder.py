@@ -49,7 +49,7 @@ def test_a_run_is_what_its_files_say(make_run: Maker) -> None:
 def test_the_records_of_an_older_version_are_read_and_written_alike() -> None:
     run = Run.read(SHIPPED)
     assert run.results is not None
-    records = {"run.json": run.record.to_json(), "results.json": run.results.to_json()}
+    records = {"config.json": run.record.to_json(), "results.json": run.results.to_json()}
     for file, record in records.items():
         said, found = json.loads((SHIPPED / file).read_text()), json.loads(json.dumps(record))
         inner = [(said.pop(name, {}), found.get(name, {})) for name in ("dataset", "config")]

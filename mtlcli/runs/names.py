@@ -15,7 +15,7 @@ from mtlcli.errors import InputError
 from mtlcli.home import home, weights_dir
 from mtlcli.lookup import suggest
 from mtlcli.runs import hub_run
-from mtlcli.runs.folder import LAST, RECORD, is_packed, newest_file
+from mtlcli.runs.folder import LAST, PACKED, RECORD, is_packed, newest_file
 
 SHIPPED = "nyud_small"
 """Name of the network that ships."""
@@ -75,7 +75,7 @@ def title(folder: Path) -> str:
 
 def spoken(folder: Path) -> str:
     """What a command calls a run: its name on the hub, the shipped network's, or its folder."""
-    return hub_run.name_of(folder) or (SHIPPED if is_shipped(folder / LAST) else str(folder))
+    return hub_run.name_of(folder) or (SHIPPED if is_shipped(newest_file(folder)) else str(folder))
 
 
 def find(top: Path | None = None, depth: int | None = None) -> Iterator[Path]:
@@ -109,7 +109,7 @@ def is_run(folder: Path) -> bool:
 
 def find_shipped() -> Path | None:
     """The checkpoint that ships, or None where the package was installed without it."""
-    beside = Path(__file__).parents[2] / "weights" / SHIPPED / LAST
+    beside = Path(__file__).parents[2] / "weights" / SHIPPED / PACKED
     return beside if beside.exists() else find_installed()
 
 
@@ -119,7 +119,7 @@ def find_installed() -> Path | None:
         parts = files("mtlcli") or []
     except PackageNotFoundError:
         return None
-    places = (Path(str(p.locate())) for p in parts if p.parts[-2:] == (SHIPPED, LAST))
+    places = (Path(str(p.locate())) for p in parts if p.parts[-2:] == (SHIPPED, PACKED))
     return next((place for place in places if place.exists()), None)
 
 
