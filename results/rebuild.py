@@ -160,7 +160,7 @@ def nyud_small_stages() -> str:
     """How it came to be: every training, and what the pictures held out of it said at its end."""
     heads = columns(known_tasks.named(("semseg", "depth", "normals", "edge")))
     rows = []
-    for stage in record("nyud_small_stages"):
+    for stage in record("nyud_small/stages"):
         config, seen, done = stage["config"], stage["holdout"] or {}, stage["iterations_done"]
         window, size = ("x".join(map(str, config[n] or config["size"])) for n in ("crop", "size"))
         least, most = config["zoom"] or (0.5, 2)

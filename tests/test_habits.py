@@ -76,7 +76,8 @@ def test_a_run_cut_short_and_resumed_is_the_one_never_interrupted(home, mtl, nam
     config = json.loads((run / "run.json").read_text())["config"]
     words = " ".join(map(str, HABITS[name])).split("--")[1:]
     for option, _, value in (word.strip().partition(" ") for word in words):
-        written = str(config[option.replace("-", "_")])
+        found = config[option.replace("-", "_")]
+        written = " ".join(map(str, found)) if isinstance(found, list) else str(found)
         assert written == value or value in ("", "auto"), option
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
@@ -12,11 +14,13 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 from skimage import data as pictures
+from timm.models import get_pretrained_cfg
 from torch import nn
 
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.backbones import _pretrained as pretrained
-from mtlcli.backbones import _timm
+from mtlcli.backbones import _timm, _timm_plan
+from mtlcli.backbones._efficientnet_lite import MULTIPLIERS
 from mtlcli.backbones._timm_plan import create
 from mtlcli.data import hub as data_hub
 from mtlcli.data.images import normalise, to_resolution
@@ -48,6 +52,51 @@ TRAIN = ("train", *SMALL, "--iterations", 2, "--batch-size", 2, "--out", "run")
 
 def sides(size, stride):
     return tuple(-(-side // stride) for side in size)
+
+
+@pytest.mark.parametrize("name", sorted(MULTIPLIERS))
+def test_an_efficientnet_lite_is_timms(name):
+    """Names, order and shapes of its tensors, what it computes and learns, and its record."""
+    ours, theirs = backbones.find(f"timm:{name}").build(), _timm_plan.build(name)
+    states = [[(k, x.shape) for k, x in net.state_dict().items()] for net in (ours, theirs)]
+    assert states[0] == states[1]
+    assert ours.channels == theirs.channels
+    ours.load_state_dict(theirs.state_dict())
+    picture = torch.rand(2, 3, 97, 131)
+    for training in (True, False):  # statistics of the batch, then those that it left behind
+        made = [net.train(training)(picture) for net in (ours, theirs)]
+        for one, other in zip(*made):
+            torch.testing.assert_close(one, other)
+    norms = [
+        [(m.eps, m.momentum) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+        for net in (ours, theirs)
+    ]
+    assert norms[0] == norms[1]
+    its = get_pretrained_cfg(name)
+    record = backbones.find(f"timm:{name}")
+    assert dict(record.weights) == _timm.sources_of(its)
+    assert record.moments == (its.mean, its.std)
+
+
+def test_an_efficientnet_lite_starts_as_timms():
+    """Of each tensor the same spread (1,000 numbers or more, so within a tenth)."""
+    torch.manual_seed(0)
+    name = "tf_efficientnet_lite0"
+    ours, theirs = (net.state_dict() for net in (_timm.find(name).build(), _timm_plan.build(name)))
+    for key, tensor in theirs.items():
+        if tensor.numel() >= 1000:
+            assert ours[key].std().item() == pytest.approx(tensor.std().item(), rel=0.1), key
+        elif "conv" not in key:
+            assert torch.equal(ours[key], tensor), key
+
+
+def test_the_network_that_ships_is_drawn_without_importing_timm(tmp_path):
+    program = (
+        "import sys; from mtlcli import load; load('nyud_small', device='cpu'); "
+        "sys.exit(sorted({'timm', 'torchvision'} & {*sys.modules}) or 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mtlcli import lookup
+from mtlcli.backbones import _efficientnet_lite
 from mtlcli.backbones._backbone import PREFIX, Backbone
 from mtlcli.backbones._timm_plan import build, complete, create, make_body, make_plan, quiet
 from mtlcli.backbones._weights import (
@@ -44,6 +45,8 @@ PACKAGED = {
 }
 """Networks of timm whose ImageNet weights a package of the index has, too."""
 PASSED_OVER = (*CONSTANTS, "attn_mask")  # of a file's tensors that timm makes itself
+LAYOUTS = ("timm", "the same tensors in the same order", "a run of mtl")
+HALF: Moments = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 STATISTICS = ("running_mean", "running_var")  # of the buffers those that are learnt
 
 
@@ -54,6 +57,8 @@ def find(name: str) -> Backbone:
     Raises:
         InputError: timm has no such name; the message tells the nearest.
     """
+    if name in _efficientnet_lite.MULTIPLIERS:
+        return find_lite(name)
     if name not in names():
         near = lookup.suggest(PREFIX + name, [PREFIX + known for known in names()])
         raise InputError(
@@ -68,7 +73,20 @@ def find(name: str) -> Backbone:
         moments=cast(Moments, (tuple(its.mean), tuple(its.std))) if its else IMAGENET,
         weights=sources_of(its) if its else {},
         convert=partial(convert, name),
-        layouts=("timm", "the same tensors in the same order", "a run of mtl"),
+        layouts=LAYOUTS,
+    )
+
+
+def find_lite(name: str) -> Backbone:
+    """The backbone of an EfficientNet-Lite, all as timm has it, without importing timm."""
+    hub = HubFile(repo=f"timm/{name}.in1k", path="model.safetensors", licence="apache-2.0")
+    return Backbone(
+        title=name,
+        build=partial(_efficientnet_lite.build, name),
+        moments=HALF,
+        weights=dict.fromkeys(("pretrained", "imagenet"), (PACKAGED[name], hub)),
+        convert=partial(convert, name),
+        layouts=LAYOUTS,
     )
 
 
