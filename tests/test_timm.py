@@ -90,7 +90,7 @@ def test_an_efficientnet_lite_starts_as_timms():
             assert torch.equal(ours[key], tensor), key
 
 
-def test_the_network_that_ships_is_drawn_without_importing_timm(tmp_path):
+def test_the_network_that_ships_is_loaded_without_importing_timm(tmp_path):
     program = (
         "import sys; from mtlcli import load; load('nyud_small', device='cpu'); "
         "sys.exit(sorted({'timm', 'torchvision'} & {*sys.modules}) or 0)"
