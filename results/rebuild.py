@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mtlcli import tasks as known_tasks
+from mtlcli.data.augment import SCALES
 from mtlcli.experiments._intervals import tell_apart
 from mtlcli.experiments._table import table as experiment_table
 from mtlcli.runs.table import columns, markdown, metrics_table, number
@@ -163,7 +164,7 @@ def nyud_small_stages() -> str:
     for stage in record("nyud_small/stages"):
         config, seen, done = stage["config"], stage["holdout"] or {}, stage["iterations_done"]
         window, size = ("x".join(map(str, config[n] or config["size"])) for n in ("crop", "size"))
-        least, most = config["zoom"] or (0.5, 2)
+        least, most = config["zoom"] or SCALES
         last = stage["holdout_iteration"] or done
         row = [
             stage["name"],
@@ -178,19 +179,24 @@ def nyud_small_stages() -> str:
     return markdown([*head, *(heading for heading, _ in heads.values())], rows, left=6)
 
 
+def shipped() -> dict:
+    """The scores of the network that ships."""
+    return json.loads((SHIPPED / "results.json").read_text())
+
+
 def nyud_small_depth() -> str:
     """How far its depth is off."""
-    return f"{json.loads((SHIPPED / 'results.json').read_text())['main']['depth']:.2f} m"
+    return f"{shipped()['main']['depth']:.2f} m"
 
 
 def nyud_small_miou() -> str:
     """How much it knows of objects."""
-    return f"{json.loads((SHIPPED / 'results.json').read_text())['main']['semseg']:.2f}"
+    return f"{shipped()['main']['semseg']:.2f}"
 
 
 def nyud_constant_depth() -> str:
     """RMSE of the best constant on NYUD-v2."""
-    return f"{json.loads((SHIPPED / 'results.json').read_text())['constant']['depth']:.3f} m"
+    return f"{shipped()['constant']['depth']:.3f} m"
 
 
 def performance() -> str:

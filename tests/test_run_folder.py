@@ -5,7 +5,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,18 @@ def test_the_records_of_an_older_version_are_read_and_written_alike() -> None:
         inner = [(said.pop(name, {}), found.get(name, {})) for name in ("dataset", "config")]
         for part, whole in (*inner, (said, found)):
             assert {key: whole[key] for key in part} == part  # newer ones say more
+
+
+def test_a_record_from_before_an_option_was_there_has_its_default() -> None:
+    later = ("zoom", "warmup", "schedule", "clip", "ema", "backbone_lr_factor", "freeze_backbone",
+             "val_every", "patience", "mean", "deviation")  # fmt: skip
+    said = json.loads((SHIPPED / "config.json").read_text())["config"]
+    now = RunConfig.from_json(said)
+    old = RunConfig.from_json({name: value for name, value in said.items() if name not in later})
+    usual = {field.name: field.default for field in fields(RunConfig)}
+    assert {name: getattr(old, name) for name in later} == {name: usual[name] for name in later}
+    kept = [name for name in said if name not in later]
+    assert [getattr(old, name) for name in kept] == [getattr(now, name) for name in kept]
 
 
 def test_what_has_no_value_is_null_in_the_file_and_nan_in_the_record(make_run: Maker) -> None:

@@ -20,12 +20,12 @@ from torch import nn
 from mtlcli.backbones import _backbone as backbones
 from mtlcli.backbones import _pretrained as pretrained
 from mtlcli.backbones import _timm, _timm_plan
-from mtlcli.backbones._efficientnet_lite import MULTIPLIERS
 from mtlcli.backbones._timm_plan import create
 from mtlcli.data import hub as data_hub
 from mtlcli.data.images import normalise, to_resolution
 from mtlcli.errors import InputError, RunError
 from mtlcli.files import checksums
+from mtlcli.models.efficientnet_lite import MULTIPLIERS
 from mtlcli.models.pyramid import Pyramid, Reassembly
 from mtlcli.models.recompute import recompute
 from mtlcli.runs import checkpoint

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mtlcli import lookup
-from mtlcli.backbones import _efficientnet_lite
 from mtlcli.backbones._backbone import PREFIX, Backbone
 from mtlcli.backbones._timm_plan import build, complete, create, make_body, make_plan, quiet
 from mtlcli.backbones._weights import (
@@ -32,6 +31,7 @@ from mtlcli.backbones._weights import (
 )
 from mtlcli.data.moments import IMAGENET, Moments
 from mtlcli.errors import InputError
+from mtlcli.models import efficientnet_lite
 
 IMAGENETS = re.compile(r"in(1|12|21|22)k")  # in a tag: what the weights were trained on
 PACKAGED = {
@@ -57,7 +57,7 @@ def find(name: str) -> Backbone:
     Raises:
         InputError: timm has no such name; the message tells the nearest.
     """
-    if name in _efficientnet_lite.MULTIPLIERS:
+    if name in efficientnet_lite.MULTIPLIERS:
         return find_lite(name)
     if name not in names():
         near = lookup.suggest(PREFIX + name, [PREFIX + known for known in names()])
@@ -82,7 +82,7 @@ def find_lite(name: str) -> Backbone:
     hub = HubFile(repo=f"timm/{name}.in1k", path="model.safetensors", licence="apache-2.0")
     return Backbone(
         title=name,
-        build=partial(_efficientnet_lite.build, name),
+        build=partial(efficientnet_lite.build, name),
         moments=HALF,
         weights=dict.fromkeys(("pretrained", "imagenet"), (PACKAGED[name], hub)),
         convert=partial(convert, name),

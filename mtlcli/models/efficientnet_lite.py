@@ -10,7 +10,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtlcli.models.pyramid import STRIDES, Pyramid
+from mtlcli.models.pyramid import Pyramid
 
 MULTIPLIERS = {  # of channels, of blocks
     "tf_efficientnet_lite0": (1.0, 1.0),
@@ -106,6 +106,7 @@ class EfficientNetLite(nn.Module):
         times_channels, times_blocks = MULTIPLIERS[name]
         self.conv_stem = convolution(3, STEM, 3, 2)
         self.bn1 = norm(STEM)
+        self.channels: list[int] = []
         stages, inputs = [], STEM
         for stage, (blocks, kernel, stride, expansion, channels) in enumerate(STAGES):
             outputs = to_eights(channels * times_channels)
@@ -120,6 +121,8 @@ class EfficientNetLite(nn.Module):
                 )
                 inputs = outputs
             stages.append(nn.Sequential(*made))
+            if stage in LAST_OF_STRIDE:
+                self.channels.append(outputs)
         self.blocks = nn.Sequential(*stages)
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -133,11 +136,6 @@ class EfficientNetLite(nn.Module):
         return maps
 
 
-def widths(name: str) -> list[int]:
-    """Channels of the four maps."""
-    return [to_eights(STAGES[stage][-1] * MULTIPLIERS[name][0]) for stage in LAST_OF_STRIDE]
-
-
 def to_eights(channels: float) -> int:
     """The nearest multiple of eight, at least eight, and not less than nine tenths."""
     rounded = max(8, int(channels + 4) // 8 * 8)
@@ -146,4 +144,5 @@ def to_eights(channels: float) -> int:
 
 def build(name: str) -> Pyramid:
     """The network of timm's name with random weights."""
-    return Pyramid(EfficientNetLite(name), widths(name), STRIDES[-1])
+    body = EfficientNetLite(name)
+    return Pyramid(body, body.channels)
