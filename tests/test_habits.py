@@ -437,6 +437,10 @@ def test_a_dataset_of_one_picture_has_none_to_hold_out(home: Path, mtl, monkeypa
     assert not (home / "run").exists()
 
 
+SMALL = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-channels", 8,
+         "--points", 2, "--feedforward", 16, "--query", "pixel", "--iterations", 1)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -446,12 +450,16 @@ def test_a_dataset_of_one_picture_has_none_to_hold_out(home: Path, mtl, monkeypa
     ],
 )
 def test_a_gradient_scale_without_effect_is_said_once(home, mtl, options, said: int) -> None:
-    small = ("--system", "demt_itsa", "--steps", 1, "--width", 16, "--position-channels", 8,
-             "--points", 2, "--feedforward", 16, "--query", "pixel")  # fmt: skip
-    answer = mtl(*TRAIN, *small, "--iterations", 1, *options)
+    answer = mtl(*TRAIN, *SMALL, *options)
     assert answer.code == 0, answer.err
     assert answer.err.count("--gradient-scale") == said
     assert answer.err.count("\n") == said
+
+
+def test_a_gradient_scale_that_nobody_typed_is_not_told_of(home, mtl) -> None:
+    assert mtl(*TRAIN, *SMALL, "--gradient-scale", 50, "--out", "sgd").code == 0
+    again = mtl("train", "--like", "sgd", "--optimizer", "adamw", "--quiet", "--out", "adamw")
+    assert (again.code, again.err) == (0, "")
 
 
 def test_offsets_that_are_watched_are_those_of_training() -> None:

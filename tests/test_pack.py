@@ -15,7 +15,7 @@ from mtlcli.drawing.prediction import predict
 from mtlcli.runs import checkpoint, names
 from mtlcli.runs.card import describe
 from mtlcli.runs.config import RunConfig
-from mtlcli.runs.pack import halve
+from mtlcli.runs.pack import halve, without_places
 from mtlcli.runs.record import Record
 
 
@@ -119,6 +119,41 @@ def test_the_card_says_how_well_on_what_and_on_what_terms(base, home, mtl):
         (base / "run.json").read_text()
     )
     assert card_of_no_licence(base, home, mtl)["license"] == "other"
+
+
+def test_what_is_given_away_does_not_tell_where_files_lay(base, home, mtl):
+    change(base / "run.json", "init", init="/home/somebody/w.pth", file="/home/somebody/w.pth")
+    change(base / "run.json", "dataset", request={"archive": "/home/somebody/nyud.tgz"})
+    content = json.loads((base / "run.json").read_text())
+    words = ["train", "--init", "/home/somebody/w.pth", "--out=/home/somebody/run", "--lr", "1e-3"]
+    later = {"command": words, "of a later version": ["/home/somebody"]}
+    (base / "run.json").write_text(json.dumps(content | later))
+    content = checkpoint.read(base)
+    content["config"]["init"] = "/home/somebody/w.pth"
+    checkpoint.save(base / "last.pt", **content)
+    assert mtl("pack", base, "--out", "small").code == 0
+    for file in (home / "small").iterdir():
+        assert b"/home/" not in file.read_bytes(), file
+    packed = json.loads((home / "small" / "config.json").read_text())
+    assert packed["command"] == ["train", "--init", "w.pth", "--out=run", "--lr", "1e-3"]
+    assert packed["of a later version"] == ["somebody"]
+    assert mtl("eval", "small", "--device", "cpu", "--quiet", "--limit", 1).code == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        (r"C:\Users\somebody\w.pth", "w.pth"),
+        ("--init=/a/w.pth", "--init=w.pth"),
+        ("weights/run", "weights/run"),
+        ("hf:user/repo", "hf:user/repo"),
+        ("https://host/w.pth", "https://host/w.pth"),
+        ("semseg=/a", "semseg=/a"),
+        (("/a/b", {"c": "/d/e"}, 1, None), ["b", {"c": "e"}, 1, None]),
+    ],
+)
+def test_absolute_paths_become_names(said, left):
+    assert without_places(said) == left
 
 
 def card_of_no_licence(run, home, mtl):

@@ -124,7 +124,7 @@ def train(
     config, said = gather(typed, like=like, file=config_file, quiet=conduct.quiet)
     conduct = Conduct(**{**said, **carried, **({"device": chosen} if chosen else {})})
     if config.optimizer == "adamw":
-        for name in {"gradient_scale", "gradient_scope"} & config.settings.keys():
+        for name in {"gradient_scale", "gradient_scope"} & typed["settings"].keys():
             notify(SCALELESS.format(flag(name)))
     if dry_run:
         plan = planning.dry_run(config, device=conduct.device or device, memory=memory)

@@ -1,13 +1,13 @@
 """`mtl pack`: a run made small enough to give away, in the form of the Hugging Face hub."""
 
-import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import torch
 
 from mtlcli.errors import InputError, RunError
-from mtlcli.files import replacing, write_json
+from mtlcli.files import read_json, replacing, write_json
 from mtlcli.runs import checkpoint
 from mtlcli.runs.card import describe
 from mtlcli.runs.folder import CARD, LAST, PACKED, PACKED_RECORD, RECORD, RESULTS, record_file
@@ -26,7 +26,8 @@ class Packed:
 
 
 def pack(run: Path, out: Path, licence: str = "") -> Packed:
-    """Write a run folder with what predicting needs: weights in half precision, no optimiser.
+    """Write a run folder with what predicting needs: weights in half precision, no optimiser, and
+    of files elsewhere on this machine their names alone.
 
     Every command that takes a run takes it, except `mtl train --resume`.
 
@@ -47,6 +48,7 @@ def pack(run: Path, out: Path, licence: str = "") -> Packed:
     config, dataset = checkpoint.facts_of(content, source)
     beside, scores = find_record(source), scores_of(source, content["iteration"])
     record = replace(beside or Record(config=config, dataset=dataset), config=config)
+    record = Record.from_json(without_places(record.to_json()))
     network = {name: halve(tensor) for name, tensor in content["network"].items()}
     name = title(source.absolute().parent)
     rounded = any(
@@ -55,20 +57,36 @@ def pack(run: Path, out: Path, licence: str = "") -> Packed:
     card = describe(name, record, scores, content["iteration"], licence=licence, rounded=rounded)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if beside:
-            shutil.copyfile(record_file(source.parent), out / PACKED_RECORD)
-        else:
-            write_json(out / PACKED_RECORD, record.to_json())
+        known = read_json(record_file(source.parent)) if beside else record.to_json()
+        write_json(out / PACKED_RECORD, without_places(known))
         if scores:
-            write_json(out / RESULTS, replace(scores, checkpoint=PACKED).to_json())
+            said = replace(scores, checkpoint=PACKED).to_json()
+            write_json(out / RESULTS, without_places(said))
         with replacing(out / CARD) as file:
             file.write(card.encode())
     except OSError as error:
         raise RunError(f"Cannot write {out}: {error.strerror or error}.") from error
-    kept = {key: content[key] for key in ("config", "dataset", "iteration")}
+    kept = {key: without_places(content[key]) for key in ("config", "dataset", "iteration")}
     checkpoint.save_packed(out / PACKED, network, **kept)
     size = (out / PACKED).stat().st_size
     return Packed(path=out / PACKED, before=source.stat().st_size, after=size)
+
+
+def without_places(value: Any) -> Any:
+    """A JSON value whose absolute paths are their last part: where a file lay is the business of
+    nobody else; also behind the = of an option.
+    """
+    if isinstance(value, dict):
+        return {key: without_places(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    option, equals, place = value.partition("=") if value.startswith("-") else ("", "", value)
+    for kind in (PurePosixPath, PureWindowsPath):
+        if kind(place).is_absolute():
+            return option + equals + kind(place).name
+    return value
 
 
 def scores_of(source: Path, iteration: int) -> Results | None:
