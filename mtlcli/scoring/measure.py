@@ -13,6 +13,7 @@ from tqdm import tqdm
 from mtlcli.data.batches import WholePictures, whole_pictures
 from mtlcli.data.reader import Reader
 from mtlcli.errors import RunError
+from mtlcli.ops.heap import trim
 from mtlcli.ops.processes import gather, rank, world
 from mtlcli.tasks._shared import at_size, cut_out
 from mtlcli.tasks._task import Task
@@ -20,6 +21,7 @@ from mtlcli.tasks._task import Task
 Predict = Callable[[Tensor], Mapping[str, Tensor]]
 Save = Callable[[str, Mapping[str, Tensor]], None]
 LEARNT_FROM = 100  # training pictures are enough
+TRIMMED = 16  # pictures between two returns of freed memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,8 @@ def measure(
             }
             if save:
                 save(ident, logits)
+            if len(measured) % TRIMMED == 0:
+                trim()
     everything = {index: found for share in gather(measured) for index, found in share.items()}
     in_order = [(pictures.ids[index], everything[index]) for index in sorted(everything)]
     return Measured(tasks=tasks, options=options, pictures=in_order)
