@@ -135,21 +135,29 @@ def test_what_is_given_away_does_not_tell_where_files_lay(base, home, mtl):
     for file in (home / "small").iterdir():
         assert b"/home/" not in file.read_bytes(), file
     packed = json.loads((home / "small" / "config.json").read_text())
-    assert packed["command"] == ["train", "--init", "w.pth", "--out=run", "--lr", "1e-3"]
-    assert packed["of a later version"] == ["somebody"]
+    words = ["train", "--init", ".../w.pth", "--out=.../run", "--lr", "1e-3"]
+    assert packed["command"] == words
+    assert packed["of a later version"] == [".../somebody"]
     assert mtl("eval", "small", "--device", "cpu", "--quiet", "--limit", 1).code == 0
 
 
 @pytest.mark.parametrize(
     ("said", "left"),
     [
-        (r"C:\Users\somebody\w.pth", "w.pth"),
-        ("--init=/a/w.pth", "--init=w.pth"),
+        (r"C:\Users\somebody\w.pth", ".../w.pth"),
+        ("--init=/a/w.pth", "--init=.../w.pth"),
+        ("--scale=depth=/a/w.pth", "--scale=depth=.../w.pth"),
+        ("/data/random", ".../random"),
+        ("/", ".../"),
+        ("~/w.pth", ".../w.pth"),
+        ("../../client/w.pth", ".../w.pth"),
+        ("", ""),
         ("weights/run", "weights/run"),
         ("hf:user/repo", "hf:user/repo"),
         ("https://host/w.pth", "https://host/w.pth"),
-        ("semseg=/a", "semseg=/a"),
-        (("/a/b", {"c": "/d/e"}, 1, None), ["b", {"c": "e"}, 1, None]),
+        ("https://host/?w=/b", "https://host/?w=/b"),
+        ("semseg=/a", "semseg=.../a"),
+        (("/a/b", {"c": "/d/e"}, 1, None), [".../b", {"c": ".../e"}, 1, None]),
     ],
 )
 def test_absolute_paths_become_names(said, left):
@@ -220,7 +228,8 @@ def test_the_card_says_that_held_out_pictures_taught_nothing():
     config = RunConfig(dataset="x", tasks=("depth",))
     told = [
         describe("r", Record(config=c, dataset=Info(title="X"), training_images=40), None, 9)
-        for c in (config, replace(config, holdout=0.05))
+        for c in (config, replace(config, holdout=0.05), replace(config, holdout=0.025))
     ]
-    assert ["held out" in card for card in told] == [False, True]
+    assert ["held out" in card for card in told] == [False, True, True]
     assert "9 iterations on 40 pictures, 5% of which were held out" in told[1]
+    assert "2.5% of which were held out" in told[2]

@@ -278,7 +278,8 @@ def test_a_recipe_departs_from_itself_in_nothing(name):
     its = recipe(name)
     config, dataset = RunConfig(**its.options()), lookup.load("datasets", its.dataset).DATASET
     complete = replace(config, tasks=dataset.tasks[::-1], size=dataset.size, crop=dataset.size,
-                       amp=False, settings=settings.complete(its.system, its.settings))  # fmt: skip
+                       amp=False, zoom=(0.5, 2.0),
+                       settings=settings.complete(its.system, its.settings))  # fmt: skip
     for made in (config, complete, replace(config, amp=None)):
         facts = {"device": "cpu", "training_images": dataset.splits["train"]}
         assert Record(config=made, dataset=Info(), **facts).departures(its) == {}

@@ -149,6 +149,14 @@ def test_contradictions_and_what_is_not_there_are_one_line(base: Path, mtl, opti
     assert options[0] in answer.err
 
 
+def test_a_run_that_began_with_one_that_is_gone_can_be_begun_with(home: Path, mtl) -> None:
+    refused = mtl("train", "--like", "nyud_small")  # it ships; what it began with does not
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--from nyud_small" in refused.err
+    config, _ = gather({"from_run": "nyud_small", "settings": {}}, like=Path("nyud_small"))
+    assert config.zoom == (0.8, 1.25)
+
+
 def test_settings_of_another_type_are_refused(base: Path, mtl) -> None:
     for wrong in ({"width": 1.5}, {"width": [1]}, {"query": 3}, {"width": None}):
         answer = mtl("train", "--config", write({"dataset": "rooms", "settings": wrong}))

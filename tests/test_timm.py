@@ -67,6 +67,10 @@ def test_an_efficientnet_lite_is_timms(name):
         made = [net.train(training)(picture) for net in (ours, theirs)]
         for one, other in zip(*made):
             torch.testing.assert_close(one, other)
+        for maps in made:
+            torch.stack([each.square().mean() for each in maps]).sum().backward()
+    for one, other in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
     norms = [
         [(m.eps, m.momentum) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
         for net in (ours, theirs)

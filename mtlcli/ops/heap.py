@@ -10,6 +10,8 @@ def trim() -> None:
     Large tensors between which small things are allocated and kept leave holes that glibc does not
     fill again (https://sourceware.org/bugzilla/show_bug.cgi?id=14581).
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)

@@ -20,7 +20,8 @@ PIPELINES = {  # kind of map -> what the hub calls its prediction
 }
 OTHER = "image-to-image"
 TOLD = (  # options in the card; config.json has all
-    "iterations", "batch_size", "size", "crop", "optimizer", "lr", "weighting", "recipe",
+    "iterations", "batch_size", "size", "crop", "zoom", "optimizer", "lr", "backbone_lr_factor",
+    "warmup", "schedule", "ema", "weighting", "recipe",
 )  # fmt: skip
 USE = """```sh
 mtl visualize photo.jpg --checkpoint hf:USER/REPO   # or the folder of this file
@@ -147,7 +148,7 @@ def training(record: Record, iteration: int) -> str:
     config = record.config
     images = f" on {record.training_images} pictures" if record.training_images else ""
     if images and config.holdout:
-        images += f", {config.holdout:.0%} of which were held out to choose the checkpoint"
+        images += f", {100 * config.holdout:.3g}% of which were held out"
     told = (f"- `{name}`: {spell(getattr(config, name))}" for name in TOLD if getattr(config, name))
     begun = f"Begun with {one_line(config.beginning)}, {iteration} iterations{images}."
     return "\n".join([begun, "", *told, "", "`config.json` has every option."])

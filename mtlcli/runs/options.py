@@ -66,7 +66,15 @@ def gather(
     if options.get("recipe"):
         options = recipes.options(options["recipe"], options)
     if options.get("from_run"):
-        options = inherit(options, {**said.run, **typed}, quiet)
+        try:
+            options = inherit(options, {**said.run, **typed}, quiet)
+        except InputError as error:
+            if like is None or "from_run" in typed:
+                raise
+            raise InputError(
+                f"--like {like} began with the weights of another run. {error} Or begin with its "
+                f"own: --from {like}."
+            ) from error
     return RunConfig(**options), said.conduct
 
 

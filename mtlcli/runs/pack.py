@@ -1,5 +1,6 @@
 """`mtl pack`: a run made small enough to give away, in the form of the Hugging Face hub."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -14,6 +15,8 @@ from mtlcli.runs.folder import CARD, LAST, PACKED, PACKED_RECORD, RECORD, RESULT
 from mtlcli.runs.names import file_of, pin, title
 from mtlcli.runs.record import Record, find_record
 from mtlcli.runs.results import Results, find_results, read_results
+
+PLACE = re.compile(r"((?:[^=/\\~]*=)*)(.*)", re.DOTALL)  # --option=NAME= and what may be a path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +76,9 @@ def pack(run: Path, out: Path, licence: str = "") -> Packed:
 
 
 def without_places(value: Any) -> Any:
-    """A JSON value whose absolute paths are their last part: where a file lay is the business of
-    nobody else; also behind the = of an option.
+    """A JSON value in which absolute paths, and those through a home folder or a parent, are `...`
+    and their last part: where a file lay is the business of nobody else. Also behind the `=` of an
+    option; so that none becomes the name of something else, as of a run, the dots stay.
     """
     if isinstance(value, dict):
         return {key: without_places(each) for key, each in value.items()}
@@ -82,10 +86,10 @@ def without_places(value: Any) -> Any:
         return [without_places(each) for each in value]
     if not isinstance(value, str):
         return value
-    option, equals, place = value.partition("=") if value.startswith("-") else ("", "", value)
-    for kind in (PurePosixPath, PureWindowsPath):
-        if kind(place).is_absolute():
-            return option + equals + kind(place).name
+    option, place = PLACE.fullmatch(value).groups()  # type: ignore[union-attr]
+    kind = PureWindowsPath if "\\" in place else PurePosixPath
+    if kind(place).is_absolute() or place.startswith("~") or ".." in kind(place).parts:
+        return f"{option}.../{kind(place).name}"
     return value
 
 

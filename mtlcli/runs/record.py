@@ -70,12 +70,15 @@ LEFT_OPEN = ("tasks", "size", "init", "amp", "mean", "deviation")  # filled in w
 
 def list_options(config: RunConfig) -> dict[str, Any]:
     """Every option that moves scores, all settings of its system among them; the order of tasks
-    does not matter, and a crop of the whole size is none.
+    does not matter, a crop of the whole size is none, and the usual zoom is none.
     """
+    from mtlcli.data.augment import SCALES
+
     moving = (f.name for f in fields(config) if f.metadata.get("moves_scores"))
     options = {name: getattr(config, name) for name in moving}
     options["tasks"] = tuple(sorted(config.tasks))
     options["crop"] = None if config.crop == config.size else config.crop
+    options["zoom"] = None if config.zoom == SCALES else config.zoom
     return options | settings.complete(config.system, config.settings)
 
 
