@@ -13,7 +13,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +22,8 @@ from mtlcli import tasks as known_tasks
 from mtlcli.data.augment import SCALES
 from mtlcli.experiments._intervals import tell_apart
 from mtlcli.experiments._table import table as experiment_table
-from mtlcli.runs.table import columns, markdown, metrics_table, number
+from mtlcli.recipes._reported import reported
+from mtlcli.runs.table import columns, markdown, mean_scores, metrics_table, number
 from mtlcli.systems import _settings as settings
 
 ROOT = Path(__file__).parents[1]
@@ -51,10 +52,11 @@ def what_ran(found: dict) -> str:
     runs = {run["cell"]: run["config"] for run in found["runs"]}
     first = next(iter(runs.values()))
     size = "x".join(map(str, first["size"]))
+    warmup = f", warm-up {first['warmup']}" if first.get("warmup") else ""
     lines = [
         f"What ran: {size}, {first['backbone']} from {first['init']} weights, "
         f"{first['iterations']} iterations of {first['batch_size']}, {first['optimizer']} "
-        f"(lr {first['lr']:g}, weight decay {first['weight_decay']:g}), "
+        f"(lr {first['lr']:g}, weight decay {first['weight_decay']:g}{warmup}), "
         f"weighting {first['weighting']}. Settings that are not the system's defaults:"
     ]
     for cell, config in runs.items():
@@ -63,16 +65,22 @@ def what_ran(found: dict) -> str:
         said = ", ".join(
             f"{n} {str(v).lower() if isinstance(v, bool) else v}" for n, v in own.items()
         )
-        lines.append(f"{cell}: {said or 'none'}{REMARKS.get(config['system'], '')};")
+        remark = NOT_RELEASED if own_form(config) else ""
+        lines.append(f"{cell}: {said or 'none'}{remark};")
     if first["optimizer"] == "adamw":
         lines.append("under adamw the gradient scale lambda does nothing.")
     return "\n".join(lines)
 
 
-REMARKS = {
-    "mqtransformer": " (attention global, windows true: not the released form, which is attention "
-    "self, windows false)"
-}
+def own_form(config: dict) -> bool:
+    """Whether a run is MQTransformer, not as its authors released it."""
+    own = {"attention": "global", "windows": True}
+    return config["system"] == "mqtransformer" and own.items() <= config["settings"].items()
+
+
+NOT_RELEASED = (
+    " (attention global, windows true: not as released, which is attention self, windows false)"
+)
 
 
 def rooms_systems() -> str:
@@ -93,6 +101,11 @@ def rooms_gradient_scale() -> str:
 def rooms_gradient_scopes() -> str:
     """What lambda scales, on rooms."""
     return systems("rooms_gradient_scopes")
+
+
+def nyud_lite_sgd() -> str:
+    """Systems on a pretrained backbone, with the paper's optimiser."""
+    return systems("nyud_lite_sgd")
 
 
 def nyud_lite_lambda() -> str:
@@ -197,6 +210,50 @@ def nyud_small_miou() -> str:
 def nyud_constant_depth() -> str:
     """RMSE of the best constant on NYUD-v2."""
     return f"{shipped()['constant']['depth']:.3f} m"
+
+
+def published() -> str:
+    """Reported rows of HRNet18 beside ours of NYUD-v2, each with what it was trained on."""
+    heads = columns(known_tasks.named(shipped()["main"]))
+    reports = [
+        (f"{one.method}, as in {one.source}", one.backbone, PUBLISHED_BUDGET, 654, one.scores)
+        for one in reported("nyud/hrnet18/*")
+    ]
+    rows = [
+        [name, backbone, trained, f"{images}",
+         *(number(scores.get(task), unit) for task, (_, unit) in heads.items())]
+        for name, backbone, trained, images, scores in (*reports, shipped_row(), *own_rows())
+    ]  # fmt: skip
+    head = ["", "backbone", "trained on", "scored on", *(heading for heading, _ in heads.values())]
+    return markdown(head, rows, left=3)
+
+
+PRETRAINED = ("nyud_lite_sgd",)  # experiments on pretrained backbones and all of NYUD-v2
+PUBLISHED_BUDGET = "40,000 of 8 at 425x560"
+Row = tuple[str, str, str, int, dict[str, float]]
+
+
+def shipped_row() -> Row:
+    """The network that ships, after all its stages."""
+    stages, found = record("nyud_small/stages"), shipped()
+    (batch,) = {stage["config"]["batch_size"] for stage in stages}
+    sizes = sorted({tuple(stage["config"]["size"]) for stage in stages})
+    done = sum(stage["iterations_done"] for stage in stages[:-1]) + found["iteration"]
+    said = f"{done:,} of {batch} at " + " and ".join(f"{h}x{w}" for h, w in sizes)
+    return "`nyud_small`", found["config"]["backbone"], said, found["images"], found["main"]
+
+
+def own_rows() -> Iterator[Row]:
+    """The cells of the experiments on pretrained backbones, mean over their seeds."""
+    for name in PRETRAINED:
+        cells: dict[str, list[dict]] = {}
+        for run in record(name)["runs"]:
+            cells.setdefault(run["cell"], []).append(run)
+        for cell, runs in cells.items():
+            config, scores = runs[0]["config"], mean_scores([run["main"] for run in runs])
+            said = f"{config['iterations']:,} of {config['batch_size']} at "
+            said += "x".join(map(str, config["size"]))
+            yield f"{cell} (`{name}`)", config["backbone"], said, runs[0]["images"], scores
 
 
 def performance() -> str:
