@@ -154,13 +154,29 @@ def scores_of(path: Path, own: str) -> str:
 
 
 def demo() -> str:
-    """What `mtl demo` comes to: a copy of its run's results.json."""
-    return scores_of(ROOT / "results" / "demo" / "results.json", "DeMT-ITSA")
+    """What `mtl demo` comes to from both starts: copies of its runs' results.json."""
+    found = {start: record(f"demo/{start}") for start in ("random", "imagenet")}
+    rows = {
+        "from random weights": found["random"]["main"],
+        "from ImageNet's weights": found["imagenet"]["main"],
+        "best constant": found["imagenet"]["constant"],
+    }
+    return metrics_table(columns(known_tasks.named(found["random"]["main"])), rows)
 
 
 def demo_length() -> str:
-    """What it trains on."""
-    config = record("demo/results")["config"]
+    """What it trains on from random weights."""
+    return length("demo/random")
+
+
+def demo_length_from_imagenet() -> str:
+    """What it trains on from ImageNet's."""
+    return length("demo/imagenet")
+
+
+def length(name: str) -> str:
+    """How long a record's run is."""
+    config = record(name)["config"]
     size = "x".join(map(str, config["size"]))
     return f"{config['iterations']} iterations of {config['batch_size']} pictures at {size}"
 

