@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mtlcli.ops.heap import trim
+from mtlcli.scoring import measure
 
 
 def resident() -> int:
@@ -23,3 +24,12 @@ def test_holes_between_what_is_kept_go_back() -> None:
     trim()
     assert full - resident() > 150e6
     assert all(one[0] == 1 for one in kept)
+
+
+def test_an_evaluation_gives_memory_back_as_it_goes(base, mtl, monkeypatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(measure, "TRIMMED", 2)
+    monkeypatch.setattr(measure, "trim", lambda: calls.append(1))
+    done = mtl("eval", "base", "--device", "cpu", "--quiet", "--limit", 3, "--workers", 0)
+    assert done.code == 0, done.err
+    assert len(calls) == 1
