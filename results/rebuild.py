@@ -13,7 +13,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -51,10 +51,9 @@ def what_ran(found: dict) -> str:
     """The options that all runs share, and by system the settings that are not its defaults."""
     runs = {run["cell"]: run["config"] for run in found["runs"]}
     first = next(iter(runs.values()))
-    size = "x".join(map(str, first["size"]))
     warmup = f", warm-up {first['warmup']}" if first.get("warmup") else ""
     lines = [
-        f"What ran: {size}, {first['backbone']} from {first['init']} weights, "
+        f"What ran: {sides(first['size'])}, {first['backbone']} from {first['init']} weights, "
         f"{first['iterations']} iterations of {first['batch_size']}, {first['optimizer']} "
         f"(lr {first['lr']:g}, weight decay {first['weight_decay']:g}{warmup}), "
         f"weighting {first['weighting']}. Settings that are not the system's defaults:"
@@ -70,6 +69,19 @@ def what_ran(found: dict) -> str:
     if first["optimizer"] == "adamw":
         lines.append("under adamw the gradient scale lambda does nothing.")
     return "\n".join(lines)
+
+
+def sides(size: Sequence[int]) -> str:
+    """HxW."""
+    return "x".join(map(str, size))
+
+
+def by_cell(found: dict) -> dict[str, list[dict]]:
+    """Cell -> its runs, one of each seed."""
+    cells: dict[str, list[dict]] = {}
+    for run in found["runs"]:
+        cells.setdefault(run["cell"], []).append(run)
+    return cells
 
 
 def own_form(config: dict) -> bool:
@@ -130,12 +142,9 @@ def offsets_by_scope() -> str:
 
 def offsets_of(name: str) -> str:
     """Where the attention of an experiment's runs looks at the end, mean over the seeds."""
-    cells: dict[str, list[dict]] = {}
-    for run in record(name)["runs"]:
-        (seen,) = list(run["offsets"].values())[:1]
-        cells.setdefault(run["cell"], []).append(seen)
     rows = []
-    for cell, seen in cells.items():
+    for cell, runs in by_cell(record(name)).items():
+        seen = [next(iter(run["offsets"].values())) for run in runs]
         pixels, outside = (
             [fmean(level) for level in zip(*(one[key] for one in seen))]
             for key in ("pixels", "outside")
@@ -144,13 +153,6 @@ def offsets_of(name: str) -> str:
         rows.append([cell, moved, ", ".join(f"{value:.0%}" for value in outside)])
     head = ["", "mean offset at the end, cells of level 1, 2, 3", "points outside the map"]
     return markdown(head, rows, left=3)
-
-
-def scores_of(path: Path, own: str) -> str:
-    """A network's main scores beside those of the best constant."""
-    found = json.loads(path.read_text())
-    heads = columns(known_tasks.named(found["main"]))
-    return metrics_table(heads, {own: found["main"], "best constant": found["constant"]})
 
 
 def demo() -> str:
@@ -177,13 +179,15 @@ def demo_length_from_imagenet() -> str:
 def length(name: str) -> str:
     """How long a record's run is."""
     config = record(name)["config"]
-    size = "x".join(map(str, config["size"]))
-    return f"{config['iterations']} iterations of {config['batch_size']} pictures at {size}"
+    pictures = f"{config['batch_size']} pictures at {sides(config['size'])}"
+    return f"{config['iterations']} iterations of {pictures}"
 
 
 def nyud_small() -> str:
     """The network that ships."""
-    return scores_of(SHIPPED / "results.json", "this network")
+    found = shipped()
+    rows = {"this network": found["main"], "best constant": found["constant"]}
+    return metrics_table(columns(known_tasks.named(found["main"])), rows)
 
 
 def nyud_small_stages() -> str:
@@ -192,7 +196,7 @@ def nyud_small_stages() -> str:
     rows = []
     for stage in record("nyud_small/stages"):
         config, seen, done = stage["config"], stage["holdout"] or {}, stage["iterations_done"]
-        window, size = ("x".join(map(str, config[n] or config["size"])) for n in ("crop", "size"))
+        window, size = (sides(config[n] or config["size"]) for n in ("crop", "size"))
         least, most = config["zoom"] or SCALES
         last = stage["holdout_iteration"] or done
         row = [
@@ -255,20 +259,16 @@ def shipped_row() -> Row:
     (batch,) = {stage["config"]["batch_size"] for stage in stages}
     sizes = sorted({tuple(stage["config"]["size"]) for stage in stages})
     done = sum(stage["iterations_done"] for stage in stages[:-1]) + found["iteration"]
-    said = f"{done:,} of {batch} at " + " and ".join(f"{h}x{w}" for h, w in sizes)
+    said = f"{done:,} of {batch} at " + " and ".join(map(sides, sizes))
     return "`nyud_small`", found["config"]["backbone"], said, found["images"], found["main"]
 
 
 def own_rows() -> Iterator[Row]:
     """The cells of the experiments on pretrained backbones, mean over their seeds."""
     for name in PRETRAINED:
-        cells: dict[str, list[dict]] = {}
-        for run in record(name)["runs"]:
-            cells.setdefault(run["cell"], []).append(run)
-        for cell, runs in cells.items():
+        for cell, runs in by_cell(record(name)).items():
             config, scores = runs[0]["config"], mean_scores([run["main"] for run in runs])
-            said = f"{config['iterations']:,} of {config['batch_size']} at "
-            said += "x".join(map(str, config["size"]))
+            said = f"{config['iterations']:,} of {config['batch_size']} at {sides(config['size'])}"
             yield f"{cell} (`{name}`)", config["backbone"], said, runs[0]["images"], scores
 
 
@@ -340,7 +340,7 @@ def queries() -> str:
     found = record("performance")[0]["queries"]
     said = ", ".join(f"{one['seconds']:.1f} s with `--query {q}`" for q, one in
                      found["queries"].items())  # fmt: skip
-    return f"Image in, maps out (HRNet18, one step, {'x'.join(map(str, found['size']))}): {said}."
+    return f"Image in, maps out (HRNet18, one step, {sides(found['size'])}): {said}."
 
 
 def boundaries() -> str:

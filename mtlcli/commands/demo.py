@@ -114,7 +114,7 @@ def announce(config: RunConfig, place: str, goes_on: bool) -> str:
     """What will be done, in which folder or from which weights, and about how long it takes."""
     usual = PACKAGED if config.backbone == PACKAGED.backbone else BUDGET
     minutes = BESIDE + (MINUTES - BESIDE) * config.iterations / usual.iterations
-    rendered = (datasets_dir() / f"{BUDGET.dataset}.h5").exists()
+    rendered = (datasets_dir() / f"{config.dataset}.h5").exists()
     how = "goes on with" if goes_on else "trains" if rendered else "renders rooms, then trains"
     return (
         f"mtl demo {how} {config.iterations} iterations {place}, scores and draws: about "
