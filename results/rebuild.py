@@ -33,6 +33,15 @@ PAGES = (
     *sorted((ROOT / "docs").glob("*.md")),
 )
 PLACE = re.compile(r"(<!-- (\w+) -->(\n?)).*?(<!-- / -->)", re.DOTALL)
+GPU_ROWS = {
+    "cuda": "fused (CUDA)",
+    "triton": "fused (Triton)",
+    "SDPA cudnn": "global attention (SDPA, cuDNN)",
+    "SDPA flash": "global attention (SDPA, flash)",
+    "SDPA efficient": "global attention (SDPA, efficient)",
+    "grid_sample by map": "`grid_sample` per map",
+    "reference": "plain PyTorch",
+}
 DIRECTIONS = {"forward": "forward", "forward_backward": "forward and backward"}
 
 
@@ -320,13 +329,82 @@ def attention_besides() -> str:
     )
 
 
+def gpu(stage: str) -> list[dict]:
+    """What `tests/gpu/check.py` wrote down of a stage."""
+    lines = (ROOT / "results" / "gpu" / "h200.jsonl").read_text().splitlines()
+    return [found for found in map(json.loads, lines) if found["stage"] == stage]
+
+
+def gpu_machine() -> str:
+    """What the numbers depend on."""
+    found = gpu("machine")[0]
+    return f"{found['device']}, torch {found['torch']}, Triton {found['triton']}"
+
+
 def gpu_attention() -> str:
-    """What ran on a GPU once."""
+    """Deformable attention and its baselines, milliseconds, and times ours."""
+    found = {
+        (r["name"], r["dtype"], r["direction"]): r["ms"] for r in gpu("attention") if "ms" in r
+    }
+    rows = []
+    for name, title in GPU_ROWS.items():
+        for dtype in ("bf16", "fp32"):
+            cells = [f"{title}, {dtype}"]
+            for direction in DIRECTIONS:
+                ms, ours = (found.get((n, dtype, direction)) for n in (name, "cuda"))
+                cells += [f"{ms:.2f}", f"{ms / ours:.1f}x"] if ms and ours else ["-", "-"]
+            rows += [cells] if set(cells[1:]) != {"-"} else []
+    head = ["", *(h for d in DIRECTIONS.values() for h in (f"{d}, ms", "over ours"))]
+    return markdown(head, rows)
+
+
+def gpu_besides() -> str:
+    """Errors, ratios with the linear maps, and what the card can do."""
+    checked = [r for r in gpu("operators") if "errors" in r]
+    worst = {
+        dtype: max(max(r["errors"].values()) for r in checked
+                   if (r["operator"], r["dtype"]) == ("cuda", dtype))
+        for dtype in ("fp32", "bf16", "fp16")
+    }  # fmt: skip
+    (ratios,) = (r["ratios_with_linear_maps"] for r in gpu("attention") if "ratios" in r)
+    over = [ratios[direction]["vs_sdpa_bf16"] for direction in DIRECTIONS]
+    can = {r["ceiling"]: r["value"] for r in gpu("kernels") if "ceiling" in r}
+    errors = ", ".join(f"{error:.0e} in {dtype}" for dtype, error in worst.items())
+    wrong = sum(not r["ok"] for r in checked)
+    return (
+        f"Of {len(checked)} comparisons with float64 {wrong or 'none'} failed; the largest "
+        f"relative error of the CUDA kernels is {errors}. With the linear maps around both the "
+        f"ratio to SDPA in bf16 is {over[0]:.1f}x forward and {over[1]:.1f}x with backward. This "
+        f"card copied {can['copy']:.2f} TB/s and multiplied bf16 matrices at "
+        f"{can['matrix product bf16']:.0f} TFLOP/s."
+    )
+
+
+def gpu_kernels() -> str:
+    """Each kernel's milliseconds by kind of offsets and type."""
+    ran = [r for r in gpu("kernels") if r.get("kernels") == "cuda" and "ms" in r]
+    parts = list(dict.fromkeys(r["part"] for r in ran))
     rows = [
-        [row["name"], *(" / ".join(map(str, row[f"{dtype}_ms"])) for dtype in ("bf16", "fp32"))]
-        for row in record("measured")["gpu_attention"]["values"]
-    ]
-    return markdown(["", "bf16", "fp32"], rows)
+        [f"{offsets}, {dtype}", *(f"{found[part]:.2f}" for part in parts)]
+        for offsets, dtype in dict.fromkeys((r["offsets"], r["dtype"]) for r in ran)
+        for found in [{r["part"]: r["ms"] for r in ran
+                       if (r["offsets"], r["dtype"]) == (offsets, dtype)}]
+    ]  # fmt: skip
+    return markdown(["offsets", *parts], rows)
+
+
+def gpu_steps() -> str:
+    """A training step of every system."""
+    rows = []
+    for r in gpu("steps"):
+        share = r["share"]
+        mixing = share.get("deformable attention", 0), share.get("global attention", 0)
+        rows.append([
+            r["system"], f"{r['step_ms']:.0f}", f"{1e3 * r['batch_size'] / r['step_ms']:.0f}",
+            f"{r['memory_gb']:.1f}", *(f"{one:.0%}" for one in (share["backbone"], *mixing)),
+        ])  # fmt: skip
+    head = ["", "ms", "pictures/s", "GB", "backbone", "deformable attention", "global attention"]
+    return markdown(head, rows)
 
 
 def measured(name: str) -> str:

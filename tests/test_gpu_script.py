@@ -20,7 +20,9 @@ from mtlcli.ops import reference
 SCRIPT = Path(__file__).parent / "gpu/check.py"
 
 
-def run(out: Path, seconds: int) -> tuple[subprocess.CompletedProcess, list[dict[str, Any]]]:
+def run(
+    out: Path, seconds: int, *words: str
+) -> tuple[subprocess.CompletedProcess, list[dict[str, Any]]]:
     """The script in its small form, and the results that it wrote down."""
     done = subprocess.run(
         [
@@ -33,6 +35,7 @@ def run(out: Path, seconds: int) -> tuple[subprocess.CompletedProcess, list[dict
             "--device",
             "cpu",
             "--tiny",
+            *words,
         ],
         capture_output=True,
         text=True,
@@ -71,6 +74,9 @@ def test_checks_every_operator_of_the_device_and_trains_the_recipe(tmp_path: Pat
     assert 0 < step["share"]["deformable attention"] < 1
     assert {"backbone", "mixers", "sampling of mixers"} <= set(step["share"])
     assert "itsa pixel: a step of 2" in done.stdout
+    took = {r["stage"]: r["took_s"] for r in results if "took_s" in r}
+    assert list(took) == ["kernels", "operators", "habits", "attention", "steps", "train_cold"]
+    assert all(seconds > 0 for seconds in took.values())
     assert done.stdout.splitlines()[-1].startswith("train_cold: first iteration")
 
 
@@ -82,6 +88,18 @@ def test_what_does_not_fit_the_time_is_left_out_with_a_line(tmp_path: Path) -> N
     assert [r["stage"] for r in results] == stages
     assert all("left" in r["skipped"] for r in results[1:])
     assert time.monotonic() - began < 200
+
+
+def test_stages_can_be_chosen(tmp_path: Path) -> None:
+    done, results = run(tmp_path, 200, "--stages", "habits")
+    assert done.returncode == 0, done.stderr
+    assert {r["stage"] for r in results} == {"machine", "habits"}
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--out", tmp_path, "--stages", "habit"],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, "no stage habit" in done.stderr) == (2, True)
 
 
 @pytest.fixture(scope="module")

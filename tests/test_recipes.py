@@ -128,7 +128,10 @@ def test_mtl_recipes_shows_one_and_what_it_costs(mtl):
     record = json.loads(mtl("recipes", name, "--json").out)
     assert record["name"] == name
     measured = [line for line in record["costs"]["cards"] if line["basis"] == "measured"]
-    assert [(line["seconds"], line["options"]) for line in measured] == [(0.094, "--amp")]
+    assert [(line["card"], line["seconds"], line["options"]) for line in measured] == [
+        ("H200 141 GB", 0.0863, "--amp"),
+        ("H100 80 GB", 0.094, "--amp"),
+    ]
     answer = mtl("recipes", "nyud/hrnet18/demi")
     assert (answer.code, answer.err.count("\n")) == (2, 1)
 

@@ -1,11 +1,13 @@
-"""Graphics cards by what their maker prints of them, the steps that were measured on one, and the
+"""Graphics cards by what their maker prints of them, the steps that were measured on two, and the
 rule by which others are scaled from those.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from mtlcli import datasets
-from mtlcli.recipes._recipe import Recipe, recipe
+from mtlcli.recipes._recipe import recipe
 from mtlcli.runs.config import RunConfig
 from mtlcli.scoring.cost import Flops
 from mtlcli.systems import _settings as settings
@@ -25,9 +27,12 @@ class Card:
     source: str
 
 
+H200 = Card(name="H200 141 GB", gigabytes=141, bandwidth=4.8, half=989, single=494,
+            source="NVIDIA's H200 datasheet, SXM")  # fmt: skip
 H100 = Card(name="H100 80 GB", gigabytes=80, bandwidth=3.35, half=989, single=494,
             source="NVIDIA's H100 datasheet, SXM")  # fmt: skip
 CARDS = (
+    H200,
     H100,
     Card(name="A100 80 GB", gigabytes=80, bandwidth=2.039, half=312, single=156,
          source="NVIDIA's A100 datasheet, SXM"),
@@ -46,25 +51,35 @@ CARDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A whole training step on the H100 (2026-11-26): the recipe's, in bf16, all at once."""
+    """A whole training step of a recipe, but for `settings`: in bf16, all pictures at once."""
 
+    card: Card
     recipe: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: float
     gigabytes: float
 
 
-MEASURED = (
-    Measured(recipe="nyud/hrnet18/demt", seconds=0.638, gigabytes=13.3),
-    Measured(recipe="nyud/hrnet18/multi_task", seconds=0.094, gigabytes=3.2),
-)
+MEASURED = (  # 2026-11-26 (H100) and 2026-11-27 (H200: `python tests/gpu/check.py`, steps)
+    Measured(card=H100, recipe="nyud/hrnet18/demt", seconds=0.638, gigabytes=13.3),
+    Measured(card=H100, recipe="nyud/hrnet18/multi_task", seconds=0.094, gigabytes=3.2),
+    Measured(card=H200, recipe="nyud/hrnet18/multi_task", seconds=0.0863, gigabytes=3.2),
+    Measured(card=H200, recipe="nyud/hrnet18/demt", seconds=0.642, gigabytes=12.8),
+    Measured(card=H200, recipe="nyud/hrnet18/demt_itsa", seconds=0.625, gigabytes=42.9),
+    Measured(card=H200, recipe="nyud/hrnet18/demt_itsa", settings={"query": "pixel"},
+             seconds=0.422, gigabytes=42.9),
+    Measured(card=H200, recipe="nyud/hrnet18/demt_itsa", settings={"query": "deformable"},
+             seconds=0.425, gigabytes=48.1),
+)  # fmt: skip
 STEP = (  # options that decide what a step takes: these were as by default, in bf16
     *("amp", "accumulate", "checkpointing", "compile", "crop"),
     *("weighting", "freeze_backbone", "optimizer", "ema"),
 )
-PER_TENSOR = 37.8e-6  # seconds for each that a step makes: with the next, what MEASURED gives
-PRODUCTS = 3.54e14  # operations a second of matrix products and softmax
-SAMPLING = 3.42e12  # and of sampling: the operator alone, 28.9 ms a picture at NYUD's size (H200)
-IN_SINGLE = 388 / 29.9  # attention in float32 over bf16, the best kernel of each, forward and back
+# Three rates, fitted to MEASURED by least squares of relative errors, which are at most 4 %:
+PER_TENSOR = 29.4e-6  # seconds of the processor for each that a step makes, on every card alike
+MOVED = 9.6  # times that each byte of them goes through memory at its peak bandwidth
+PRODUCTS = 4.31e14  # operations a second of matrix products and softmax, of 989e12 at the peak
+IN_SINGLE = 384.4 / 30.17  # attention in float32 over bf16, the best kernels, forward and back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,38 +87,40 @@ class Work:
     """What one iteration takes, all its pictures together."""
 
     tensors: int  # that are made, see `mtlcli.training.shapes`
+    made: int  # bytes of these
     flops: Flops  # forward and backward
 
 
 def seconds_on(card: Card, work: Work, *, amp: bool) -> float:
-    """Of an iteration: matrix products and softmax by the card's peak in them, all else by its
-    bandwidth, from the rates of the measured steps; float32 moves twice as much.
+    """Of an iteration: a time for each tensor, their bytes by the card's bandwidth, matrix products
+    and softmax by its peak in them.
     """
-    moving = PER_TENSOR * work.tensors + work.flops.sampling / SAMPLING
+    waiting = PER_TENSOR * work.tensors
+    moving = MOVED * work.made / (card.bandwidth * 1e12)
     products = (work.flops.matmul + work.flops.softmax) / PRODUCTS
     if amp:
-        products *= H100.half / card.half
+        products *= H200.half / card.half
     else:
-        products *= IN_SINGLE * H100.single / card.single
-        moving *= 2
-    return moving * H100.bandwidth / card.bandwidth + products
+        products *= IN_SINGLE * H200.single / card.single
+    return waiting + moving + products
 
 
-def find_measured(config: RunConfig) -> Measured | None:
-    """The measured step that is the one of these options, if there is one."""
+def find_measured(config: RunConfig) -> list[Measured]:
+    """The measured steps that are the one of these options, one a card at most."""
     usual = RunConfig(amp=True)
     if any(getattr(config, name) != getattr(usual, name) for name in STEP):
-        return None
-    return next((known for known in MEASURED if is_step_of(recipe(known.recipe), config)), None)
+        return []
+    return [known for known in MEASURED if is_step_of(known, config)]
 
 
-def is_step_of(its: Recipe, config: RunConfig) -> bool:
-    """Whether a run computes what a recipe does, at the same size."""
+def is_step_of(known: Measured, config: RunConfig) -> bool:
+    """Whether a run computes what was measured, at the same size."""
+    its = recipe(known.recipe)
     names = ("dataset", "backbone", "system", "batch_size")
     if any(getattr(its, name) != getattr(config, name) for name in names):
         return False
     dataset = datasets.find(its.dataset)
-    same = settings.complete(its.system, its.settings) == settings.complete(
+    same = settings.complete(its.system, {**its.settings, **known.settings}) == settings.complete(
         config.system, config.settings
     )
     return same and config.size == dataset.size and {*config.tasks} == {*dataset.tasks}

@@ -34,6 +34,7 @@ class Need:
     batch: int  # images that are passed at once
     measured: bool  # on the device, or counted from the shapes
     tensors: int = 0  # that a pass makes, where it was counted
+    made: int = 0  # bytes of these
     margin: float = 1.0  # times `per_image` that an image may take
 
     @property
@@ -119,6 +120,7 @@ def count_need(config: RunConfig, dataset: Info, *, amp: bool, there: int) -> Ne
         batch=batch,
         measured=False,
         tensors=step.tensors,
+        made=step.made,
     )
 
 

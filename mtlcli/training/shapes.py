@@ -1,5 +1,5 @@
 """A training step on the meta device, from shapes alone: what it holds at its peak, and how many
-tensors it makes. Nothing is computed, so a card need not be here.
+tensors of how many bytes it makes. Nothing is computed, so a card need not be here.
 """
 
 import weakref
@@ -52,6 +52,7 @@ class Step:
 
     peak: int  # bytes of all tensors but the weights and their gradients, at the most
     tensors: int  # that it makes; on a GPU about its kernels
+    made: int  # bytes of these
 
 
 def trace(config: RunConfig, dataset: Info, images: int, *, amp: bool) -> Step:
@@ -77,7 +78,7 @@ def trace(config: RunConfig, dataset: Info, images: int, *, amp: bool) -> Step:
                 parameter.register_post_accumulate_grad_hook(drop_gradient)
         with Watch(network.parameters()) as watch:
             pass_batch(network, precision, config, dataset, images)
-    return Step(peak=watch.peak, tensors=watch.made)
+    return Step(peak=watch.peak, tensors=watch.tensors, made=watch.made)
 
 
 def pass_batch(
@@ -165,7 +166,7 @@ class Watch(TorchDispatchMode):
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
-        self.made, self.now, self.peak = 0, 0, 0
+        self.tensors, self.made, self.now, self.peak = 0, 0, 0, 0
         self.alive: dict[int, object] = {t.untyped_storage()._cdata: t for t in known}
 
     def __torch_dispatch__(
@@ -182,7 +183,8 @@ class Watch(TorchDispatchMode):
         place, size = storage._cdata, storage.nbytes()
         if place in self.alive:
             return
-        self.made += 1
+        self.tensors += 1
+        self.made += size
         self.now += size
         self.peak = max(self.peak, self.now)
         self.alive[place] = weakref.finalize(storage, self.forget, place, size)
