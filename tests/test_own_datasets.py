@@ -173,3 +173,40 @@ def test_what_is_not_finite_is_not_scored(rooms_file: Path) -> None:
 
     with pytest.raises(RunError, match=rf"depth of picture '{reader.ids[1]}'"):
         measure(predict, pictures, tasks, {}, 0, True)
+
+
+def shown_to_the_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The pictures that a network gets when it is scored."""
+    shown: list[np.ndarray] = []
+    load = checkpoint.load
+
+    def watched(*told: Any) -> checkpoint.Trained:
+        trained = load(*told)
+        trained.network.register_forward_pre_hook(lambda _, images: shown.append(images[0].numpy()))
+        return trained
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "load", watched)
+        evaluate(run, **QUIET)
+    return shown
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (36, 48)])
+def test_pictures_stored_in_another_size_are_shown_as_in_training(
+    home: Path, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = read_info(home / "datasets/rooms.h5")
+    config = RunConfig(
+        dataset="rooms", tasks=("semseg",), system="multi_task", backbone="resnet18_half",
+        size=(32, 48),
+    )  # fmt: skip
+    network = checkpoint.build_network(config, info).state_dict()
+    content = {"config": config.to_json(), "dataset": info.to_json(), "iteration": 0}
+    checkpoint.save(home / "last.pt", network=network, **content)
+    before = shown_to_the_network(home / "last.pt", monkeypatch)
+    (home / "datasets/rooms.h5").unlink()
+    prepare("rooms", size=shape, train=8, val=3, workers=1, quiet=True)
+    after = shown_to_the_network(home / "last.pt", monkeypatch)
+    assert [x.shape for x in after] == [x.shape for x in before] == [(1, 3, 32, 48)] * 3
+    for pair in zip(before, after):
+        assert np.corrcoef(*(x.ravel() for x in pair))[0, 1] > 0.9

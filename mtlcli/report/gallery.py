@@ -21,7 +21,6 @@ from mtlcli.maps._map import Options, Scale
 from mtlcli.report.chart import Html, tag
 from mtlcli.report.page import colours, note, picture
 from mtlcli.runs.checkpoint import Trained
-from mtlcli.runs.config import resolution
 from mtlcli.runs.folder import RESULTS
 from mtlcli.runs.names import spoken
 from mtlcli.runs.run import Run
@@ -175,8 +174,7 @@ def example(
 ) -> Example:
     """A picture as evaluation sees it, and what the network makes of it."""
     index, tasks = reader.ids.index(ident), trained.tasks
-    scale = resolution(trained.config, trained.dataset.size)
-    moments = trained.config.moments
+    scale, moments = trained.resolution(reader.info), trained.config.moments
     sample = WholePictures(reader, tasks, scale, [index], trained.size, moments=moments)[0]
     image, inside = sample["image"], sample["inside"].tolist()
     logits = {

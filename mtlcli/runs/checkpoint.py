@@ -25,7 +25,7 @@ from mtlcli.data.hdf5 import Info
 from mtlcli.errors import InputError, RunError, in_one_line
 from mtlcli.files import replacing
 from mtlcli.ops.devices import pick_device
-from mtlcli.runs.config import RunConfig
+from mtlcli.runs.config import RunConfig, resolution
 from mtlcli.runs.folder import CRC32, FACTS, crc32_of_tensors
 from mtlcli.runs.foreign import describe, is_exported
 from mtlcli.runs.names import file_of, pin, title
@@ -115,6 +115,16 @@ class Trained:
     def size(self) -> tuple[int, int]:
         """Height and width of the pictures it was trained on."""
         return self.takes or self.config.size or self.dataset.size
+
+    def resolution(self, shown: Info) -> tuple[float, float]:
+        """Working pixels along y and x per pixel of a dataset file's pictures: as in training, also
+        where all are now stored larger or smaller than all were then.
+        """
+        along = resolution(self.config, self.dataset.size)
+        then, now = self.dataset.shape, shown.shape
+        if then is None or now is None:
+            return along
+        return along[0] * then[0] / now[0], along[1] * then[1] / now[1]
 
 
 def decode_scaled(

@@ -24,7 +24,6 @@ from mtlcli.ops.processes import is_first, joined
 from mtlcli.runs import checkpoint, hub_run
 from mtlcli.runs.checkpoint import Trained, tasks_of
 from mtlcli.runs.comparison import Comparison, compare, read_reference, shared_tasks
-from mtlcli.runs.config import resolution
 from mtlcli.runs.limits import say_other_means
 from mtlcli.runs.names import file_of, pin, resolve
 from mtlcli.runs.results import Results, Scores, require_writable, write_results
@@ -102,7 +101,7 @@ def evaluate(
         tasks = tasks_of(trained.config.tasks, trained.dataset)  # not scaled: as it was trained
         reader = Reader(datasets_dir() / f"{trained.config.dataset}.h5", split)
         require_same_labels(reader.path, reader.info, trained.dataset, tasks)
-        scale = resolution(trained.config, trained.dataset.size)
+        scale = trained.resolution(reader.info)
         chosen, moments = range(len(reader))[:limit], trained.config.moments
         pictures = WholePictures(reader, tasks, scale, chosen, trained.size, moments=moments)
         said = complete_overrides(overrides or {}, boundaries or {}, tasks, trained.dataset.kinds)
