@@ -210,7 +210,7 @@ def nyud_small_stages() -> str:
         last = stage["holdout_iteration"] or done
         row = [
             stage["name"],
-            config["from_run"] or "ImageNet's weights",
+            stage.get("begun_with") or config["from_run"] or "ImageNet's weights",
             f"{done:,} of {config['batch_size']}" + f" (scored after {last})" * (last != done),
             f"{config['lr']:g}",
             f"{window} of {size}, scaled by {least:g} to {most:g}",

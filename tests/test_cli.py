@@ -20,6 +20,48 @@ def test_the_package_run_as_a_module_prints_it_too() -> None:
     assert (ran.returncode, ran.stdout) == (0, f"{mtlcli.__version__}\n"), ran.stderr
 
 
+ENDING = """
+import atexit, sys, threading, time
+from mtlcli import __main__ as command
+
+class Heavy:
+    def __del__(self):
+        print("taken apart")
+
+def work():
+    time.sleep(0.5)
+    print("worked on")
+
+def main():
+    {thread}
+    atexit.register(print, "at the end")
+    print("done", end=" ")
+    sys.exit({code})
+
+heavy = Heavy()
+command.main = main
+command.run()
+"""
+WORKS = "threading.Thread(target=work).start()"
+
+
+@pytest.mark.parametrize(
+    ("thread", "code", "wanted", "said"),
+    [
+        ("", "0", 0, "done at the end\n"),
+        ("", "3", 3, "done at the end\n"),
+        (WORKS, "4", 4, "done worked on\nat the end\ntaken apart\n"),
+        ("", "'why'", 1, "done at the end\ntaken apart\n"),
+    ],
+)
+def test_a_command_ends_when_all_is_done_and_nothing_is_taken_apart(
+    thread: str, code: str, wanted: int, said: str
+) -> None:
+    text = ENDING.format(thread=thread, code=code)
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (wanted, said), ran.stderr
+
+
 def test_the_labels_that_boundaries_are_scored_on_are_named(mtl) -> None:
     words = " ".join(mtl("boundary", "--help").out.split())
     assert "BSDS or PASCAL-Context .mat" in words

@@ -124,3 +124,40 @@ def test_a_network_compiles_into_one_graph(
     assert not [
         r for r in caplog.records if r.name.startswith("mtlcli") and r.levelname == "WARNING"
     ]
+
+
+@pytest.fixture
+def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has attended to nothing yet."""
+    monkeypatch.delenv(choice.VARIABLE, raising=False)
+    monkeypatch.setattr(choice, "_loaded", {"gather": choice._loaded["gather"]})
+
+
+def chosen_in_haste(offsets: torch.Tensor, value: torch.Tensor | None = None) -> bool:
+    with choice.in_haste():
+        return (
+            choice.first(torch.zeros(1, 6, 2, 4) if value is None else value, offsets) is not None
+        )
+
+
+def test_in_haste_a_few_finite_samples_are_read_plainly(unloaded: None) -> None:
+    few = torch.zeros(1, 3, 2, 1, 2, 2)
+    assert chosen_in_haste(few)
+    assert choice.first(torch.zeros(1, 6, 2, 4), few) is None, "only in haste"
+    assert not chosen_in_haste(few / 0), "which plain PyTorch may not read"
+    assert not chosen_in_haste(few, torch.zeros(1, 6, 2, 4, dtype=torch.float64))
+    assert not chosen_in_haste(few.clone().requires_grad_())
+    assert not chosen_in_haste(few.expand(1, 3, 2, 1, 2, 2).expand(2**24, 3, 2, 1, 2, 2))
+    choice.load("numba")
+    assert not chosen_in_haste(few), "its kernels are there now"
+
+
+def test_what_is_read_in_haste_is_what_kernels_read(unloaded: None) -> None:
+    torch.manual_seed(0)
+    told = ([(2, 3), (1, 1)], torch.rand(5, 2), 2 * torch.randn(1, 5, 2, 2, 3, 2))
+    value, logits = torch.randn(1, 7, 2, 4), torch.randn(1, 5, 2, 2, 3)
+    with choice.in_haste():
+        hasty = deformable_attention(value, *told, logits)
+        assert "numba" not in choice._loaded
+    torch.testing.assert_close(hasty, deformable_attention(value, *told, logits))
+    assert "numba" in choice._loaded

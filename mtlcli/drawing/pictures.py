@@ -1,6 +1,7 @@
 """`mtl visualize`: pictures and videos with every task's prediction."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -36,10 +37,13 @@ from mtlcli.drawing.sources import (
 from mtlcli.drawing.wanted import Wanted
 from mtlcli.errors import InputError
 from mtlcli.maps._picture import is_animated, is_taken_for_12_bits
+from mtlcli.ops.choice import in_haste
 from mtlcli.runs.checkpoint import Trained
 
 if TYPE_CHECKING:
     from mtlcli.drawing.stream import Played
+
+FEW = 2  # pictures for which it takes longer to load kernels than they save
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,7 @@ def visualize(
     """
     want = Wanted(**wanted)
     require_folder("--out", out)
-    with TemporaryDirectory(prefix="mtl-") as fetched:
+    with TemporaryDirectory(prefix="mtl-") as fetched, ExitStack() as around:
         found = list_sources(sources, recursive, out)
         here = [source for source in found if not isinstance(source, str)]
         networks = load_networks(paths, tasks, device, colormap=colormap)
@@ -101,6 +105,8 @@ def visualize(
         shown = tqdm(
             found.items(), desc="visualize", disable=True if quiet or len(found) < 2 else None
         )
+        if len(here) == len(found) <= FEW and not any(map(is_video, here)):
+            around.enter_context(in_haste())
         for source, (name, said) in shown:
             try:
                 if isinstance(source, str):

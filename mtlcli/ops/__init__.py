@@ -6,7 +6,7 @@ from typing import Literal, cast, get_args
 from torch import Tensor
 
 from mtlcli.errors import InputError
-from mtlcli.ops.choice import choose
+from mtlcli.ops import choice
 from mtlcli.ops.fused import ShapesAlone
 
 Border = Literal["clamp", "zeros"]
@@ -47,7 +47,8 @@ def deformable_attention(
     _check(value, shapes, reference, offsets, logits, border)
     if value.is_meta:
         return cast(Tensor, ShapesAlone.apply(value, reference, offsets, logits))
-    return choose(value)(value, shapes, reference, offsets, logits, border)
+    operator = choice.first(value, offsets) or choice.choose(value)
+    return operator(value, shapes, reference, offsets, logits, border)
 
 
 def _check(

@@ -19,6 +19,7 @@ HELD = {  # types of value that they are taken for
     "cpu": (torch.float32, torch.bfloat16),
     "cuda": (torch.float32, torch.bfloat16, torch.float16),
 }
+FEW = 2**27  # numbers that plain PyTorch reads in less time than numba's kernels take to load
 OLDEST = (8, 0)  # compute capability that the CUDA kernels are written for
 VARIABLE = "MTL_ATTENTION"
 
@@ -32,6 +33,28 @@ _loaded: dict[str, Operator] = {
 def choose(value: Tensor) -> Operator:
     """The operator for tensors like `value`, by `named`."""
     return load(named(value))
+
+
+@contextmanager
+def in_haste() -> Iterator[None]:
+    """Within it `first` may choose: for work that ends sooner than kernels are loaded."""
+    global _hasty
+    before, _hasty = _hasty, True
+    try:
+        yield
+    finally:
+        _hasty = before
+
+
+_hasty = False
+
+
+def first(value: Tensor, offsets: Tensor) -> Operator | None:
+    """Plain PyTorch within `in_haste`, if it is done before numba's kernels would be loaded."""
+    if not _hasty or "numba" in _loaded or named(value) != "numba":
+        return None
+    few = offsets.numel() // 2 * value.shape[-1] <= FEW and not offsets.requires_grad
+    return _loaded["gather"] if few and offsets.isfinite().all() else None
 
 
 def named(value: Tensor) -> str:
