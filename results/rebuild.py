@@ -13,6 +13,7 @@ import importlib.util
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -265,10 +266,12 @@ Row = tuple[str, str, str, int, dict[str, float]]
 def shipped_row() -> Row:
     """The network that ships, after all its stages."""
     stages, found = record("nyud_small/stages"), shipped()
-    (batch,) = {stage["config"]["batch_size"] for stage in stages}
-    sizes = sorted({tuple(stage["config"]["size"]) for stage in stages})
-    done = sum(stage["iterations_done"] for stage in stages[:-1]) + found["iteration"]
-    said = f"{done:,} of {batch} at " + " and ".join(map(sides, sizes))
+    done: Counter[tuple[int, tuple[int, int]]] = Counter()
+    for stage in stages:
+        its = stage["config"]
+        taken = stage.get("taken_after", stage["iterations_done"])  # by the next one
+        done[its["batch_size"], tuple(its["size"])] += taken
+    said = ", ".join(f"{n:,} of {batch} at {sides(size)}" for (batch, size), n in done.items())
     return "`nyud_small`", found["config"]["backbone"], said, found["images"], found["main"]
 
 
