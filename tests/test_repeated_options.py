@@ -154,7 +154,7 @@ def test_a_run_that_began_with_one_that_is_gone_can_be_begun_with(home: Path, mt
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--from nyud_small" in refused.err
     config, _ = gather({"from_run": "nyud_small", "settings": {}}, like=Path("nyud_small"))
-    assert config.zoom == (0.8, 1.25)
+    assert config.zoom == (0.7, 1.4)
 
 
 def test_settings_of_another_type_are_refused(base: Path, mtl) -> None:
