@@ -140,7 +140,9 @@ def chosen_in_haste(offsets: torch.Tensor, value: torch.Tensor | None = None) ->
         )
 
 
-def test_in_haste_a_few_finite_samples_are_read_plainly(unloaded: None) -> None:
+def test_in_haste_a_few_finite_samples_are_read_plainly(
+    unloaded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few = torch.zeros(1, 3, 2, 1, 2, 2)
     assert chosen_in_haste(few)
     assert choice.first(torch.zeros(1, 6, 2, 4), few) is None, "only in haste"
@@ -148,6 +150,9 @@ def test_in_haste_a_few_finite_samples_are_read_plainly(unloaded: None) -> None:
     assert not chosen_in_haste(few, torch.zeros(1, 6, 2, 4, dtype=torch.float64))
     assert not chosen_in_haste(few.clone().requires_grad_())
     assert not chosen_in_haste(few.expand(1, 3, 2, 1, 2, 2).expand(2**24, 3, 2, 1, 2, 2))
+    monkeypatch.setenv(choice.VARIABLE, "numba")
+    assert not chosen_in_haste(few), "which were asked for"
+    monkeypatch.delenv(choice.VARIABLE)
     choice.load("numba")
     assert not chosen_in_haste(few), "its kernels are there now"
 

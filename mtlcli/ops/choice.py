@@ -50,8 +50,11 @@ _hasty = False
 
 
 def first(value: Tensor, offsets: Tensor) -> Operator | None:
-    """Plain PyTorch within `in_haste`, if it is done before numba's kernels would be loaded."""
-    if not _hasty or "numba" in _loaded or named(value) != "numba":
+    """Plain PyTorch within `in_haste`, if it is done before numba's kernels would be loaded and
+    nobody asked for these.
+    """
+    forced = os.environ.get(VARIABLE, "auto") != "auto"
+    if not _hasty or forced or "numba" in _loaded or named(value) != "numba":
         return None
     few = offsets.numel() // 2 * value.shape[-1] <= FEW and not offsets.requires_grad
     return _loaded["gather"] if few and offsets.isfinite().all() else None
