@@ -13,8 +13,10 @@ def run() -> None:
     """Run the command line and end the process, without taking apart what it has loaded: of torch
     that takes more than half a second, and the operating system takes all back at once.
 
-    What is registered to be done at the end is done. Where another thread is still at work, or
-    something else than an exit code is raised, Python ends the process in its own way.
+    What is registered to be done at the end is done (but a profiler that runs the module, as
+    `python -m cProfile` does, learns nothing of the end: let it run `mtlcli.cli.main`). Where
+    another thread is still at work, or something other than an exit code is raised, Python ends the
+    process in its own way.
     """
     try:
         main()

@@ -363,10 +363,10 @@ def gpu_attention() -> str:
 
 def gpu_besides() -> str:
     """Errors, ratios with the linear maps, and what the card can do."""
-    checked = [r for r in gpu("operators") if "errors" in r]
+    checked = [r for r in gpu("operators") if "ok" in r]
     worst = {
         dtype: max(max(r["errors"].values()) for r in checked
-                   if (r["operator"], r["dtype"]) == ("cuda", dtype))
+                   if (r["operator"], r["dtype"]) == ("cuda", dtype) and "errors" in r)
         for dtype in ("fp32", "bf16", "fp16")
     }  # fmt: skip
     (ratios,) = (r["ratios_with_linear_maps"] for r in gpu("attention") if "ratios" in r)
@@ -399,7 +399,7 @@ def gpu_kernels() -> str:
 def gpu_steps() -> str:
     """A training step of every system."""
     rows = []
-    for r in gpu("steps"):
+    for r in (r for r in gpu("steps") if "step_ms" in r):
         share = r["share"]
         mixing = share.get("deformable attention", 0), share.get("global attention", 0)
         rows.append([

@@ -61,11 +61,11 @@ def test_measured_steps_are_returned_as_measured_and_their_rates_give_them(known
     assert (own.basis, own.seconds, own.gigabytes) == ("measured", known.seconds, known.gigabytes)
     assert {lines[name].basis for name in ("A100 80 GB", "A100 40 GB")} == {"scaled"}
     computed = seconds_on(known.card, work_of(way, 1, flops), amp=True)
-    assert computed == pytest.approx(known.seconds, rel=0.05)
+    assert computed == pytest.approx(known.seconds, rel=0.045)
     assert 0.9 < known.gigabytes * 1e9 / way.needed(1) < way.need.margin
 
 
-def test_slower_cards_are_never_said_to_be_quicker() -> None:
+def test_slower_cards_are_not_said_to_be_quicker_with_demt_itsa() -> None:
     config, dataset = complete_by_record(RunConfig(**recipe("nyud/hrnet18/demt_itsa").options()))
     costs = forecast(config, dataset, (80,), precisions=(True,))
     half = {line.card.name: line for line in costs.lines if line.options.startswith("--amp")}

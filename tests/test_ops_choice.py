@@ -1,10 +1,12 @@
 """The implementation is chosen by what the tensors are, or forced by $MTL_ATTENTION."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from mtlcli.errors import InputError
 from mtlcli.ops import choice, deformable_attention, reference
@@ -166,3 +168,27 @@ def test_what_is_read_in_haste_is_what_kernels_read(unloaded: None) -> None:
         assert "numba" not in choice._loaded
     torch.testing.assert_close(hasty, deformable_attention(value, *told, logits))
     assert "numba" in choice._loaded
+
+
+@pytest.mark.parametrize(("pictures", "loaded"), [(1, False), (3, True)])
+def test_few_pictures_are_drawn_in_haste(
+    folder: Path, mtl, unloaded: None, pictures: int, loaded: bool
+) -> None:
+    names = [f"{i}.png" for i in range(pictures)]
+    for name in names:
+        Image.new("RGB", (48, 36)).save(name)
+    answer = mtl("visualize", *names, "--checkpoint", "nyud_small", "--device", "cpu")
+    assert answer.code == 0, answer.err
+    assert ("numba" in choice._loaded) == loaded
+
+
+def test_haste_ends_when_as_much_is_read_as_loading_takes(unloaded: None) -> None:
+    half = torch.zeros(1, 3, 2, 1, 2, 2).expand(2**19, 3, 2, 1, 2, 2)
+    value = torch.zeros(1, 6, 2, 16)
+    numbers = half.numel() // 2 * 16
+    assert choice.FEW / 2 < numbers < choice.FEW
+    with choice.in_haste():
+        assert choice.first(value, half) is not None
+        assert choice.first(value, half) is None
+    with choice.in_haste():
+        assert choice.first(value, half) is not None, "each time anew"

@@ -203,6 +203,9 @@ def test_pictures_stored_in_another_size_are_shown_as_in_training(
     network = checkpoint.build_network(config, info).state_dict()
     content = {"config": config.to_json(), "dataset": info.to_json(), "iteration": 0}
     checkpoint.save(home / "last.pt", network=network, **content)
+    trained = checkpoint.load(home / "last.pt", torch.device("cpu"))
+    wider = replace(info, shape=(info.size[0] + 9, info.size[1] + 12))  # as NYUD-v2 uncut
+    assert trained.resolution(wider) == trained.resolution(info) == (32 / 48, 48 / 64)
     before = shown_to_the_network(home / "last.pt", monkeypatch)
     (home / "datasets/rooms.h5").unlink()
     prepare("rooms", size=shape, train=8, val=3, workers=1, quiet=True)

@@ -114,3 +114,17 @@ def test_a_picture_can_be_drawn_before_anything_was_trained(home, mtl) -> None:
         "nyud_small/model.safetensors (comes with mtl: small, for indoor scenes only" in drawn.err
     )
     assert (home / "visualized" / "photo.png").exists()
+
+
+def test_tables_of_a_gpu_are_of_what_ran_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage also says what it took, and what failed or was left out."""
+    rebuild = load_script()
+    lines = {stage: rebuild.gpu(stage) for stage in ("kernels", "operators", "attention", "steps")}
+    for stage, found in lines.items():
+        found += [{"stage": stage, "took_s": 1.0}, {"stage": stage, "failed": "E: x", "ok": False}]
+    lines["operators"][-1] |= {"operator": "cuda", "dtype": "fp32"}
+    monkeypatch.setattr(rebuild, "gpu", lines.get)
+    assert "float64 1 failed" in rebuild.gpu_besides()
+    assert rebuild.gpu_steps().count("\n") == len(lines["steps"]) - 2 + 1
+    assert "cuDNN" in rebuild.gpu_attention()
+    assert "initial, bf16" in rebuild.gpu_kernels()

@@ -43,7 +43,7 @@ from mtlcli.runs.checkpoint import Trained
 if TYPE_CHECKING:
     from mtlcli.drawing.stream import Played
 
-FEW = 2  # pictures for which it takes longer to load kernels than they save
+HASTY = 2  # pictures at most for which loading kernels may take longer than it saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def visualize(
         shown = tqdm(
             found.items(), desc="visualize", disable=True if quiet or len(found) < 2 else None
         )
-        if len(here) == len(found) <= FEW and not any(map(is_video, here)):
+        if len(here) == len(found) <= HASTY and not any(map(is_video, here)):
             around.enter_context(in_haste())
         for source, (name, said) in shown:
             try:

@@ -37,27 +37,31 @@ def choose(value: Tensor) -> Operator:
 
 @contextmanager
 def in_haste() -> Iterator[None]:
-    """Within it `first` may choose: for work that ends sooner than kernels are loaded."""
-    global _hasty
-    before, _hasty = _hasty, True
+    """Within it `first` may choose: for work that may end sooner than kernels are loaded."""
+    global _left
+    before, _left = _left, FEW
     try:
         yield
     finally:
-        _hasty = before
+        _left = before
 
 
-_hasty = False
+_left = 0  # numbers that may still be read in haste
 
 
 def first(value: Tensor, offsets: Tensor) -> Operator | None:
-    """Plain PyTorch within `in_haste`, if it is done before numba's kernels would be loaded and
-    nobody asked for these.
+    """Plain PyTorch within `in_haste`, as long as all its calls are done before numba's kernels
+    would be loaded and nobody asked for these.
     """
+    global _left
     forced = os.environ.get(VARIABLE, "auto") != "auto"
-    if not _hasty or forced or "numba" in _loaded or named(value) != "numba":
+    if not _left or forced or "numba" in _loaded or named(value) != "numba":
         return None
-    few = offsets.numel() // 2 * value.shape[-1] <= FEW and not offsets.requires_grad
-    return _loaded["gather"] if few and offsets.isfinite().all() else None
+    numbers = offsets.numel() // 2 * value.shape[-1]
+    if numbers > _left or offsets.requires_grad or not offsets.isfinite().all():
+        return None
+    _left -= numbers
+    return _loaded["gather"]
 
 
 def named(value: Tensor) -> str:

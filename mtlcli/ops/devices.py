@@ -39,8 +39,8 @@ def numerics(device: torch.device, deterministic: bool) -> Iterator[None]:
     """Within it, float32 products on CUDA may use TF32; `deterministic` allows only what gives the
     same bits every time.
 
-    Convolutions take the algorithm that cuDNN's heuristics name. Its search by trial, which took
-    most of a first iteration's 25 s, is not asked for; one that the caller turned on stays.
+    Convolutions take the algorithm that cuDNN's heuristics name. Its search by trial, which makes a
+    first iteration longer still, is not asked for; one that the caller turned on stays.
     """
     products = torch.get_float32_matmul_precision()
     strict = torch.are_deterministic_algorithms_enabled()

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
@@ -118,13 +119,19 @@ class Trained:
 
     def resolution(self, shown: Info) -> tuple[float, float]:
         """Working pixels along y and x per pixel of a dataset file's pictures: as in training, also
-        where all are now stored larger or smaller than all were then.
+        where all are now stored larger or smaller than all were then. (NYUD-v2's other geometry is
+        no such case: its pictures are wider, but a pixel shows as much.)
         """
-        along = resolution(self.config, self.dataset.size)
-        then, now = self.dataset.shape, shown.shape
-        if then is None or now is None:
-            return along
-        return along[0] * then[0] / now[0], along[1] * then[1] / now[1]
+        then, now = self.dataset, shown
+        if (
+            then.shape
+            and now.shape
+            and np.allclose(
+                np.divide(now.shape, then.shape), np.divide(now.size, then.size), rtol=0.01
+            )
+        ):
+            return resolution(self.config, now.size)
+        return resolution(self.config, then.size)
 
 
 def decode_scaled(

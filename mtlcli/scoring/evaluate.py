@@ -193,7 +193,7 @@ def make_results(
         fingerprint=reader.fingerprint(),
         images=len(measured.pictures),
         options=plain(measured.options),
-        provenance=trained.dataset.provenance,
+        provenance=reader.info.provenance,
         scores=measured.scores(),
         main=measured.main_scores(),
         curves=measured.curves(),

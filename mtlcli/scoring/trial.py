@@ -76,6 +76,7 @@ def extra_bytes(function: Callable[[], object], device: torch.device) -> int | N
 def free_bytes(device: torch.device) -> float:
     """Memory that can still be had; infinite where that cannot be read."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch holds of earlier work
         return torch.cuda.mem_get_info(device)[0]
     return _kilobytes(FREE, "MemAvailable") * 1024 if FREE.exists() else float("inf")
 

@@ -90,7 +90,8 @@ class Forecast:
         scaled = (
             f"Steps were measured on {cards} only, in bf16: of {names}.\n"
             "To other cards they are scaled, never measured: matrix products by the peak that "
-            "NVIDIA prints of them, what is moved by bandwidth."
+            "NVIDIA prints of them, what is moved by bandwidth, and a time for each tensor that is "
+            "the same on all."
         )
         own = f"No step of {self.config.system} on {self.config.backbone} with these options"
         estimated = (
@@ -98,8 +99,8 @@ class Forecast:
             "of those\nsteps, scaled so."
         )
         rest = (
-            "\nMemory is counted from the shapes, with 0.5 GB for CUDA and its libraries; reading "
-            "pictures is left out of the time."
+            "\nMemory is counted from the shapes, with 0.5 GB for CUDA and its libraries; "
+            f"{MARGIN:g} times as much must fit. Reading pictures is left out of the time."
         )
         return scaled + ("" if self.is_measured else estimated) + rest
 
@@ -246,9 +247,7 @@ def work_of(way: Way, passes: int, flops: Flops) -> Work:
     again = PASSES + config.checkpointing
     whole = again + (again - 1) * len(config.tasks) * (config.weighting in COMPARING)
     times = config.batch_size * whole
-    its = Flops(
-        matmul=times * flops.matmul, softmax=times * flops.softmax, sampling=times * flops.sampling
-    )
+    its = Flops(matmul=times * flops.matmul, softmax=times * flops.softmax)
     share = config.batch_size / way.need.batch  # of the pictures that were counted
     return Work(
         tensors=round(passes * way.need.tensors * whole / again),

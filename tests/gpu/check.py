@@ -6,7 +6,7 @@ Every implementation of deformable attention against plain PyTorch in float64, f
 gradients; its kernels one by one, and beside all other attention; a training step of every system;
 then iterations of the recipe nyud/hrnet18/demt_itsa at full size in half precision on random
 pictures, each time in a fresh process: with no compiled kernels at hand, with them, and with
-cuDNN's search. On an H200, 2026-11-27, all but the trainings took 270 s.
+cuDNN's search. On an H200, 2026-11-27, all but the trainings took four minutes.
 Each result is a line of DIR/results.jsonl as soon as it is known; a table ends the output. Exit
 code 1: an operator is wrong, or something did not run. `--device cpu --tiny` tries the script.
 """
@@ -14,6 +14,7 @@ code 1: an operator is wrong, or something did not run. `--device cpu --tiny` tr
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -51,6 +52,7 @@ LIMITS = {"fp32": 5e-5, "bf16": 1e-2, "fp16": 2e-3}  # relative errors, of norms
 NAMES = ("out", "value", "offsets", "logits")
 REPEATS = 10  # of what is timed
 FIRST = 10  # iterations that do not count where there are more
+LEAST_ITERATIONS = FIRST + 3  # the last one saves, too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,7 @@ def main() -> int:
         return run_stage(options)
     began = time.monotonic()
     options.out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(options.out / "kernels", ignore_errors=True)  # the first training is a cold one
     (options.out / RESULTS).write_text("")
     note(options, stage="machine", **machine(options.device))
     for stage in options.stages.split(","):
@@ -106,7 +109,7 @@ def main() -> int:
         try:
             code = subprocess.run(command, timeout=left).returncode
         except subprocess.TimeoutExpired:
-            note(options, stage=stage, skipped=f"cut after {left:.0f} s")
+            note(options, stage=stage, skipped=f"cut after {left:.0f} s", took_s=round(left, 1))
             continue
         if code:
             note(options, stage=stage, failed=f"its process ended with code {code}")
@@ -130,6 +133,10 @@ def parse() -> argparse.Namespace:
     options.stages = options.stages or ",".join(STAGES[:-2] if options.tiny else STAGES)
     if unknown := {*options.stages.split(",")} - {*STAGES}:
         parser.error(f"no stage {', '.join(unknown)}")
+    if TRAININGS[0] not in options.stages and any(t in options.stages for t in TRAININGS):
+        parser.error(f"{' and '.join(TRAININGS[1:])} find the kernels of {TRAININGS[0]}: add that")
+    if options.iterations < LEAST_ITERATIONS:
+        parser.error(f"--iterations {options.iterations}: {LEAST_ITERATIONS} at least")
     return options
 
 
