@@ -6,6 +6,7 @@ A kernel is bound by the instructions that it issues or by its passes through th
 which serves 8 lanes of 16 bytes at a time, and again for each time that two of them want the same
 banks. Both are counted here, for each sample of a query and head. The prototypes reached 65 to 75 %
 of the tighter bound, and so should these; the value's gradient is as the prototype's was measured.
+What came of it (2026-11-27) stands in docs/performance.md and results/gpu/h200.jsonl.
 """
 
 import sys
@@ -23,7 +24,7 @@ SAMPLES = 4 * 107 * 140 * 4 * 12 * 16  # queries, heads, maps, points
 CLOCK, PROCESSORS, ISSUES = 1.755e9, 132, 4  # of an H200; warp instructions per cycle of each
 REACHED = (0.75, 0.65)  # of the bound
 CONVERTED = 16  # numbers to 64-bit integers, per cycle of a multiprocessor
-COPIED = 4.16e12  # bytes/s, measured
+COPIED = 2.81e12  # bytes/s, measured on an H100
 VALUE = {"bf16": 2.29, "fp32": 3.43}  # ms, of the prototype, H200
 CHANNELS, POINTS = 70, 16
 
