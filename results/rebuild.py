@@ -383,6 +383,20 @@ def gpu_besides() -> str:
     )
 
 
+def gpu_summary() -> str:
+    """Attention and steps in one sentence each."""
+    found = {(r["name"], r["direction"]): r["ms"] for r in gpu("attention")
+             if r.get("dtype") == "bf16" and r.get("ms")}  # fmt: skip
+    ours, best = ([found[name, d] for d in DIRECTIONS] for name in ("cuda", "SDPA cudnn"))
+    steps = {r["system"]: r["step_ms"] for r in gpu("steps") if "step_ms" in r}
+    return (
+        f"deformable attention takes {ours[0]:.2f} ms forward and {ours[1]:.2f} with backward in "
+        f"bf16, the best global attention {best[0]:.2f} and {best[1]:.2f}; a training step of DeMT "
+        f"takes {steps['demt']:.0f} ms, of DeMT-ITSA {steps['itsa global']:.0f} with the paper's "
+        f"global queries and {steps['itsa pixel']:.0f} with `--query pixel`"
+    )
+
+
 def gpu_kernels() -> str:
     """Each kernel's milliseconds by kind of offsets and type."""
     ran = [r for r in gpu("kernels") if r.get("kernels") == "cuda" and "ms" in r]
