@@ -130,6 +130,11 @@ def nyud_lite_sgd() -> str:
     return systems("nyud_lite_sgd")
 
 
+def nyud_lite_adamw() -> str:
+    """Every system on a pretrained backbone, AdamW."""
+    return systems("nyud_lite_adamw")
+
+
 def nyud_lite_lambda() -> str:
     """Lambda, what it scales, and steps on a pretrained backbone."""
     return systems("nyud_lite_lambda")
@@ -258,7 +263,7 @@ def published() -> str:
     return markdown(head, rows, left=3)
 
 
-PRETRAINED = ("nyud_lite_sgd",)  # experiments on pretrained backbones and all of NYUD-v2
+PRETRAINED = ("nyud_lite_sgd", "nyud_lite_adamw")  # experiments on pretrained backbones and all of NYUD-v2
 PUBLISHED_BUDGET = "40,000 of 8 at 425x560"
 Row = tuple[str, str, str, int, dict[str, float]]
 
