@@ -263,7 +263,7 @@ def published() -> str:
     return markdown(head, rows, left=3)
 
 
-PRETRAINED = ("nyud_lite_sgd", "nyud_lite_adamw")  # experiments on pretrained backbones and all of NYUD-v2
+PRETRAINED = ("nyud_lite_sgd", "nyud_lite_adamw")  # backbones, and all of NYUD-v2
 PUBLISHED_BUDGET = "40,000 of 8 at 425x560"
 Row = tuple[str, str, str, int, dict[str, float]]
 
