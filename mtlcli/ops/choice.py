@@ -54,8 +54,9 @@ def first(value: Tensor, offsets: Tensor) -> Operator | None:
     would be loaded and nobody asked for these.
     """
     global _left
-    forced = os.environ.get(VARIABLE, "auto") != "auto"
-    if not _left or forced or "numba" in _loaded or named(value) != "numba":
+    if not _left or "numba" in _loaded:  # as in all of a training: nothing else is looked up then
+        return None
+    if os.environ.get(VARIABLE, "auto") != "auto" or named(value) != "numba":
         return None
     numbers = offsets.numel() // 2 * value.shape[-1]
     if numbers > _left or offsets.requires_grad or not offsets.isfinite().all():
